@@ -1,0 +1,314 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""How a host looks in Placement: one child provider a NUMA node.
+
+One function, :func:`build`, makes the payload for every publisher;
+:func:`read` makes a host of it again, so that a client can draw the host and
+run the fitter with nothing but Placement at hand.  :func:`groups` turns a
+template into what a flavor has to ask Placement for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from collections.abc import Set
+import dataclasses
+import re
+from typing import Any
+import uuid
+
+from kongming import fit
+from kongming import grammar
+from kongming import guest as guest_mod
+from kongming import template as template_mod
+from kongming import topology
+
+PCPU = 'CUSTOM_KONGMING_PCPU'
+VCPU = 'CUSTOM_KONGMING_VCPU'
+MEMORY_MB = 'CUSTOM_KONGMING_MEMORY_MB'
+#: Huge page size in KiB -> resource class.
+PAGES = {2048: 'CUSTOM_KONGMING_PAGES_2M',
+         1048576: 'CUSTOM_KONGMING_PAGES_1G'}
+
+TRAIT = 'CUSTOM_KONGMING'
+TRAIT_OWNER = 'CUSTOM_OWNER_KONGMING'
+TRAIT_NUMA_ROOT = 'HW_NUMA_ROOT'
+
+_PCPU_CLASS = re.compile('CUSTOM_KONGMING_PCPU_([0-9]+)')
+_NODE_TRAIT = re.compile('CUSTOM_KONGMING_NODE_([0-9]+)')
+_CORE_TRAIT = re.compile('CUSTOM_KONGMING_CORE((?:_[0-9]+)+)')
+_CORES_TRAIT = re.compile(
+    'CUSTOM_KONGMING_CORES_([0-9]+)_([0-9]+)_([0-9]+)_([0-9]+)_([0-9]+)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Provider:
+    """A resource provider as it should be.
+
+    :ivar inventory: resource class -> the fields of Placement's inventory
+        record (total, reserved, min_unit, max_unit, step_size,
+        allocation_ratio)
+    """
+
+    name: str
+    uuid: str
+    inventory: Mapping[str, Mapping[str, Any]]
+    traits: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratios:
+    """Nova's allocation ratios of the host."""
+
+    cpu: float = 1.0
+    ram: float = 1.0
+
+
+def pcpu_class(pcpu: int) -> str:
+    return f'{PCPU}_{pcpu}'
+
+
+def node_trait(node: int) -> str:
+    return f'CUSTOM_KONGMING_NODE_{node}'
+
+
+def provider_name(nodename: str, node: int) -> str:
+    return f'{nodename}_KONGMING_NODE{node}'
+
+
+def provider_uuid(compute_uuid: str, node: int) -> str:
+    """The child's uuid, known without asking anyone."""
+    return str(uuid.uuid5(uuid.UUID(compute_uuid), f'KONGMING_NODE{node}'))
+
+
+def build(nodename: str, compute_uuid: str, host: fit.HostState,
+          ratios: Ratios) -> list[Provider]:
+    """The children that a compute node's provider should have.
+
+    :param nodename: the compute node's hypervisor hostname
+    :param compute_uuid: uuid of its own provider
+    """
+    return [Provider(provider_name(nodename, node.id),
+                     provider_uuid(compute_uuid, node.id),
+                     _inventory(node, ratios),
+                     _traits(node))
+            for node in host.nodes]
+
+
+def _inventory(node: fit.NodeState,
+               ratios: Ratios) -> dict[str, dict[str, Any]]:
+    records: dict[str, dict[str, Any]] = {}
+
+    def add(name: str, total: int, ratio: float = 1.0) -> None:
+        # Placement refuses an inventory of nothing.
+        if total > 0:
+            records[name] = {
+                'total': total, 'reserved': 0, 'min_unit': 1,
+                'max_unit': total, 'step_size': 1,
+                'allocation_ratio': ratio}
+
+    add(PCPU, len(node.dedicated))
+    for pcpu in sorted(node.dedicated):
+        add(pcpu_class(pcpu), 1)
+    add(VCPU, len(node.shared), ratios.cpu)
+    huge = 0
+    for pages in node.pages:
+        if pages.size_kib in PAGES:
+            add(PAGES[pages.size_kib], pages.total)
+            huge += pages.total * pages.size_kib // 1024
+    add(MEMORY_MB, node.memory_mib - huge, ratios.ram)
+    return records
+
+
+def _traits(node: fit.NodeState) -> frozenset[str]:
+    return frozenset({TRAIT, TRAIT_OWNER, TRAIT_NUMA_ROOT,
+                      node_trait(node.id), *core_traits(node.cores())})
+
+
+def core_traits(cores: Iterable[Sequence[int]]) -> list[str]:
+    """The sibling layout in few traits.
+
+    ``CUSTOM_KONGMING_CORES_first_last_step_offset_threads`` stands for the
+    cores whose first threads are first, first+step, ... last, and whose
+    further threads lie ``offset`` apart; a core that is in no such row is
+    ``CUSTOM_KONGMING_CORE_`` and its pCPUs.  Hosts of one kind share their
+    traits, so a cloud has as many names as it has kinds of layout.
+    """
+    shapes: dict[tuple[int, int], list[int]] = {}
+    names: list[str] = []
+    for core in cores:
+        offsets = {b - a for a, b in zip(core, core[1:])}
+        if len(offsets) > 1:
+            names.append('CUSTOM_KONGMING_CORE_' + '_'.join(map(str, core)))
+        else:
+            offset = offsets.pop() if offsets else 0
+            shapes.setdefault((offset, len(core)), []).append(core[0])
+    for (offset, threads), firsts in sorted(shapes.items()):
+        for row in _rows(sorted(firsts)):
+            step = row.step if len(row) > 1 else 0
+            names.append(f'CUSTOM_KONGMING_CORES_{row[0]}_{row[-1]}_{step}_'
+                         f'{offset}_{threads}')
+    return sorted(names)
+
+
+def _rows(numbers: list[int]) -> list[range]:
+    """Ascending numbers cut into arithmetic rows, greedily."""
+    rows: list[range] = []
+    start = 0
+    while start < len(numbers):
+        end = start + 1
+        step = (numbers[end] - numbers[start]) if end < len(numbers) else 1
+        while end < len(numbers) and numbers[end] - numbers[end - 1] == step:
+            end += 1
+        rows.append(range(numbers[start], numbers[end - 1] + 1, step))
+        start = end
+    return rows
+
+
+def cores_of_traits(traits: Iterable[str]) -> list[tuple[int, ...]]:
+    """The inverse of :func:`core_traits`; foreign traits are skipped."""
+    cores: list[tuple[int, ...]] = []
+    for trait in traits:
+        if match := _CORES_TRAIT.fullmatch(trait):
+            first, last, step, offset, threads = map(int, match.groups())
+            cores.extend(
+                tuple(pcpu + offset * thread for thread in range(threads))
+                for pcpu in range(first, last + 1, step or 1))
+        elif match := _CORE_TRAIT.fullmatch(trait):
+            cores.append(tuple(map(int, match[1].split('_')[1:])))
+    return sorted(cores)
+
+
+def node_of_traits(traits: Iterable[str]) -> int | None:
+    """The node that a child provider stands for, if it is one of ours."""
+    for trait in traits:
+        if match := _NODE_TRAIT.fullmatch(trait):
+            return int(match[1])
+    return None
+
+
+def read(providers: Iterable[tuple[
+        Mapping[str, Mapping[str, Any]], Set[str], Mapping[str, int]]],
+        owners: Mapping[int, str] | None = None) -> fit.HostState:
+    """A host as its published children tell it.
+
+    :param providers: (inventory, traits, usages) of each child; others are
+        skipped
+    :param owners: pCPU -> name of its owner, where the caller knows it
+    """
+    nodes = []
+    for inventory, traits, usages in providers:
+        number = node_of_traits(traits)
+        if number is None:
+            continue
+        dedicated = frozenset(
+            int(match[1]) for name in inventory
+            if (match := _PCPU_CLASS.fullmatch(name)))
+        cores = cores_of_traits(traits)
+        everything = frozenset(p for core in cores for p in core)
+
+        def used(name: str) -> int:
+            record = inventory.get(name, {})
+            return usages.get(name, 0) + int(record.get('reserved', 0))
+
+        def total(name: str) -> int:
+            return int(inventory.get(name, {}).get('total', 0))
+
+        pages = [fit.Pages(size, total(name), total(name) - used(name))
+                 for size, name in sorted(PAGES.items()) if total(name)]
+        huge = sum(p.total * p.size_kib for p in pages) // 1024
+        small = total(MEMORY_MB) * 1024 // topology.SMALL_PAGE_KIB
+        small_used = used(MEMORY_MB) * 1024 // topology.SMALL_PAGE_KIB
+        pages.insert(0, fit.Pages(topology.SMALL_PAGE_KIB, small,
+                                  small - small_used))
+        nodes.append(fit.NodeState(
+            id=number,
+            dedicated=dedicated,
+            taken=frozenset(p for p in dedicated if used(pcpu_class(p))),
+            shared=everything - dedicated,
+            siblings=cores,
+            memory_mib=total(MEMORY_MB) + huge,
+            memory_used_mib=used(MEMORY_MB) + sum(
+                (p.total - p.free) * p.size_kib for p in pages[1:]) // 1024,
+            pages=pages,
+            shared_used=used(VCPU),
+            owners=owners or {}))
+    return fit.HostState(nodes)
+
+
+def group(cell: int) -> str:
+    """The suffix of a cell's granular resource group."""
+    return f'_KM{cell}'
+
+
+_GROUP = re.compile('_KM([0-9]+)')
+
+
+def cell_of_group(suffix: str) -> int | None:
+    """The cell whose group a suffix names; None for foreign groups."""
+    match = _GROUP.fullmatch(suffix)
+    return int(match[1]) if match else None
+
+
+_GROUP_KEY = re.compile(r'(?:resources|trait)_KM[0-9]+:CUSTOM_KONGMING\w*')
+
+
+def is_group_key(key: str) -> bool:
+    """Whether an extra spec was written by :func:`groups`."""
+    return _GROUP_KEY.fullmatch(key) is not None
+
+
+def groups(template: template_mod.Template,
+           guest: guest_mod.Guest) -> dict[str, str]:
+    """Extra specs by which a flavor asks Placement for what it will use.
+
+    Each cell is one granular group, since ``same_subtree`` can't be asked
+    for from a flavor.  pCPUs given by their id are claimed each by its own
+    class, others are counted.
+    """
+    specs: dict[str, str] = {}
+    for number, cell in enumerate(guest.cells):
+        resources = f'resources{group(number)}'
+        pcpus = len(cell.dedicated)
+        if guest.emulator_isolated and number == 0:
+            pcpus += 1
+        if pcpus:
+            specs[f'{resources}:{PCPU}'] = str(pcpus)
+        for pcpu in _named_pcpus(template.pins.get(number, ())):
+            specs[f'{resources}:{pcpu_class(pcpu)}'] = '1'
+        if cell.shared:
+            specs[f'{resources}:{VCPU}'] = str(len(cell.shared))
+        if cell.page_kib in PAGES:
+            specs[f'{resources}:{PAGES[cell.page_kib]}'] = str(
+                cell.memory_mib * 1024 // cell.page_kib)
+        elif cell.page_kib is None or cell.page_kib == -1:
+            specs[f'{resources}:{MEMORY_MB}'] = str(cell.memory_mib)
+        if number in template.nodes:
+            trait = node_trait(template.nodes[number])
+            specs[f'trait{group(number)}:{trait}'] = 'required'
+    if len(guest.cells) > 1:
+        # isolate would bind every suffixed group of the request, those of
+        # ports and PCI devices too; where traits part the cells already
+        # there is no need for it.
+        named = all(n in template.nodes for n in range(len(guest.cells)))
+        specs['group_policy'] = 'none' if named else 'isolate'
+    return specs
+
+
+def _named_pcpus(pins: Iterable[grammar.Pin]) -> list[int]:
+    return sorted(
+        pcpu for pin in pins if not pin.floats
+        for target in pin.targets if isinstance(target, grammar.Range)
+        for pcpu in target.ids())

@@ -1,0 +1,101 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``python -m tests.embedded``: an embedded cloud until it is told to stop.
+
+Writes ``clouds.yaml`` for the ``openstack`` command into the given folder and
+``ready`` when the cloud answers; ends at SIGTERM, or when the process that
+started it is gone.
+"""
+
+import argparse
+import logging
+import os
+import pathlib
+import signal
+import sys
+import threading
+import traceback
+
+import testtools
+import yaml
+
+from tests.embedded import cloud
+from tests.embedded import front
+
+
+def clouds_yaml(url):
+    """clouds.yaml for the three users."""
+    return {'clouds': {
+        f'kongming-{name}': {
+            'auth': {'auth_url': f'{url}/identity/v3', 'username': name,
+                     'password': name, 'user_domain_id': 'default',
+                     'project_name': front.PROJECT['name'],
+                     'project_domain_id': 'default'},
+            'region_name': 'RegionOne', 'identity_api_version': 3}
+        for name in front.USERS}}
+
+
+def _served(args):
+    """A test case whose only test is to serve."""
+
+    class Served(cloud.CLOUDS[args.hypervisor]):
+        def serve(self):
+            stop = threading.Event()
+            signal.signal(signal.SIGTERM, lambda *_: stop.set())
+            for number in range(args.hosts):
+                self.start_host(f'compute{number + 1}')
+            server, url = front.serve(self, args.port)
+            (args.folder / 'clouds.yaml').write_text(
+                yaml.safe_dump(clouds_yaml(url)))
+            (args.folder / 'ready').write_text(self.HYPERVISOR)
+            parent = os.getppid()
+            while not stop.wait(1) and os.getppid() == parent:
+                pass
+            server.shutdown()
+
+    return Served('serve')
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog='python -m tests.embedded', description=__doc__.split('\n')[0])
+    parser.add_argument('folder', type=pathlib.Path,
+                        help='where clouds.yaml, ready and nova.log go')
+    parser.add_argument('--hypervisor', choices=sorted(cloud.CLOUDS),
+                        default='simulated')
+    parser.add_argument('--hosts', type=int, default=1,
+                        help='compute hosts; more than one with simulated '
+                             'only (default: 1)')
+    parser.add_argument('--port', type=int, default=0,
+                        help='on 127.0.0.1 (default: a free one)')
+    args = parser.parse_args()
+    if args.hosts > 1 and args.hypervisor == 'libvirt':
+        parser.error('one libvirtd is one host')
+    log = logging.FileHandler(args.folder / 'nova.log')
+    log.setFormatter(logging.Formatter(
+        '%(asctime)s %(levelname)s %(name)s %(message)s'))
+    logging.getLogger().addHandler(log)
+    result = testtools.ExtendedToStreamDecorator(testtools.StreamResult())
+    result = testtools.TestResult()
+    _served(args).run(result)
+    for _test, trace in result.errors + result.failures:
+        print(trace, file=sys.stderr)
+    return 0 if result.wasSuccessful() else 1
+
+
+if __name__ == '__main__':
+    try:
+        sys.exit(main())
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)

@@ -1,0 +1,234 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Nova's services and Placement in one process, with KongMing in them.
+
+Made of the fixtures that Nova ships in its wheel for its own functional
+tests: a real nova-api, scheduler, conductor and compute manager, a real
+Placement, SQLite, in-memory messaging.  Keystone, Glance and Neutron are
+stand-ins.
+
+Two hypervisors: ``simulated`` is Nova's simulated libvirt, in any NUMA shape;
+``libvirt`` is the libvirtd of this machine with its real QEMU domains.
+"""
+
+import builtins
+import glob
+import os
+import os.path
+import sys
+
+import fixtures
+from nova import context as nova_context
+from nova import objects
+from nova.tests import fixtures as nova_fixtures
+from nova.tests.fixtures import libvirt as fakelibvirt
+from nova.tests.functional import integrated_helpers
+from nova.tests.functional.libvirt import base
+from placement import deploy
+import psutil
+
+from tests.embedded import guests
+
+#: Nova's tests look for api-paste.ini beside nova/, where it is in a source
+#: tree; the wheel puts it under the environment's prefix.
+_API_PASTE = os.path.join(sys.prefix, 'etc', 'nova', 'api-paste.ini')
+
+#: What Nova's base test case poisons, and a real hypervisor needs.
+_REAL = [(os, 'uname', os.uname), (os, 'listdir', os.listdir),
+         (os.path, 'isdir', os.path.isdir), (builtins, 'open', open),
+         (glob, 'glob', glob.glob), (glob, 'iglob', glob.iglob),
+         (psutil, 'net_if_addrs', psutil.net_if_addrs)]
+
+
+class KongmingMixin:
+    """Nova set up as the installation guide says; checks for tests."""
+
+    api_major_version = 'v2.1'
+    microversion = 'latest'
+    ADMIN_API = True
+    #: False: the native driver and filters, to compare with.
+    HOOKED = True
+
+    #: What the hypervisor is, in words.
+    HYPERVISOR = ''
+
+    def setUp(self):
+        super().setUp()
+        self.placement_app = deploy.loadapp(
+            self.placement_fixture.conf_fixture.conf)
+        for image in guests.IMAGES:
+            self.glance.create(None, dict(image), open(
+                guests.write(self.useFixture(fixtures.TempDir()).path,
+                             image['name']), 'rb'))
+
+    def _setup_compute_service(self):
+        self.flags(api_paste_config=_API_PASTE, group='wsgi')
+        self.flags(compute_driver=(
+            'kongming.LibvirtDriver' if self.HOOKED
+            else 'libvirt.LibvirtDriver'))
+
+    def _setup_scheduler_service(self):
+        if self.HOOKED:
+            self.flags(available_filters=[
+                'nova.scheduler.filters.all_filters',
+                'nova_ext.filters.KongmingFilter'], group='filter_scheduler')
+        self.flags(enabled_filters=[
+            'ComputeFilter', 'ComputeCapabilitiesFilter',
+            'ImagePropertiesFilter',
+            *(['KongmingFilter'] if self.HOOKED else []),
+            'NUMATopologyFilter'], group='filter_scheduler')
+        return self.start_service('scheduler')
+
+    # What is where: helpers that ask the parts, each by its own way.
+
+    def domain_xml(self, server_id):
+        """The domain as the hypervisor tells it."""
+        connection = self.connection_of(server_id)
+        return connection.lookupByUUIDString(server_id).XMLDesc(0)
+
+    def instance(self, server_id):
+        return objects.Instance.get_by_uuid(
+            nova_context.get_admin_context(), server_id,
+            expected_attrs=['numa_topology', 'flavor'])
+
+    def compute_node(self, host='compute1'):
+        return objects.ComputeNode.get_first_node_by_host_for_old_compat(
+            nova_context.get_admin_context(), host)
+
+    def usage(self, host='compute1'):
+        """node -> (owned pCPUs, memory in use), as the tracker has saved."""
+        topology = objects.NUMATopology.obj_from_db_obj(
+            self.compute_node(host).numa_topology)
+        return {cell.id: (set(cell.pinned_cpus), cell.memory_usage)
+                for cell in topology.cells}
+
+    def audit(self):
+        """Run Nova's periodic audit on every compute now."""
+        for compute in self.computes.values():
+            compute.manager.update_available_resource(
+                nova_context.get_admin_context())
+
+    def children(self, host='compute1'):
+        """node -> (inventories, usages, traits) of our providers."""
+        root = self.compute_rp_uuids[host]
+        found = {}
+        for provider in self.placement.get(
+                f'/resource_providers?in_tree={root}',
+                version='1.14').body['resource_providers']:
+            name, sep, node = provider['name'].partition('_KONGMING_NODE')
+            if sep:
+                at = f"/resource_providers/{provider['uuid']}"
+                found[int(node)] = (
+                    self.placement.get(f'{at}/inventories').body[
+                        'inventories'],
+                    self.placement.get(f'{at}/usages').body['usages'],
+                    set(self.placement.get(
+                        f'{at}/traits', version='1.6').body['traits']))
+        return found
+
+    def allocations_of(self, server_id):
+        """provider uuid -> resources."""
+        return {uuid: found['resources'] for uuid, found in
+                self.placement.get(f'/allocations/{server_id}').body[
+                    'allocations'].items()}
+
+
+class SimulatedCloud(KongmingMixin, base.ServersTestBase):
+    """A cloud on Nova's simulated libvirt."""
+
+    HYPERVISOR = "simulated (Nova's simulated libvirt)"
+    CAST_AS_CALL = False
+    #: 2 nodes x 4 cores x 2 threads.
+    SHAPE = {'cpu_nodes': 2, 'cpu_sockets': 1, 'cpu_cores': 4,
+             'cpu_threads': 2, 'kB_mem': 16 * 1024 ** 2}
+    DEDICATED = '2-7,10-15'
+    SHARED = '0-1,8-9'
+
+    def setUp(self):
+        super().setUp()
+        self.flags(cpu_dedicated_set=self.DEDICATED,
+                   cpu_shared_set=self.SHARED, group='compute')
+
+    def host_info(self):
+        return fakelibvirt.HostInfo(**self.SHAPE)
+
+    def start_host(self, name='compute1'):
+        return self.start_compute(hostname=name, host_info=self.host_info())
+
+    def connection_of(self, server_id):
+        host = self.instance(server_id).host
+        return self.computes[host].driver._host.get_connection()
+
+    def _get_connection(self, host_info=None, *args, **kwargs):
+        # The base class allows for 15 pCPUs, its mock for 16.
+        if host_info and host_info.cpus == 16:
+            return fakelibvirt.Connection(
+                'qemu:///system', version=fakelibvirt.FAKE_LIBVIRT_VERSION,
+                hv_version=fakelibvirt.FAKE_QEMU_VERSION,
+                host_info=host_info, hostname=kwargs.get('hostname')
+                or (args[5] if len(args) > 5 else None))
+        return super()._get_connection(host_info, *args, **kwargs)
+
+
+class LibvirtCloud(KongmingMixin, integrated_helpers._IntegratedTestBase):
+    """A cloud on this machine's libvirtd and its real domains."""
+
+    CAST_AS_CALL = False
+    URI = 'qemu:///system'
+    VIRT_TYPE = 'kvm' if os.access('/dev/kvm', os.R_OK | os.W_OK) else 'qemu'
+    HYPERVISOR = f'libvirt ({URI}, real {VIRT_TYPE} domains)'
+
+    def setUp(self):
+        self.compute_rp_uuids = {}
+        super().setUp()
+        # Real files, a real host: take Nova's poison out again.
+        for place, name, real in _REAL:
+            self.useFixture(fixtures.MockPatchObject(place, name, real))
+        self.useFixture(nova_fixtures.PrivsepFixture())
+        # Nova never ends the threads that take libvirt's events, so that no
+        # test would end; nothing here waits for an event.
+        fakelibvirt.disable_event_thread(self)
+        # A page of XML in every failed test's log.
+        self.useFixture(fixtures.MockPatch(
+            'nova.virt.libvirt.host.Host._log_host_capabilities'))
+        # QEMU runs as another user and has to reach its disks.
+        instances = self.useFixture(fixtures.TempDir(rootdir='/var/tmp')).path
+        os.chmod(instances, 0o755)
+        pcpus = sorted(os.sched_getaffinity(0))
+        self.flags(instances_path=instances, force_config_drive=False,
+                   vif_plugging_is_fatal=False, vif_plugging_timeout=0)
+        self.flags(cpu_shared_set=str(pcpus[0]),
+                   cpu_dedicated_set=','.join(map(str, pcpus[1:])),
+                   group='compute')
+        self.flags(virt_type=self.VIRT_TYPE, connection_uri=self.URI,
+                   cpu_mode='none', inject_partition=-2, images_type='raw',
+                   group='libvirt')
+        self.flags(enabled=False, group='vnc')
+        self.flags(enabled=False, group='spice')
+        self.addCleanup(self._delete_servers)
+
+    def _delete_servers(self):
+        for server in self.api.get_servers(detail=False):
+            self._delete_server(server)
+
+    def start_host(self, name='compute1'):
+        self.computes[name] = self.start_service('compute', host=name)
+        self.compute_rp_uuids[name] = self.compute_node(name).uuid
+        return name
+
+    def connection_of(self, server_id):
+        host = self.instance(server_id).host
+        return self.computes[host].driver._host.get_connection()
+
+
+CLOUDS = {'simulated': SimulatedCloud, 'libvirt': LibvirtCloud}
