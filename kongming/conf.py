@@ -18,23 +18,22 @@ from typing import Any
 
 from oslo_config import cfg
 
+# A paragraph of help is one line: the generator of the sample wraps lines.
 GROUP = cfg.OptGroup(
     'kongming',
     title='KongMing options',
-    help="""
-Exact, live control of where servers run inside their hosts. Read by
-nova-compute (``compute_driver = kongming.LibvirtDriver``).
-""")
+    help='Exact, live control of where servers run inside their hosts. Read '
+         'by nova-compute (``compute_driver = kongming.LibvirtDriver``).')
 
 OPTS = [
     cfg.BoolOpt(
         'publish_inventory',
         default=True,
         help="""
-Publish each NUMA node of the host to Placement, as a child provider of the
-compute node's own provider, with its dedicated pCPUs, shared pCPUs, memory
-and huge pages. Flavors with a template ask for these. Turned off, nothing is
-published by this nova-compute, and what it published before is left as it is.
+Publish each NUMA node of the host to Placement, as a child of the compute \
+node's own provider, with its dedicated pCPUs, shared pCPUs, memory and huge \
+pages. Flavors with a template ask for these. Turned off, nothing is \
+published by this nova-compute, and what it published before stays as it is.
 
 Related options:
 

@@ -28,13 +28,15 @@ from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from collections.abc import Set
 import dataclasses
 
 from kongming import grammar
 from kongming import guest as guest_mod
 from kongming import template as template_mod
 from kongming import topology
+
+
+PcpuSet = set[int] | frozenset[int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,9 +64,9 @@ class NodeState:
     """
 
     id: int
-    dedicated: Set[int]
-    taken: Set[int] = frozenset()
-    shared: Set[int] = frozenset()
+    dedicated: PcpuSet
+    taken: PcpuSet = frozenset()
+    shared: PcpuSet = frozenset()
     siblings: Sequence[Collection[int]] = ()
     memory_mib: int = 0
     memory_used_mib: int = 0
@@ -92,6 +94,13 @@ class HostState:
             if node.id == node_id:
                 return node
         return None
+
+    def emptied(self) -> HostState:
+        """The same host with nothing taken of it."""
+        return HostState([dataclasses.replace(
+            node, taken=frozenset(), memory_used_mib=0, shared_used=0,
+            pages=[dataclasses.replace(pages, free=pages.total)
+                   for pages in node.pages]) for node in self.nodes])
 
     def cores_on(self, node_id: int) -> list[tuple[int, ...]] | None:
         if node_id not in self._cores:
@@ -299,7 +308,7 @@ def _options(host: HostState, guest: guest_mod.Guest, number: int,
         try:
             if node is None:
                 raise Unfit(why)
-            _check_exact(node, exact)
+            _check_exact(host, node, exact)
             page = _check_memory(node, cell, limits)
             _check_shared(node, cell, limits)
             found = _choose_pcpus(node, cell, exact, guest.thread_policy,
@@ -316,19 +325,24 @@ def _options(host: HostState, guest: guest_mod.Guest, number: int,
     return {item.node: item for _cost, item in ranked}, reasons
 
 
-def _check_exact(node: NodeState, exact: Mapping[int, int]) -> None:
+def _check_exact(host: HostState, node: NodeState,
+                 exact: Mapping[int, int]) -> None:
     for vcpu, pcpu in exact.items():
         if pcpu in node.taken:
             raise Unfit(f'pCPU {pcpu} is owned by '
-                           f"{node.owners.get(pcpu, 'another server')}")
+                        f"{node.owners.get(pcpu, 'another server')}")
         if pcpu in node.dedicated:
             continue
         if pcpu in node.shared:
             raise Unfit(f'pCPU {pcpu} is in cpu_shared_set; a dedicated '
-                           f'vCPU owns one of cpu_dedicated_set')
+                        f'vCPU owns one of cpu_dedicated_set')
+        elsewhere = [n.id for n in host.nodes
+                     if pcpu in n.dedicated or pcpu in n.shared]
+        where = (f'it is on node {elsewhere[0]}' if elsewhere else
+                 'Nova may use no such pCPU on this host')
         usable = topology.format_cpu_list(node.dedicated)
-        raise Unfit(f"pCPU {pcpu} (for vCPU {vcpu}) is not among the "
-                       f"node's dedicated pCPUs ({usable or 'none'})")
+        raise Unfit(f'pCPU {pcpu} (for vCPU {vcpu}) is not here, {where}; '
+                    f'dedicated here: {usable or "none"}')
 
 
 def _check_memory(node: NodeState, cell: guest_mod.Cell,
@@ -352,10 +366,10 @@ def _check_memory(node: NodeState, cell: guest_mod.Cell,
         free = node.memory_mib - node.memory_used_mib
         if cell.memory_mib > free:
             raise Unfit(f'{cell.memory_mib} MiB asked for, {free} MiB '
-                           f'free')
+                        f'free')
     elif cell.memory_mib > node.memory_mib:
         raise Unfit(f'{cell.memory_mib} MiB asked for, the node has '
-                       f'{node.memory_mib} MiB')
+                    f'{node.memory_mib} MiB')
     if cell.shared and limits is not None:
         most = node.memory_mib * limits.ram_allocation_ratio
         if node.memory_used_mib + cell.memory_mib > most:
@@ -385,7 +399,7 @@ def _choose_page_size(node: NodeState, wanted: int, need_kib: int) -> int:
     have = ', '.join(f'{pages.free} of {pages.size_kib} KiB'
                      for pages in sizes) or 'none of that size'
     raise Unfit(f'{need_kib // 1024} MiB asked for in {name} pages; free '
-                   f'are {have}')
+                f'are {have}')
 
 
 def _check_shared(node: NodeState, cell: guest_mod.Cell,
@@ -394,15 +408,15 @@ def _check_shared(node: NodeState, cell: guest_mod.Cell,
         return
     if len(cell.shared) > len(node.shared):
         raise Unfit(f'{len(cell.shared)} shared vCPUs, the node has '
-                       f'{len(node.shared)} pCPU(s) of cpu_shared_set')
+                    f'{len(node.shared)} pCPU(s) of cpu_shared_set')
     if limits is None:
         return
     most = len(node.shared) * limits.cpu_allocation_ratio
     if node.shared_used + len(cell.shared) > most:
         raise Unfit(f'{len(cell.shared)} shared vCPUs more than the '
-                       f'{node.shared_used} there would exceed {most:g} '
-                       f'(cpu_allocation_ratio '
-                       f'{limits.cpu_allocation_ratio:g})')
+                    f'{node.shared_used} there would exceed {most:g} '
+                    f'(cpu_allocation_ratio '
+                    f'{limits.cpu_allocation_ratio:g})')
 
 
 def _choose_pcpus(node: NodeState, cell: guest_mod.Cell,
@@ -415,8 +429,8 @@ def _choose_pcpus(node: NodeState, cell: guest_mod.Cell,
     free = node.dedicated - node.taken
     if len(cell.dedicated) + extra > len(free):
         raise Unfit(f'{len(cell.dedicated) + extra} dedicated pCPU(s) '
-                       f'asked for, {len(free)} of {len(node.dedicated)} '
-                       f'free')
+                    f'asked for, {len(free)} of {len(node.dedicated)} '
+                    f'free')
     rest = sorted(cell.dedicated - exact.keys())
     if not rest and not extra and policy in (None, 'prefer'):
         return dict(exact), frozenset()
@@ -434,14 +448,14 @@ def _choose_pcpus(node: NodeState, cell: guest_mod.Cell,
         order = order + (spare if policy != 'isolate' else [])
     if len(order) < len(rest) + extra:
         raise Unfit(f'the thread policy {policy} leaves '
-                       f'{len(order)} pCPU(s) for '
-                       f'{len(rest) + extra} vCPU(s) or emulator threads')
+                    f'{len(order)} pCPU(s) for '
+                    f'{len(rest) + extra} vCPU(s) or emulator threads')
     pins = {**exact, **dict(zip(rest, order))}
     return (dict(sorted(pins.items())),
             frozenset(order[len(rest):len(rest) + extra]))
 
 
-def _packed(free: Set[int], cores: Sequence[tuple[int, ...]],
+def _packed(free: PcpuSet, cores: Sequence[tuple[int, ...]],
             count: int) -> list[int]:
     """Whole free cores while they are filled, then the most broken ones."""
     by_free = [[p for p in core if p in free] for core in cores]
@@ -459,29 +473,29 @@ def _packed(free: Set[int], cores: Sequence[tuple[int, ...]],
     return order
 
 
-def _isolated(node: NodeState, free: Set[int],
+def _isolated(node: NodeState, free: PcpuSet,
               cores: Sequence[tuple[int, ...]], threads: int,
-              exact: Set[int]) -> list[int]:
+              exact: PcpuSet) -> list[int]:
     """One pCPU of each wholly free core that holds no exact pin."""
     if threads > 1 and node.dedicated != node.shared:
         # nova/virt/hardware.py, _pack_instance_onto_cores: refused there on
         # any host that shows siblings (Nova bug 1889633).
         raise Unfit('the thread policy isolate needs pCPUs without '
-                       'siblings among those that Nova may use')
+                    'siblings among those that Nova may use')
     order: list[int] = []
     for core in cores:
         held = exact.intersection(core)
         if held and (len(held) > 1 or not free.issuperset(core)):
             raise Unfit(f'the thread policy isolate wants the core of '
-                           f'pCPU {min(held)} ({_ids(core)}) for one vCPU '
-                           f'alone')
+                        f'pCPU {min(held)} ({_ids(core)}) for one vCPU '
+                        f'alone')
         if not held and free.issuperset(core):
             order.append(core[0])
     return order
 
 
-def _on_siblings(free: Set[int], cores: Sequence[tuple[int, ...]],
-                 threads: int, exact: Set[int], count: int) -> list[int]:
+def _on_siblings(free: PcpuSet, cores: Sequence[tuple[int, ...]],
+                 threads: int, exact: PcpuSet, count: int) -> list[int]:
     """pCPUs such that at most one vCPU has a core without another one's.
 
     The last vCPU of an odd number may be alone on a core of which two
@@ -489,33 +503,25 @@ def _on_siblings(free: Set[int], cores: Sequence[tuple[int, ...]],
     """
     if threads < 2:
         raise Unfit('the thread policy require needs a host with SMT')
-    # reach[(placed, single)] -> how many of each core so far, as a chain.
-    reach: dict[tuple[int, bool], tuple[tuple[int, ...], object]] = {
-        (0, False): ((), None)}
+    # (vCPUs placed, one alone already) -> pCPUs taken to get there.
+    reach: dict[tuple[int, bool], tuple[int, ...]] = {(0, False): ()}
     for core in cores:
         left = [p for p in core if p in free and p not in exact]
         held = len(exact.intersection(core))
-        grown: dict[tuple[int, bool], tuple[tuple[int, ...], object]] = {}
-        for (placed, single), chain in reach.items():
+        grown: dict[tuple[int, bool], tuple[int, ...]] = {}
+        for (placed, single), taken in reach.items():
             for more in range(min(len(left), count - placed), -1, -1):
-                total = held + more
-                alone = total == 1
-                if alone and (single or len(left) - more + total < 2):
+                alone = held + more == 1
+                if alone and (single or held + len(left) < 2):
                     continue
                 grown.setdefault((placed + more, single or alone),
-                                 (tuple(left[:more]), chain))
+                                 (*taken, *left[:more]))
         reach = grown
     for single in (False, True):
-        found = reach.get((count, single))
-        if found is not None:
-            order: list[tuple[int, ...]] = []
-            chain: object = found
-            while isinstance(chain, tuple):
-                order.append(chain[0])
-                chain = chain[1]
-            return [p for some in reversed(order) for p in some]
+        if (count, single) in reach:
+            return list(reach[count, single])
     raise Unfit('the thread policy require finds no sibling threads for '
-                   'all vCPUs')
+                'all vCPUs')
 
 
 def _ids(pcpus: Collection[int]) -> str:

@@ -14,8 +14,7 @@
 
 One function, :func:`build`, makes the payload for every publisher;
 :func:`read` makes a host of it again, so that a client can draw the host and
-run the fitter with nothing but Placement at hand.  :func:`groups` turns a
-template into what a flavor has to ask Placement for.
+run the fitter with nothing but Placement at hand.
 """
 
 from __future__ import annotations
@@ -30,9 +29,6 @@ from typing import Any
 import uuid
 
 from kongming import fit
-from kongming import grammar
-from kongming import guest as guest_mod
-from kongming import template as template_mod
 from kongming import topology
 
 PCPU = 'CUSTOM_KONGMING_PCPU'
@@ -199,6 +195,12 @@ def node_of_traits(traits: Iterable[str]) -> int | None:
     return None
 
 
+def named_pcpus(resources: Iterable[str]) -> list[int]:
+    """The pCPUs that an allocation claims by their own classes."""
+    return sorted(int(match[1]) for name in resources
+                  if (match := _PCPU_CLASS.fullmatch(name)))
+
+
 def read(providers: Iterable[tuple[
         Mapping[str, Mapping[str, Any]], Set[str], Mapping[str, int]]],
         owners: Mapping[int, str] | None = None) -> fit.HostState:
@@ -213,9 +215,7 @@ def read(providers: Iterable[tuple[
         number = node_of_traits(traits)
         if number is None:
             continue
-        dedicated = frozenset(
-            int(match[1]) for name in inventory
-            if (match := _PCPU_CLASS.fullmatch(name)))
+        dedicated = frozenset(named_pcpus(inventory))
         cores = cores_of_traits(traits)
         everything = frozenset(p for core in cores for p in core)
 
@@ -246,69 +246,3 @@ def read(providers: Iterable[tuple[
             shared_used=used(VCPU),
             owners=owners or {}))
     return fit.HostState(nodes)
-
-
-def group(cell: int) -> str:
-    """The suffix of a cell's granular resource group."""
-    return f'_KM{cell}'
-
-
-_GROUP = re.compile('_KM([0-9]+)')
-
-
-def cell_of_group(suffix: str) -> int | None:
-    """The cell whose group a suffix names; None for foreign groups."""
-    match = _GROUP.fullmatch(suffix)
-    return int(match[1]) if match else None
-
-
-_GROUP_KEY = re.compile(r'(?:resources|trait)_KM[0-9]+:CUSTOM_KONGMING\w*')
-
-
-def is_group_key(key: str) -> bool:
-    """Whether an extra spec was written by :func:`groups`."""
-    return _GROUP_KEY.fullmatch(key) is not None
-
-
-def groups(template: template_mod.Template,
-           guest: guest_mod.Guest) -> dict[str, str]:
-    """Extra specs by which a flavor asks Placement for what it will use.
-
-    Each cell is one granular group, since ``same_subtree`` can't be asked
-    for from a flavor.  pCPUs given by their id are claimed each by its own
-    class, others are counted.
-    """
-    specs: dict[str, str] = {}
-    for number, cell in enumerate(guest.cells):
-        resources = f'resources{group(number)}'
-        pcpus = len(cell.dedicated)
-        if guest.emulator_isolated and number == 0:
-            pcpus += 1
-        if pcpus:
-            specs[f'{resources}:{PCPU}'] = str(pcpus)
-        for pcpu in _named_pcpus(template.pins.get(number, ())):
-            specs[f'{resources}:{pcpu_class(pcpu)}'] = '1'
-        if cell.shared:
-            specs[f'{resources}:{VCPU}'] = str(len(cell.shared))
-        if cell.page_kib in PAGES:
-            specs[f'{resources}:{PAGES[cell.page_kib]}'] = str(
-                cell.memory_mib * 1024 // cell.page_kib)
-        elif cell.page_kib is None or cell.page_kib == -1:
-            specs[f'{resources}:{MEMORY_MB}'] = str(cell.memory_mib)
-        if number in template.nodes:
-            trait = node_trait(template.nodes[number])
-            specs[f'trait{group(number)}:{trait}'] = 'required'
-    if len(guest.cells) > 1:
-        # isolate would bind every suffixed group of the request, those of
-        # ports and PCI devices too; where traits part the cells already
-        # there is no need for it.
-        named = all(n in template.nodes for n in range(len(guest.cells)))
-        specs['group_policy'] = 'none' if named else 'isolate'
-    return specs
-
-
-def _named_pcpus(pins: Iterable[grammar.Pin]) -> list[int]:
-    return sorted(
-        pcpu for pin in pins if not pin.floats
-        for target in pin.targets if isinstance(target, grammar.Range)
-        for pcpu in target.ids())

@@ -111,7 +111,8 @@ class Host:
     def cores_on(self, node_id: int) -> tuple[tuple[int, ...], ...] | None:
         """The node's cores as pCPU tuples; None for no such node."""
         node = self.node(node_id)
-        return node and tuple(core.pcpus for core in node.cores)
+        return None if node is None else tuple(
+            core.pcpus for core in node.cores)
 
     @functools.cached_property
     def _core_of(self) -> dict[int, Core]:

@@ -14,6 +14,7 @@
 
 from kongming import exception as km_exc
 from kongming import fit
+from kongming import flavor
 from kongming import inventory
 from kongming import template
 from nova.scheduler import filters
@@ -104,7 +105,7 @@ def candidate_nodes(host_state, host, candidate):
              for number in host.node_ids()}
     allowed = {}
     for suffix, providers in candidate['mappings'].items():
-        cell = inventory.cell_of_group(suffix)
+        cell = flavor.cell_of_group(suffix)
         if cell is not None:
             allowed[cell] = {nodes[p] for p in providers if p in nodes}
     return allowed or None

@@ -24,8 +24,8 @@ class BootTest(cloud.LibvirtCloud):
         node = sorted(self.children())[-1]
         pcpu = max(os.sched_getaffinity(0))
         flavor = self._create_flavor(vcpu=1, memory_mb=64, disk=1, ephemeral=0,
-         swap=0, extra_spec={
-            'hw:cpu_policy': 'dedicated',
+                                     swap=0, extra_spec={
+             'hw:cpu_policy': 'dedicated',
             'kongming:node.0': str(node), 'kongming:pin.0': f'0:{pcpu}'})
         from tests.embedded import guests
         server = self._create_server(

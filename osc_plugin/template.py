@@ -1,0 +1,301 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``openstack kongming template ...``: templates on flavors."""
+
+import argparse
+import sys
+
+from cliff import columns as cliff_columns
+from osc_lib.command import command
+from osc_lib import exceptions
+
+from kongming import document
+from kongming import exception as km_exc
+from kongming import fit
+from kongming import flavor as flavor_mod
+from kongming import guest
+from kongming import template
+from osc_plugin import cloud
+
+
+
+class SpecsColumn(cliff_columns.FormattableColumn):
+    """Extra specs, a line each for people, a mapping for programs."""
+
+    def human_readable(self):
+        return '\n'.join(f'{key} = {value}'
+                         for key, value in sorted(self._value.items()))
+
+    def machine_readable(self):
+        return dict(sorted(self._value.items()))
+
+
+COLUMNS = ('flavor', 'vcpus', 'ram', 'template', 'placement')
+
+
+def _cell_value(text):
+    """``CELL=VALUE`` of an option."""
+    cell, sep, value = text.partition('=')
+    if not sep or not cell.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not CELL=VALUE, such as 0=1")
+    return cell, value
+
+
+def _read(path):
+    if path == '-':
+        return sys.stdin.read()
+    try:
+        with open(path, encoding='utf-8') as source:
+            return source.read()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise exceptions.CommandError(f'{path}: {exc}') from exc
+
+
+def _wish(parsed_args):
+    """The template that the arguments describe."""
+    specs = {}
+    if parsed_args.file:
+        specs = template.encode(document.parse(_read(parsed_args.file)))
+    for key in ('node', 'pin'):
+        for cell, value in getattr(parsed_args, key):
+            stem = f'{template.PREFIX}{key}.{cell}'
+            # A map that the file continued ends with its first key.
+            for stale in [s for s in specs if s.startswith(stem + '.')]:
+                del specs[stale]
+            specs[stem] = value
+    wish = template.decode(specs)
+    if not wish:
+        raise exceptions.CommandError(
+            'The template is empty: name a file, --node or --pin.')
+    return wish
+
+
+def _complain(exc):
+    """Every problem of a template, a line each."""
+    return exceptions.CommandError('\n'.join(map(str, exc.problems)))
+
+
+def _guest(found):
+    return guest.from_flavor(found.vcpus, found.ram, found.extra_specs)
+
+
+def _row(found):
+    """A flavor as ``show`` and ``list`` tell it."""
+    specs = found.extra_specs
+    return (found.name, found.vcpus, found.ram,
+            SpecsColumn({
+                key: specs[key] for key in specs
+                if key.startswith(template.PREFIX)}),
+            SpecsColumn({
+                key: specs[key] for key in specs
+                if flavor_mod.is_group_key(key)
+                or key == flavor_mod.GROUP_POLICY}))
+
+
+class SetTemplate(command.ShowOne):
+    """Put a template on a flavor, in place of the one that it has.
+
+    The template comes from a document (YAML or JSON), from options, or from
+    both, options taking precedence. It is checked against the flavor and
+    against the hosts before anything is written.
+
+    .. code-block:: yaml
+
+        version: 1
+        cells:
+          0:
+            node: 1
+            pin: "0:5 1:7"
+
+    Examples::
+
+        openstack kongming template set --flavor nfv.l du.yaml
+        openstack kongming template set --flavor nfv.l --node 0=1 \\
+            --pin "0=0:5 1:7"
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            'file', metavar='<file>', nargs='?',
+            help='Document that holds the template; - is standard input.')
+        parser.add_argument(
+            '--flavor', metavar='<flavor>', required=True,
+            help='Flavor (name or ID) to put the template on.')
+        parser.add_argument(
+            '--node', metavar='<cell>=<node>', type=_cell_value, default=[],
+            action='append',
+            help='Host NUMA node of a guest NUMA cell (repeatable).')
+        parser.add_argument(
+            '--pin', metavar='<cell>=<map>', type=_cell_value, default=[],
+            action='append',
+            help="Pins of a cell's vCPUs, vCPU:pCPU separated by blanks, "
+                 "such as \"0=0:5 1:7\" (repeatable). A pCPU is an id or "
+                 "n<node>c<core>t<thread>; ranges pair up (0-3:4-7).")
+        parser.add_argument(
+            '--no-check', action='store_true',
+            help='Write it though no published host could ever take it.')
+        return parser
+
+    def take_action(self, parsed_args):
+        conn = self.app.client_manager.kongming
+        try:
+            wish = _wish(parsed_args)
+            found = cloud.flavor(conn, parsed_args.flavor)
+            wanted = _guest(found)
+        except km_exc.InvalidTemplate as exc:
+            raise _complain(exc) from exc
+        problems = list(fit.check_guest(wanted, wish))
+        if problems:
+            raise exceptions.CommandError('\n'.join(
+                f"flavor '{found.name}': {problem}" for problem in problems))
+        if not parsed_args.no_check:
+            self._check_hosts(conn, wanted, wish)
+        cloud.write_specs(conn, found.id, flavor_mod.changes(
+            found.extra_specs, wish, wanted))
+        return COLUMNS, _row(cloud.flavor(conn, found.id))
+
+    def _check_hosts(self, conn, wanted, wish):
+        """Whether any host could take it if it were empty."""
+        reasons = []
+        for host in cloud.hosts(conn):
+            result = fit.fit(host.state.emptied(), wanted, wish)
+            if result:
+                return
+            reasons.append(f'{host.name}: {result}')
+        if not reasons:
+            raise exceptions.CommandError(
+                'No host is published yet, so nothing is known of their '
+                'pCPUs; --no-check writes the template all the same.')
+        raise exceptions.CommandError(
+            'No host could ever take this:\n' + '\n'.join(reasons))
+
+
+class UnsetTemplate(command.Command):
+    """Take the template off a flavor.
+
+    Extra specs that KongMing did not write stay as they are. Servers keep
+    the template that they were booted with.
+
+    Example::
+
+        openstack kongming template unset --flavor nfv.l
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            '--flavor', metavar='<flavor>', required=True,
+            help='Flavor (name or ID) to take the template off.')
+        return parser
+
+    def take_action(self, parsed_args):
+        conn = self.app.client_manager.kongming
+        found = cloud.flavor(conn, parsed_args.flavor)
+        cloud.write_specs(conn, found.id, flavor_mod.changes(
+            found.extra_specs, None, None))
+
+
+class ShowTemplate(command.ShowOne):
+    """Show a flavor's template and what it asks Placement for.
+
+    Examples::
+
+        openstack kongming template show nfv.l
+        openstack kongming template show nfv.l -f json
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument('flavor', metavar='<flavor>',
+                            help='Flavor (name or ID) to show.')
+        return parser
+
+    def take_action(self, parsed_args):
+        found = cloud.template_flavor(self.app.client_manager.kongming,
+                                      parsed_args.flavor)
+        return COLUMNS, _row(found)
+
+
+class ListTemplate(command.Lister):
+    """List the flavors that have a template.
+
+    Example::
+
+        openstack kongming template list
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            '--long', action='store_true',
+            help='Show what each asks Placement for, too.')
+        return parser
+
+    def take_action(self, parsed_args):
+        conn = self.app.client_manager.kongming
+        columns = COLUMNS if parsed_args.long else COLUMNS[:-1]
+        rows = [_row(found)[:len(columns)]
+                for found in conn.compute.flavors(
+                    get_extra_specs=True, is_public=None)
+                if template.has_template(found.extra_specs)]
+        return columns, sorted(rows)
+
+
+class CheckTemplate(command.Lister):
+    """Tell on which hosts a flavor's template fits now, and why not.
+
+    Works from the inventories in Placement alone. Exits with 1 where no
+    host can take it.
+
+    Example::
+
+        openstack kongming template check nfv.l
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument('flavor', metavar='<flavor>',
+                            help='Flavor (name or ID) to check.')
+        parser.add_argument('--host', metavar='<host>',
+                            help='Only this host.')
+        return parser
+
+    def run(self, parsed_args):
+        super().run(parsed_args)
+        return 0 if self._fits else 1
+
+    def take_action(self, parsed_args):
+        conn = self.app.client_manager.kongming
+        found = cloud.template_flavor(conn, parsed_args.flavor)
+        try:
+            wish = template.decode(found.extra_specs)
+            wanted = _guest(found)
+        except km_exc.InvalidTemplate as exc:
+            raise _complain(exc) from exc
+        rows = []
+        for host in cloud.hosts(conn, parsed_args.host):
+            result = fit.fit(host.state, wanted, wish)
+            rows.append((host.name, bool(result),
+                         _placed(result) if result else str(result)))
+        self._fits = any(fits for _name, fits, _how in rows)
+        return ('host', 'fits', 'how'), rows
+
+
+def _placed(assignment):
+    return '; '.join(
+        f'cell {number} on node {cell.node}'
+        + (': ' + ' '.join(f'{v}:{p}' for v, p in cell.pins.items())
+           if cell.pins else '')
+        for number, cell in enumerate(assignment.cells))

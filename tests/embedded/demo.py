@@ -1,0 +1,238 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The main job, shown: ``python -m tests.embedded.demo [HYPERVISOR]``.
+
+Each step prints the command that it runs; the ``openstack`` command is the
+real one.  Exits with 1 where anything is not as it should be.
+"""
+
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from xml.etree import ElementTree
+
+import yaml
+
+from kongming import topology
+from tests.embedded import witness
+
+BOLD, RED, GREEN, PLAIN = (
+    ('\033[1m', '\033[31m', '\033[32m', '\033[0m')
+    if sys.stdout.isatty() else ('',) * 4)
+BIN = pathlib.Path(sys.executable).parent
+
+
+class Wrong(Exception):
+    """Something is not as the story says."""
+
+
+def step(text):
+    print(f'\n{BOLD}# {text}{PLAIN}', flush=True)
+
+
+class Cloud:
+    """An embedded cloud in a process of its own.
+
+    Its log and ``clouds.yaml`` are in ``folder``.
+    """
+
+    def __init__(self, hypervisor):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix='kongming-demo-'))
+        self._out = open(self.folder / 'out', 'w')
+        self._process = subprocess.Popen(
+            [sys.executable, '-W', 'ignore', '-m', 'tests.embedded',
+             str(self.folder), '--hypervisor', hypervisor],
+            stdout=self._out, stderr=self._out)
+
+    def wait(self):
+        start = time.monotonic()
+        print('  nova-api, scheduler, conductor, compute and Placement '
+              'in one process ...', flush=True)
+        while not (self.folder / 'ready').exists():
+            if self._process.poll() is not None:
+                self._out.flush()
+                print((self.folder / 'out').read_text()[-2000:])
+                raise Wrong(f'The cloud did not start; the whole log is in '
+                            f'{self.folder}/nova.log')
+            if sys.stdout.isatty():
+                print(f'\r  {time.monotonic() - start:.0f} s', end='',
+                      flush=True)
+            time.sleep(0.5)
+        print(f'\r  up in {time.monotonic() - start:.0f} s')
+        clouds = yaml.safe_load((self.folder / 'clouds.yaml').read_text())
+        self.url = clouds['clouds']['kongming-admin']['auth'][
+            'auth_url'].removesuffix('/identity/v3')
+
+    def stop(self):
+        self._process.terminate()
+        self._process.wait(60)
+
+    def run(self, *words, may_fail=False, as_json=False, shown=True):
+        """Run ``openstack`` and print command and output."""
+        if shown:
+            print(f'$ openstack {shlex.join(words)}', flush=True)
+        done = subprocess.run(
+            [BIN / 'openstack', *words, *(['-f', 'json'] * as_json)],
+            env={**os.environ, 'OS_CLOUD': 'kongming-admin',
+                 'OS_CLIENT_CONFIG_FILE': str(self.folder / 'clouds.yaml')},
+            capture_output=True, text=True)
+        if shown and not as_json:
+            print(done.stdout + done.stderr, end='', flush=True)
+        if done.returncode and not may_fail:
+            raise Wrong(f'openstack {shlex.join(words)}: exit status '
+                        f'{done.returncode} {done.stderr}')
+        return json.loads(done.stdout) if as_json else done.returncode
+
+    def hypervisor(self, server_id=''):
+        with urllib.request.urlopen(
+                f'{self.url}/hypervisor/{server_id}') as reply:
+            return reply.read().decode()
+
+
+def choose(host):
+    """A node and pCPUs to name: the last node's last dedicated ones."""
+    node = [n for n in host['map'] if n['dedicated']][-1]
+    pcpus = node['dedicated'][-2:][::-1]
+    return node['node'], pcpus
+
+
+def agree(cloud, server, compute_uuid, template, real):
+    """Ask every party where the server is; compare with the template."""
+    pins, nodes = template
+    xml = cloud.hypervisor(server['id'])
+    parties = {'template': template, 'domain XML': witness.domain(xml)}
+    print(f'$ openstack --os-compute-api-version 2.78 server show '
+          f'--topology {server["name"]}')
+    parties["Nova's topology API"] = witness.nova(cloud.run(
+        '--os-compute-api-version', '2.78', 'server', 'show', '--topology',
+        server['id'], as_json=True, shown=False)['topology'])
+    print(f'$ openstack resource provider allocation show {server["id"]}')
+    allocations = {row['resource_provider']: row['resources']
+                   for row in cloud.run(
+                       'resource', 'provider', 'allocation', 'show',
+                       server['id'], as_json=True, shown=False)}
+    granted = witness.placement(compute_uuid, allocations)
+    parties['Placement'] = (pins if granted == {
+        node: frozenset().union(*pins.values()) for node in nodes[0]
+    } else granted, {0: frozenset(granted)})
+    if real:
+        name = ElementTree.fromstring(xml).findtext('name')
+        print(f"$ grep Cpus_allowed_list /proc/$(cat /run/libvirt/qemu/"
+              f"{name}.pid)/task/*/status")
+        parties['/proc, live threads'] = witness.threads(name), nodes
+    wrong = []
+    for party, (its_pins, its_nodes) in parties.items():
+        good = its_pins == pins and its_nodes == nodes
+        if not good:
+            wrong.append(party)
+        shown = '  '.join(
+            f'vCPU {v} on pCPU {topology.format_cpu_list(p)}'
+            for v, p in sorted(its_pins.items()))
+        mark = f'{GREEN}ok{PLAIN}' if good else f'{RED}WRONG{PLAIN}'
+        print(f'  {party:<22} {shown}  node '
+              f'{topology.format_cpu_list(its_nodes.get(0, ()))}  {mark}')
+    if wrong:
+        raise Wrong(f'{", ".join(wrong)} do not agree with the template')
+
+
+def story(cloud, hypervisor):
+    real = hypervisor == 'libvirt'
+    print(f'  hypervisor: {json.loads(cloud.hypervisor())["hypervisor"]}')
+
+    step('The host, as Placement shows it: nodes, cores, pCPUs')
+    name = cloud.run('kongming', 'host', 'list', as_json=True,
+                     shown=False)[0]['host']
+    cloud.run('kongming', 'host', 'show', name)
+    host = cloud.run('kongming', 'host', 'show', name, as_json=True,
+                     shown=False)
+    node, pcpus = choose(host)
+
+    step(f'A template on a flavor: cell 0 on node {node}, vCPUs on '
+         f'{"pCPUs" if len(pcpus) > 1 else "pCPU"} '
+         f'{", ".join(map(str, pcpus))}')
+    pin = ' '.join(f'{v}:{p}' for v, p in enumerate(pcpus))
+    document = cloud.folder / 'du.yaml'
+    document.write_text(f'version: 1\ncells:\n  0:\n    node: {node}\n'
+                        f'    pin: "{pin}"\n')
+    print(f'$ cat {document.name}\n{document.read_text()}', end='')
+    cloud.run('flavor', 'create', 'nfv.du', '--vcpus', str(len(pcpus)),
+              '--ram', '64', '--disk', '1', '--property',
+              'hw:cpu_policy=dedicated', '-c', 'name', '-c', 'vcpus')
+    cloud.run('kongming', 'template', 'set', '--flavor', 'nfv.du',
+              str(document))
+
+    step('Bad input is refused before anything changes')
+    if not cloud.run('kongming', 'template', 'set', '--flavor', 'nfv.du',
+                     '--pin', '0=0:1 1:one', may_fail=True):
+        raise Wrong('a malformed map was taken')
+
+    step('Boot a server by it')
+    boot = ('server', 'create', '--flavor', 'nfv.du', '--image', 'idle',
+            '--nic', 'none', '--wait')
+    cloud.run(*boot, 'du-1', '-c', 'name', '-c', 'status')
+    server = cloud.run('server', 'show', 'du-1', as_json=True, shown=False)
+
+    step('Template, hypervisor, Nova and Placement agree')
+    template = ({v: frozenset({p}) for v, p in enumerate(pcpus)},
+                {0: frozenset({node})})
+    agree(cloud, server, host['uuid'], template, real)
+    cloud.run('kongming', 'host', 'show', name)
+
+    step('A second server for the same pCPUs is refused')
+    cloud.run(*boot, 'du-2', '-c', 'name', '-c', 'status', may_fail=True)
+    second = cloud.run('server', 'show', 'du-2', as_json=True, shown=False)
+    if second['status'] != 'ERROR':
+        raise Wrong(f'du-2 is {second["status"]}')
+    if not cloud.run('kongming', 'template', 'check', 'nfv.du',
+                     may_fail=True):
+        raise Wrong('template check finds room where there is none')
+
+    step('Delete both: all is free again')
+    cloud.run('server', 'delete', '--wait', 'du-1', 'du-2')
+    cloud.run('kongming', 'host', 'show', name)
+    after = cloud.run('kongming', 'host', 'show', name, as_json=True,
+                      shown=False)
+    if after != host:
+        raise Wrong(f'the host is not as it was: {after}')
+
+
+def main():
+    hypervisor = sys.argv[1] if len(sys.argv) > 1 else 'simulated'
+    start = time.monotonic()
+    step('Start a cloud')
+    cloud = Cloud(hypervisor)
+    try:
+        cloud.wait()
+        ready = time.monotonic()
+        story(cloud, hypervisor)
+    except Wrong as exc:
+        print(f'\n{RED}{exc}{PLAIN}\nlogs: {cloud.folder}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        cloud.stop()
+    print(f'\n{GREEN}All as it should be{PLAIN} (cloud up in '
+          f'{ready - start:.0f} s, the story in '
+          f'{time.monotonic() - ready:.0f} s). Logs: {cloud.folder}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
