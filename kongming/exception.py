@@ -52,9 +52,14 @@ class Problem:
         where = f', column {self.column}' if self.column else ''
         shown = self.value if len(self.value) <= 60 else (
             self.value[:57] + '...')
-        shown = shown.encode('unicode_escape').decode('ascii')
-        key = self.key.encode('unicode_escape').decode('ascii')
-        return f"{key} = '{shown}'{where}: {self.reason}"
+        return printable(f"{self.key} = '{shown}'{where}: {self.reason}")
+
+
+def printable(text: str) -> str:
+    """Text that comes from a tenant, fit for a terminal and a log line."""
+    return ''.join(
+        c if c.isprintable() else c.encode('unicode_escape').decode('ascii')
+        for c in text)
 
 
 class InvalidTemplate(KongmingError):
@@ -70,13 +75,3 @@ class InvalidTemplate(KongmingError):
 
 class InvalidTopology(KongmingError):
     msg_fmt = 'The host topology makes no sense: %(reason)s'
-
-
-class NoFit(KongmingError):
-    msg_fmt = '%(reason)s'
-
-
-class NotPublished(KongmingError):
-    msg_fmt = ("Host '%(host)s' has no KongMing inventory in Placement. "
-               "Set compute_driver = kongming.LibvirtDriver in its nova.conf "
-               "and restart nova-compute there.")

@@ -1,0 +1,351 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The first boot by a template: 2 nodes x 4 cores x 2 threads, 12 dedicated.
+
+::
+
+    node 0   [0 1] shared   [2 3] [4 5] [6 7]
+    node 1   [8 9] shared   [10 11] [12 13] [14 15]
+"""
+
+import re
+from unittest import mock
+
+import testtools
+
+from kongming import flavor as flavor_mod
+from kongming import guest
+from kongming import inventory
+from kongming import template
+from nova.virt.libvirt import driver as nova_driver
+from tests.embedded import cloud
+from tests.embedded import witness
+
+PINNED = {'hw:cpu_policy': 'dedicated'}
+NOTHING_OWNED = {0: (set(), 0), 1: (set(), 0)}
+
+
+def only(pcpu):
+    return frozenset({pcpu})
+
+
+class BootBase(cloud.SimulatedCloud):
+
+    def flavor(self, specs, vcpus=2, groups=True, **hw):
+        """A flavor as ``template set`` makes it."""
+        specs = {f'kongming:{key}': value for key, value in specs.items()}
+        hw = {**PINNED, **{f'hw:{k}': v for k, v in hw.items()}}
+        if groups:
+            specs.update(flavor_mod.groups(
+                template.decode(specs), guest.from_flavor(vcpus, 1024, hw)))
+        return self._create_flavor(vcpu=vcpus, memory_mb=1024,
+                                   extra_spec={**hw, **specs})
+
+    def boot(self, flavor_id, state='ACTIVE'):
+        return self._create_server(flavor_id=flavor_id, networks='none',
+                                   expected_state=state)
+
+    def pins(self, server):
+        return witness.domain(self.domain_xml(server['id']))
+
+    def owned(self, host='compute1'):
+        return {node: owned for node, (owned, _m) in
+                self.usage(host).items()}
+
+    def assertNothingOwned(self):
+        self.assertEqual(NOTHING_OWNED, self.usage())
+        self.audit()
+        self.assertEqual(NOTHING_OWNED, self.usage())
+        for _inventory, usages, _traits in self.children().values():
+            self.assertEqual({0}, set(usages.values()))
+
+
+class BootTest(BootBase):
+
+    def test_first_boot_is_exact_everywhere(self):
+        self.start_host()
+        server = self.boot(self.flavor({'node.0': '1',
+                                        'pin.0': '0:15 1:12'}))
+        expected = {0: only(15), 1: only(12)}, {0: only(1)}
+
+        self.assertEqual(expected, self.pins(server))
+        self.assertEqual(expected, witness.nova(self.api.api_get(
+            f'/servers/{server["id"]}/topology').body))
+        self.assertEqual({1: frozenset({12, 15})}, witness.placement(
+            self.compute_rp_uuids['compute1'],
+            self.allocations_of(server['id'])))
+        saved = self.instance(server['id']).numa_topology
+        self.assertEqual([(1, {0: 15, 1: 12})],
+                         [(c.id, c.cpu_pinning) for c in saved.cells])
+        usage = {0: (set(), 0), 1: ({12, 15}, 1024)}
+        self.assertEqual(usage, self.usage())
+        self.audit()
+        self.assertEqual(usage, self.usage())
+        self.assertEqual(expected, self.pins(server))
+
+        self._delete_server(server)
+        self.assertNothingOwned()
+
+    def test_cells_on_crossed_nodes(self):
+        self.start_host()
+        server = self.boot(self.flavor(
+            {'node.0': '1', 'node.1': '0', 'pin.0': '0:10 1:13',
+             'pin.1': '2-3:4-5'}, vcpus=4, numa_nodes='2'))
+        self.assertEqual(
+            ({0: only(10), 1: only(13), 2: only(4), 3: only(5)},
+             {0: only(1), 1: only(0)}), self.pins(server))
+
+    def test_part_of_the_vcpus_named(self):
+        self.start_host()
+        server = self.boot(self.flavor({'pin.0': '1:13'}, vcpus=3))
+        pins, nodes = self.pins(server)
+        self.assertEqual((only(13), {0: only(1)}), (pins[1], nodes))
+        self.assertEqual({0: set(), 1: {p for s in pins.values() for p in s}},
+                         self.owned())
+
+    def test_relative_address(self):
+        self.start_host()
+        server = self.boot(self.flavor({'pin.0': '0:n1c1t1 1:n1c3t0'}))
+        self.assertEqual({0: only(11), 1: only(14)}, self.pins(server)[0])
+
+    def test_second_server_gets_no_host(self):
+        self.start_host()
+        first = self.flavor({'pin.0': '0:2 1:3'})
+        self.boot(first)
+        before = self.usage()
+        second = self.boot(first, 'ERROR')
+        self.assertIn('No valid host', second['fault']['message'])
+        self.assertEqual(before, self.usage())
+
+    def test_filter_says_why_where_placement_was_not_asked(self):
+        self.start_host()
+        flavor_id = self.flavor({'pin.0': '0:2 1:3'}, groups=False)
+        self.boot(flavor_id)
+        self.boot(flavor_id, 'ERROR')
+        self.assertIn('compute1: node 0: pCPU 2 is owned by another server',
+                      self.stdlog.logger.output)
+
+    def test_next_host_is_tried(self):
+        self.start_host('compute1')
+        self.start_host('compute2')
+        flavor_id = self.flavor({'pin.0': '0:2 1:3'}, groups=False)
+        hosts = {self.boot(flavor_id)['OS-EXT-SRV-ATTR:host']
+                 for _ in range(2)}
+        self.assertEqual({'compute1', 'compute2'}, hosts)
+
+    def test_refused_by_the_hook_goes_to_the_next_host(self):
+        """The filter passed, but the pCPUs went in between."""
+        self.start_host('compute1')
+        self.start_host('compute2')
+        flavor_id = self.flavor({'pin.0': '0:2 1:3'}, groups=False)
+        first = self.boot(flavor_id)['OS-EXT-SRV-ATTR:host']
+        self.flags(max_attempts=3, group='scheduler')
+        with mock.patch('nova_ext.filters.KongmingFilter._passes',
+                        return_value=True):
+            second = self.boot(flavor_id)
+            self.assertNotEqual(first, second['OS-EXT-SRV-ATTR:host'])
+            third = self.boot(flavor_id, 'ERROR')
+        self.assertIn('the template does not fit: node 0: pCPU 2 is owned '
+                      'by server', self.stdlog.logger.output)
+        self._delete_server(third)
+        for host in ('compute1', 'compute2'):
+            self.assertEqual({0: {2, 3}, 1: set()}, self.owned(host))
+
+    def test_failed_boot_leaks_nothing(self):
+        """QEMU fails after the swap."""
+        self.start_host()
+        with mock.patch.object(nova_driver.LibvirtDriver, '_create_guest',
+                               side_effect=ValueError('no QEMU')):
+            server = self.boot(self.flavor({'pin.0': '0:12 1:15'}), 'ERROR')
+        self.assertNothingOwned()
+        self._delete_server(server)
+        self.assertNothingOwned()
+
+    def test_servers_that_boot_together_on_each_others_pcpus(self):
+        """Nova claims ascending pCPUs; the templates name others' claims."""
+        self.start_host()
+        flavors = [self.flavor({'pin.0': f'0:{a} 1:{b}'}, groups=groups)
+                   for groups in (False, True)
+                   for a, b in ((6, 7), (4, 5), (2, 3))]
+        servers = []
+        for flavor_id in flavors[:3]:
+            servers.append(self.api.post_server({'server': self._build_server(
+                flavor_id=flavor_id, networks='none')}))
+        for server in servers:
+            self._wait_for_state_change(server, 'ACTIVE')
+        self.assertEqual({0: {2, 3, 4, 5, 6, 7}, 1: set()}, self.owned())
+        self.audit()
+        self.assertEqual({0: {2, 3, 4, 5, 6, 7}, 1: set()}, self.owned())
+        for server in servers:
+            self._delete_server(server)
+        self.assertNothingOwned()
+
+    def test_flavor_written_behind_our_back(self):
+        """A bad template in the database: nothing is booted or changed."""
+        self.start_host()
+        with mock.patch('kongming.template.check_entry'):
+            flavor_id = self.flavor({'pin.0': '0:2 1:2'}, groups=False)
+        self.boot(flavor_id, 'ERROR')
+        self.assertIn('pCPU 2 stands here a second time',
+                      self.stdlog.logger.output)
+        self.assertNothingOwned()
+
+
+class CandidateTest(BootBase):
+    """The node that Placement granted is the node that is used."""
+
+    def test_only_the_granted_node(self):
+        self.start_host()
+        for _ in range(4):
+            server = self.boot(self.flavor({'node.0': '1'}, vcpus=1))
+            uuid = inventory.provider_uuid(
+                self.compute_rp_uuids['compute1'], 1)
+            self.assertIn(uuid, self.allocations_of(server['id']))
+            self.assertEqual({0: only(1)}, self.pins(server)[1])
+
+    def test_open_node_follows_the_allocation(self):
+        self.start_host()
+        for _ in range(6):
+            # A template without node or pin has no key, so one vCPU is
+            # named by a relative address that fits on node 1 only.
+            server = self.boot(self.flavor({'pin.0': '0:n1c1-3t0'[:9]},
+                                           vcpus=1), 'ACTIVE')
+            self.assertEqual({0: only(1)}, self.pins(server)[1])
+            self._delete_server(server)
+
+    def test_two_open_cells_get_a_node_each(self):
+        self.start_host()
+        server = self.boot(self.flavor(
+            {'pin.0': '0:n1c1t0'}, vcpus=4, numa_nodes='2'))
+        _pins, nodes = self.pins(server)
+        self.assertEqual({0: only(1), 1: only(0)}, nodes)
+        granted = witness.placement(self.compute_rp_uuids['compute1'],
+                                    self.allocations_of(server['id']))
+        self.assertEqual({0, 1}, set(granted))
+
+
+class BadInputTest(BootBase):
+    """Refused by nova-api with the reason; nothing is accounted."""
+
+    def test_extra_specs(self):
+        self.start_host()
+        flavor_id = self._create_flavor(extra_spec=PINNED)
+        before = self.usage()
+        for key, value, words in (
+                ('colour', 'red', 'there is no such key'),
+                ('node.0', 'one', "'one' is not a host NUMA node"),
+                ('pin.0', '0:1 1:1', 'pCPU 1 stands here a second time'),
+                ('pin.0', '0:1 1', "column 5: '1' has no pCPU"),
+                ('pin.0.1', '2:', "'' is not a pCPU"),
+                ('pin.x', '0:1', 'there is no such key')):
+            response = self.api.api_post(
+                f'/flavors/{flavor_id}/os-extra_specs',
+                {'extra_specs': {f'kongming:{key}': value}},
+                check_response_status=[400])
+            self.assertIn(words,
+                          response.body['badRequest']['message'])
+        self.assertEqual(PINNED, self.api.api_get(
+            f'/flavors/{flavor_id}/os-extra_specs').body['extra_specs'])
+        self.assertEqual(before, self.usage())
+
+    def test_other_namespaces_pass_as_before(self):
+        flavor_id = self._create_flavor(extra_spec={
+            'whatever:they': 'like', 'bare': 'key'})
+        self.assertEqual('like', self.api.api_get(
+            f'/flavors/{flavor_id}/os-extra_specs').body['extra_specs'][
+                'whatever:they'])
+
+    def test_what_only_the_scheduler_can_know(self):
+        self.start_host()
+        for specs, vcpus, words in (
+                ({'pin.0': '0:99'}, 1, 'Nova may use no such pCPU'),
+                ({'pin.0': '0:1'}, 1, 'pCPU 1 is in cpu_shared_set'),
+                ({'pin.0': '4:2'}, 1, "beyond the flavor's 1 vCPU(s)"),
+                ({'node.3': '0'}, 1, 'the guest has 1 NUMA cell(s)'),
+                ({'node.0': '7'}, 1, 'the host has no such node')):
+            self.boot(self.flavor(specs, vcpus, groups=False), 'ERROR')
+            self.assertIn(words, self.stdlog.logger.output)
+        self.assertNothingOwned()
+
+    def test_template_without_dedicated_vcpus(self):
+        self.start_host()
+        self.boot(self._create_flavor(vcpu=1, extra_spec={
+            'kongming:pin.0': '0:2'}), 'ERROR')
+        self.assertIn('the guest has 0 NUMA cell(s)',
+                      self.stdlog.logger.output)
+        self.assertNothingOwned()
+
+
+class _Native(cloud.SimulatedCloud):
+    """Boots servers without a template and tells what came of it."""
+
+    FLAVORS = ({}, PINNED, {'hw:numa_nodes': '2', **PINNED},
+               {'hw:numa_nodes': '1'},
+               {'hw:cpu_policy': 'mixed', 'hw:cpu_dedicated_mask': '0'})
+    told = None
+
+    def tell(self):
+        self.start_host()
+        root = self.compute_rp_uuids['compute1']
+        self.told = []
+        for specs in self.FLAVORS:
+            server = self._create_server(
+                name='native', networks='none', flavor_id=self._create_flavor(
+                    vcpu=2, name='native', id='native', extra_spec=specs))
+            xml = self.domain_xml(server['id'])
+            for pattern in (server['id'], '/tmp/[^<\'"]*/'):
+                xml = re.sub(pattern, '', xml)
+            allocations = self.allocations_of(server['id'])
+            self.told.append((xml, allocations.pop(root), allocations))
+            self.api.api_delete('/flavors/native')
+        refused = self._create_server(
+            networks='none', expected_state='ERROR',
+            flavor_id=self._create_flavor(vcpu=13, extra_spec=PINNED))
+        self.told.append(refused['fault']['message'])
+
+
+class NativeTest(testtools.TestCase):
+
+    def told(self, hooked):
+        case = type('Case', (_Native,), {'HOOKED': hooked})('tell')
+        # What it tells is gone with the case, unless it is kept elsewhere.
+        kept = []
+        case.addCleanup(lambda: kept.append(case.told))
+        result = testtools.TestResult()
+        case.run(result)
+        self.assertEqual([], result.errors + result.failures)
+        return kept[0]
+
+    def test_same_xml_allocations_and_errors_with_and_without_the_hook(self):
+        native, hooked = self.told(False), self.told(True)
+        self.assertEqual(len(_Native.FLAVORS) + 1, len(native))
+        for before, after in zip(native, hooked):
+            self.assertEqual(before, after)
+
+
+class GuardTest(BootBase):
+
+    def test_a_fault_in_publishing_leaves_nova_compute_alone(self):
+        with mock.patch('kongming.inventory.build',
+                        side_effect=ZeroDivisionError):
+            self.start_host()
+            self.assertEqual({}, self.children())
+            self.boot(self._create_flavor(extra_spec=PINNED))
+        self.assertIn('could not be published', self.stdlog.logger.output)
+        self.audit()
+        self.assertEqual({0, 1}, set(self.children()))
+
+    def test_switched_off(self):
+        self.flags(publish_inventory=False, group='kongming')
+        self.start_host()
+        self.assertEqual({}, self.children())

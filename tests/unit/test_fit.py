@@ -1,0 +1,310 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+import itertools
+import random
+
+from kongming import fit
+from kongming import grammar
+from kongming import guest
+from kongming import template
+from tests import base
+
+
+def node(number, dedicated, taken=(), threads=2, **fields):
+    """A node whose sibling pCPUs follow one another."""
+    pcpus = sorted(dedicated)
+    cores = [pcpus[i:i + threads] for i in range(0, len(pcpus), threads)]
+    fields.setdefault('memory_mib', 4096)
+    return fit.NodeState(number, frozenset(dedicated), frozenset(taken),
+                         siblings=cores, **fields)
+
+
+def server(*sizes, policy=None, memory=512, **fields):
+    """A guest whose cells have so many dedicated vCPUs each."""
+    cells, first = [], 0
+    for size in sizes:
+        cells.append(guest.Cell(frozenset(range(first, first + size)),
+                                frozenset(), memory))
+        first += size
+    return guest.Guest(tuple(cells), policy, **fields)
+
+
+def wish(nodes=None, **pins):
+    """``pin0='0:4'`` is the pin map of cell 0."""
+    return template.Template(nodes or {}, {
+        int(key[3:]): grammar.parse_pins(value)
+        for key, value in pins.items()})
+
+
+TWO = fit.HostState([node(0, range(0, 8)), node(1, range(8, 16))])
+
+
+class FitTest(base.TestCase):
+
+    def refused(self, words, *args, **kwargs):
+        result = fit.fit(*args, **kwargs)
+        self.assertFalse(result)
+        self.assertIn(words, str(result))
+
+    def test_exact_pins_and_node(self):
+        result = fit.fit(TWO, server(2), wish({0: 1}, pin0='0:15 1:9'))
+        self.assertEqual((fit.CellAssignment(1, {0: 15, 1: 9}),),
+                         result.cells)
+
+    def test_pins_choose_the_node(self):
+        result = fit.fit(TWO, server(2, 2), wish(pin0='0:15 1:9'))
+        self.assertEqual([1, 0], [cell.node for cell in result.cells])
+
+    def test_relative_addresses(self):
+        result = fit.fit(TWO, server(3), wish(pin0='0-2:n1c1-3t1'))
+        self.assertEqual({0: 11, 1: 13, 2: 15}, result.cells[0].pins)
+
+    def test_partly_exact_packs_the_rest_on_whole_cores(self):
+        result = fit.fit(TWO, server(3), wish({0: 0}, pin0='2:0'))
+        self.assertEqual({0: 2, 1: 3, 2: 0}, result.cells[0].pins)
+
+    def test_odd_rest_goes_to_a_broken_core(self):
+        host = fit.HostState([node(0, range(8), taken={4})])
+        self.assertEqual({0: 0, 1: 1, 2: 5},
+                         fit.fit(host, server(3), wish()).cells[0].pins)
+
+    def test_emulator_gets_a_pcpu_on_the_node_of_cell_0(self):
+        result = fit.fit(TWO, server(2, emulator_isolated=True),
+                         wish({0: 1}, pin0='0:8 1:9'))
+        self.assertEqual(frozenset({10}), result.cells[0].reserved)
+
+    def test_owner_is_named(self):
+        host = fit.HostState([node(0, range(4), taken={2},
+                                   owners={2: 'server du-1'})])
+        self.refused('node 0: pCPU 2 is owned by server du-1',
+                     host, server(1), wish(pin0='0:2'))
+
+    def test_pcpu_elsewhere(self):
+        self.refused('pCPU 9 (for vCPU 0) is not here, it is on node 1',
+                     TWO, server(1), wish({0: 0}, pin0='0:9'))
+
+    def test_pcpu_nowhere(self):
+        self.refused('Nova may use no such pCPU', TWO, server(1),
+                     wish({0: 0}, pin0='0:99'))
+
+    def test_pcpu_of_the_shared_set(self):
+        host = fit.HostState([node(0, {2, 3}, shared=frozenset({0, 1}))])
+        self.refused('pCPU 0 is in cpu_shared_set', host, server(1),
+                     wish(pin0='0:0'))
+
+    def test_no_such_node(self):
+        self.refused('node 7: the host has no such node', TWO, server(1),
+                     wish({0: 7}))
+
+    def test_no_such_core(self):
+        self.refused('node 1 has 4 core(s)', TWO, server(1),
+                     wish(pin0='0:n1c4t0'))
+
+    def test_cell_that_the_guest_has_not(self):
+        self.refused('cell 1: the guest has 1 NUMA cell(s)', TWO, server(1),
+                     wish({1: 0}))
+
+    def test_vcpu_beyond_the_flavor(self):
+        self.refused("vCPU 4 is beyond the flavor's 2 vCPU(s)", TWO,
+                     server(2), wish(pin0='4:1'))
+
+    def test_vcpu_of_another_cell(self):
+        self.refused('vCPU 1 is in another cell', TWO, server(1, 1),
+                     wish(pin0='1:1'))
+
+    def test_shared_vcpu_owns_nothing(self):
+        shared = guest.Guest((guest.Cell(frozenset(), frozenset({0}), 64),))
+        self.refused('vCPU 0 is not dedicated', TWO, shared,
+                     wish(pin0='0:1'))
+
+    def test_one_pcpu_by_two_names(self):
+        self.refused('vCPUs 0 and 1 are both pinned to pCPU 2', TWO,
+                     server(2), wish(pin0='0:2 1:n0c1t0'))
+
+    def test_memory(self):
+        self.refused('8192 MiB asked for, 4096 MiB free', TWO,
+                     server(1, memory=8192), wish())
+
+    def test_pages(self):
+        pages = [fit.Pages(4, 1024, 1024), fit.Pages(2048, 8, 3)]
+        host = fit.HostState([node(0, range(4), pages=pages)])
+        cell = guest.Cell(frozenset({0}), frozenset(), 6, page_kib=2048)
+        result = fit.fit(host, guest.Guest((cell,)), wish())
+        self.assertEqual(2048, result.cells[0].page_kib)
+        cell = guest.Cell(frozenset({0}), frozenset(), 8, page_kib=2048)
+        self.refused('free are 3 of 2048 KiB', host, guest.Guest((cell,)),
+                     wish())
+
+    def test_granted_nodes_bind(self):
+        result = fit.fit(TWO, server(1), wish(), allowed={0: {1}})
+        self.assertEqual(1, result.cells[0].node)
+        self.refused('not among the nodes granted by Placement', TWO,
+                     server(1), wish({0: 0}), allowed={0: {1}})
+
+    def test_isolate_wants_cores_of_its_own(self):
+        host = fit.HostState([node(0, range(4), threads=1)])
+        result = fit.fit(host, server(2, policy='isolate'), wish())
+        self.assertEqual({0: 0, 1: 1}, result.cells[0].pins)
+        self.refused('isolate needs pCPUs without siblings', TWO,
+                     server(2, policy='isolate'), wish())
+
+    def test_require_wants_siblings(self):
+        host = fit.HostState([node(0, range(8), taken={0, 2, 4})])
+        self.refused('require finds no sibling', host,
+                     server(4, policy='require'), wish())
+        result = fit.fit(host, server(3, policy='require'),
+                         wish())
+        self.assertFalse(result)
+        result = fit.fit(host, server(2, policy='require'), wish())
+        self.assertEqual({0: 6, 1: 7}, result.cells[0].pins)
+
+    def test_cells_that_want_the_same_node(self):
+        host = fit.HostState([node(0, range(4)), node(1, range(4, 5))])
+        self.refused('cells 0, 1 fit on node(s) 0 only', host, server(2, 2),
+                     wish())
+
+    def test_last_of_unequal_cells(self):
+        # nova.virt.hardware says "fits" here and leaves cell 3 unpinned.
+        host = fit.HostState([node(n, range(4 * n, 4 * n + 4))
+                              for n in range(4)])
+        self.refused('5 dedicated pCPU(s) asked for', host,
+                     server(4, 4, 4, 5), wish())
+
+
+class BruteForceTest(base.TestCase):
+    """No wrong fit and no false refusal, on small random hosts."""
+
+    def exists(self, host, asked, template_):
+        """Whether any choice of nodes and pCPUs does, by trying all."""
+        try:
+            exact = fit.exact_pins(host, asked, template_)
+        except fit.Unfit:
+            return False
+        for nodes in itertools.permutations(host.nodes, len(asked.cells)):
+            if all(self.cell_goes(*pair, asked.thread_policy, fixed,
+                                  template_.nodes.get(number))
+                   for number, (pair, fixed) in enumerate(
+                       zip(zip(asked.cells, nodes), exact))):
+                return True
+        return False
+
+    def cell_goes(self, cell, node_, policy, exact, wanted):
+        if wanted not in (None, node_.id):
+            return False
+        if cell.memory_mib > node_.memory_mib - node_.memory_used_mib:
+            return False
+        vcpus = sorted(cell.dedicated)
+        free = sorted(node_.dedicated - node_.taken)
+        return any(
+            all(exact.get(v, p) == p for v, p in zip(vcpus, pcpus))
+            and self.policy_holds(node_, set(pcpus), policy)
+            for pcpus in itertools.permutations(free, len(vcpus)))
+
+    def policy_holds(self, node_, pcpus, policy):
+        cores = [set(core) for core in node_.siblings]
+        threads = max(map(len, cores), default=1)
+        if policy == 'isolate':
+            return threads == 1
+        if policy == 'require':
+            alone = [core for core in cores if len(core & pcpus) == 1]
+            return threads > 1 and len(alone) <= 1 and all(
+                len(core - (node_.taken - pcpus)) > 1 for core in alone)
+        return True
+
+    def check_fit(self, host, asked, template_, result):
+        exact = fit.exact_pins(host, asked, template_)
+        self.assertEqual(len({c.node for c in result.cells}),
+                         len(result.cells))
+        for number, (cell, chosen) in enumerate(
+                zip(asked.cells, result.cells)):
+            where = host.node(chosen.node)
+            self.assertEqual(cell.dedicated, chosen.pins.keys())
+            self.assertEqual(len(chosen.pins),
+                             len(set(chosen.pins.values())))
+            self.assertTrue(set(chosen.pins.values())
+                            <= where.dedicated - where.taken)
+            self.assertTrue(exact[number].items() <= chosen.pins.items())
+            self.assertIn(template_.nodes.get(number, chosen.node),
+                          (chosen.node,))
+            self.assertTrue(self.policy_holds(
+                where, set(chosen.pins.values()), asked.thread_policy))
+
+    def test_random(self):
+        rng = random.Random(20261122)
+        found = 0
+        for _ in range(3000):
+            threads = rng.choice((1, 2, 4))
+            count = rng.randint(1, 3)
+            size = 4
+            nodes = []
+            for number in range(count):
+                pcpus = range(number * size, number * size + size)
+                kept = [p for p in pcpus if rng.random() < 0.9]
+                cores = [[p for p in pcpus[i:i + threads] if p in kept]
+                         for i in range(0, size, threads)]
+                nodes.append(fit.NodeState(
+                    number, frozenset(kept),
+                    frozenset(p for p in kept if rng.random() < 0.3),
+                    siblings=cores, memory_mib=rng.choice((256, 1024))))
+            host = fit.HostState(nodes)
+            asked = server(*(rng.randint(1, 3)
+                             for _ in range(rng.randint(1, count))),
+                           policy=rng.choice((None, 'prefer', 'require',
+                                              'isolate')), memory=256)
+            template_ = self.random_wish(rng, asked, count * size, count)
+            result = fit.fit(host, asked, template_)
+            self.assertEqual(self.exists(host, asked, template_),
+                             bool(result), (nodes, asked, template_, result))
+            if result:
+                found += 1
+                self.check_fit(host, asked, template_, result)
+        self.assertGreater(found, 500)
+
+    def random_wish(self, rng, asked, pcpus, nodes):
+        pins = {}
+        names = rng.sample(range(pcpus), pcpus)
+        for number, cell in enumerate(asked.cells):
+            entries = [f'{v}:{names.pop()}' for v in cell.dedicated
+                       if names and rng.random() < 0.25]
+            if entries:
+                pins[number] = grammar.parse_pins(' '.join(entries))
+        return template.Template(
+            {n: rng.randrange(nodes) for n in range(len(asked.cells))
+             if rng.random() < 0.2}, pins)
+
+
+class MatchTest(base.TestCase):
+
+    def test_random_against_permutations(self):
+        rng = random.Random(1)
+        for _ in range(2000):
+            size = rng.randint(1, 5)
+            options = [[n for n in range(size) if rng.random() < 0.5]
+                       for _ in range(rng.randint(1, size))]
+            possible = any(
+                all(n in o for n, o in zip(nodes, options))
+                for nodes in itertools.permutations(range(size),
+                                                    len(options)))
+            result = fit.match(options)
+            if possible:
+                self.assertEqual(len(options), len(set(result)))
+                self.assertTrue(all(n in o for n, o in zip(result, options)))
+            else:
+                reach = {n for c in result.cells for n in options[c]}
+                self.assertEqual(reach, set(result.nodes))
+                self.assertLess(len(reach), len(result.cells))
+
+    def test_sixteen_cells_that_can_not_be_matched(self):
+        # Nova walks 16!/8! permutations of this.
+        options = [list(range(15))] * 16
+        self.assertEqual(16, len(fit.match(options).cells))
