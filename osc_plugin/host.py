@@ -15,11 +15,11 @@
 import shutil
 
 from cliff import columns as cliff_columns
-from osc_lib.command import command
 
 from kongming import draw
 from kongming import topology
 from osc_plugin import cloud
+from osc_plugin import command
 
 
 class MapColumn(cliff_columns.FormattableColumn):

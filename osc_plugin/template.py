@@ -16,7 +16,6 @@ import argparse
 import sys
 
 from cliff import columns as cliff_columns
-from osc_lib.command import command
 from osc_lib import exceptions
 
 from kongming import document
@@ -26,6 +25,7 @@ from kongming import flavor as flavor_mod
 from kongming import guest
 from kongming import template
 from osc_plugin import cloud
+from osc_plugin import command
 
 
 

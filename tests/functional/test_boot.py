@@ -213,15 +213,15 @@ class CandidateTest(BootBase):
             self.assertIn(uuid, self.allocations_of(server['id']))
             self.assertEqual({0: only(1)}, self.pins(server)[1])
 
-    def test_open_node_follows_the_allocation(self):
+    def test_candidates_of_the_wrong_node_are_dropped(self):
+        """Placement knows no relative addresses: the filter has to choose."""
         self.start_host()
-        for _ in range(6):
-            # A template without node or pin has no key, so one vCPU is
-            # named by a relative address that fits on node 1 only.
-            server = self.boot(self.flavor({'pin.0': '0:n1c1-3t0'[:9]},
-                                           vcpus=1), 'ACTIVE')
+        uuid = inventory.provider_uuid(self.compute_rp_uuids['compute1'], 1)
+        for core in (1, 2, 3):
+            server = self.boot(self.flavor(
+                {'pin.0': f'0:n1c{core}t0'}, vcpus=1))
             self.assertEqual({0: only(1)}, self.pins(server)[1])
-            self._delete_server(server)
+            self.assertIn(uuid, self.allocations_of(server['id']))
 
     def test_two_open_cells_get_a_node_each(self):
         self.start_host()
@@ -292,12 +292,12 @@ class _Native(cloud.SimulatedCloud):
     FLAVORS = ({}, PINNED, {'hw:numa_nodes': '2', **PINNED},
                {'hw:numa_nodes': '1'},
                {'hw:cpu_policy': 'mixed', 'hw:cpu_dedicated_mask': '0'})
-    told = None
+    told = []
 
     def tell(self):
+        self.flags(cores=-1, group='quota')
         self.start_host()
         root = self.compute_rp_uuids['compute1']
-        self.told = []
         for specs in self.FLAVORS:
             server = self._create_server(
                 name='native', networks='none', flavor_id=self._create_flavor(
@@ -317,14 +317,14 @@ class _Native(cloud.SimulatedCloud):
 class NativeTest(testtools.TestCase):
 
     def told(self, hooked):
-        case = type('Case', (_Native,), {'HOOKED': hooked})('tell')
-        # What it tells is gone with the case, unless it is kept elsewhere.
-        kept = []
-        case.addCleanup(lambda: kept.append(case.told))
+        told = []
+        case = type('Case', (_Native,), {'HOOKED': hooked, 'told': told})
         result = testtools.TestResult()
-        case.run(result)
-        self.assertEqual([], result.errors + result.failures)
-        return kept[0]
+        case('tell').run(result)
+        self.assertTrue(result.wasSuccessful(),
+                        [trace[-2000:] for _case, trace in
+                         result.errors + result.failures])
+        return told
 
     def test_same_xml_allocations_and_errors_with_and_without_the_hook(self):
         native, hooked = self.told(False), self.told(True)

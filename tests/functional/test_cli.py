@@ -1,0 +1,265 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The real ``openstack`` shell against a cloud that is served over HTTP."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from unittest import mock
+
+import fixtures
+from openstackclient import shell
+import testtools
+import yaml
+
+
+class ServedCloud:
+    """One cloud for all tests of this process, in a process of its own."""
+
+    _running = None
+
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix='kongming-cli-'))
+        self.process = subprocess.Popen(
+            [sys.executable, '-W', 'ignore', '-m', 'tests.embedded',
+             str(self.folder)], stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        while not (self.folder / 'ready').exists():
+            if self.process.poll() is not None:
+                raise RuntimeError(self.process.stderr.read())
+            if time.monotonic() > deadline:
+                self.process.kill()
+                raise RuntimeError(f'no cloud after 120 s, see {self.folder}')
+            time.sleep(0.2)
+
+    @classmethod
+    def get(cls):
+        # It ends by itself when this process does.
+        if cls._running is None:
+            cls._running = cls()
+        return cls._running
+
+
+class CliBase(testtools.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.cloud = ServedCloud.get()
+        # A shell keeps its clients for the life of the process; the next
+        # one here may be another user's.
+        self.useFixture(fixtures.MonkeyPatch(
+            'osc_lib.clientmanager.ClientCache.__get__',
+            lambda cache, instance, owner: cache.factory(instance)))
+
+    def openstack(self, *words, user='admin', status=0):
+        """Run the shell; returns (stdout, stderr)."""
+        out, err = io.StringIO(), io.StringIO()
+        environ = {
+            **{k: v for k, v in os.environ.items()
+               if not k.startswith('OS_')},
+            'OS_CLOUD': f'kongming-{user}',
+            'OS_CLIENT_CONFIG_FILE': str(self.cloud.folder / 'clouds.yaml')}
+        with mock.patch.dict(os.environ, environ, clear=True), \
+                contextlib.redirect_stdout(out), \
+                contextlib.redirect_stderr(err):
+            try:
+                code = shell.OpenStackShell().run(list(words))
+            except SystemExit as exc:
+                code = exc.code
+        self.assertEqual(status, code, out.getvalue() + err.getvalue())
+        return out.getvalue(), err.getvalue()
+
+    def json(self, *words, **kwargs):
+        return json.loads(self.openstack(*words, '-f', 'json', **kwargs)[0])
+
+    def flavor(self, vcpus=2, *properties):
+        name = self.getUniqueString()
+        self.openstack('flavor', 'create', name, '--vcpus', str(vcpus),
+                       '--ram', '64', '--property', 'hw:cpu_policy=dedicated',
+                       *(w for p in properties for w in ('--property', p)))
+        self.addCleanup(self.openstack, 'flavor', 'delete', name)
+        return name
+
+    def specs(self, flavor):
+        return self.json('flavor', 'show', flavor)['properties']
+
+    def document(self, **content):
+        path = pathlib.Path(self.enterContext(
+            tempfile.TemporaryDirectory())) / 'du.yaml'
+        path.write_text(yaml.safe_dump(content))
+        return str(path)
+
+
+class HostTest(CliBase):
+
+    def test_list(self):
+        self.assertEqual([{'host': 'compute1', 'nodes': 2, 'dedicated': 12,
+                           'free': 12, 'shared': 4}],
+                         self.json('kongming', 'host', 'list'))
+
+    def test_show_draws(self):
+        out, _err = self.openstack('kongming', 'host', 'show', 'compute1')
+        self.assertIn('│ 8 ~││10 .││12 .││14 .│', out)
+
+    def test_show_for_programs(self):
+        nodes = self.json('kongming', 'host', 'show', 'compute1')['map']
+        self.assertEqual([0, 1], [node['node'] for node in nodes])
+        self.assertEqual([[8, 9], [10, 11], [12, 13], [14, 15]],
+                         nodes[1]['cores'])
+
+    def test_no_such_host(self):
+        _out, err = self.openstack('kongming', 'host', 'show', 'nowhere',
+                                   status=1)
+        self.assertEqual("Placement knows no host 'nowhere'; 'openstack "
+                         "kongming host list' shows those there are.\n", err)
+
+    def test_not_an_admin(self):
+        _out, err = self.openstack('kongming', 'host', 'list', user='member',
+                                   status=1)
+        self.assertIn('needs the admin role', err)
+        self.assertNotIn('Traceback', err)
+
+
+class TemplateTest(CliBase):
+
+    def test_set_show_list_unset(self):
+        flavor = self.flavor(2, 'foreign:key=stays')
+        native = self.specs(flavor)
+        path = self.document(version=1, cells={
+            0: {'node': 1, 'pin': '0:15 1:12'}})
+        shown = self.json('kongming', 'template', 'set', '--flavor', flavor,
+                          path)
+        wanted = {'kongming:node.0': '1', 'kongming:pin.0': '0:15 1:12'}
+        self.assertEqual(wanted, shown['template'])
+        self.assertEqual('1', shown['placement'][
+            'resources_KM0:CUSTOM_KONGMING_PCPU_15'])
+        self.assertEqual(shown, self.json('kongming', 'template', 'show',
+                                          flavor))
+        self.assertEqual(
+            {**native, **wanted, **shown['placement']}, self.specs(flavor))
+        self.assertIn(flavor, [row['flavor'] for row in self.json(
+            'kongming', 'template', 'list')])
+
+        # Less of a template takes the rest away again.
+        shown = self.json('kongming', 'template', 'set', '--flavor', flavor,
+                          '--pin', '0=0:n0c1t0')
+        self.assertEqual({'kongming:pin.0': '0:n0c1t0'}, shown['template'])
+        self.assertNotIn('trait_KM0:CUSTOM_KONGMING_NODE_1',
+                         self.specs(flavor))
+
+        self.openstack('kongming', 'template', 'unset', '--flavor', flavor)
+        self.assertEqual(native, self.specs(flavor))
+        self.openstack('kongming', 'template', 'unset', '--flavor', flavor)
+
+    def test_boot_and_check(self):
+        flavor = self.flavor(1)
+        self.openstack('kongming', 'template', 'set', '--flavor', flavor,
+                       '--pin', '0=0:7')
+        row, = self.json('kongming', 'template', 'check', flavor)
+        self.assertEqual('cell 0 on node 0: 0:7', row['how'])
+        name = self.getUniqueString()
+        self.openstack('server', 'create', '--flavor', flavor, '--image',
+                       'idle', '--nic', 'none', '--wait', name)
+        row, = self.json('kongming', 'template', 'check', flavor, status=1)
+        self.assertFalse(row['fits'])
+        self.assertRegex(row['how'], f'^node 0: pCPU 7 is owned by server '
+                                     f'{name} ')
+        self.openstack('server', 'delete', '--wait', name)
+        self.openstack('kongming', 'template', 'check', flavor)
+
+    def test_help_has_examples(self):
+        for words in (('template', 'set'), ('template', 'show'),
+                      ('template', 'list'), ('template', 'unset'),
+                      ('template', 'check'), ('host', 'show'),
+                      ('host', 'list')):
+            out, _err = self.openstack('kongming', *words, '--help')
+            self.assertIn(f'openstack kongming {" ".join(words)}', out)
+            self.assertIn('Example', out)
+
+    def test_completion_knows_the_commands(self):
+        out, _err = self.openstack('complete')
+        self.assertIn("cmds_kongming_template='", out)
+
+
+class BadInputTest(CliBase):
+    """Refused before anything is written, in words."""
+
+    def refused(self, words, *arguments, vcpus=2, flavor=None, user='admin'):
+        name = flavor or self.flavor(vcpus)
+        before = self.specs(name)
+        _out, err = self.openstack('kongming', 'template', 'set', '--flavor',
+                                   name, *arguments, status=1, user=user)
+        self.assertIn(words, err)
+        self.assertNotIn('Traceback', err)
+        self.assertEqual(before, self.specs(name))
+
+    def test_unknown_key(self):
+        self.refused('cells.0.pins', self.document(cells={
+            0: {'pins': '0:1'}}))
+
+    def test_malformed_map(self):
+        self.refused("kongming:pin.0 = '0:10 1', column 6: '1' has no pCPU",
+                     '--pin', '0=0:10 1')
+
+    def test_pcpu_that_no_host_has(self):
+        self.refused('compute1: node 0: pCPU 99 (for vCPU 0) is not here, '
+                     'Nova may use no such pCPU', '--pin', '0=0:99')
+
+    def test_pcpu_outside_the_dedicated_set(self):
+        self.refused('pCPU 1 is in cpu_shared_set', '--pin', '0=0:1')
+
+    def test_vcpu_beyond_the_flavor(self):
+        self.refused("vCPU 2 is beyond the flavor's 2 vCPU(s)",
+                     '--pin', '0=2:4')
+
+    def test_two_vcpus_on_one_pcpu(self):
+        self.refused('pCPU 4 stands here a second time', '--pin',
+                     '0=0:4 1:4')
+
+    def test_cell_that_the_guest_has_not(self):
+        self.refused('cell 1: the guest has 1 NUMA cell(s)', '--node', '1=0')
+
+    def test_nothing_named(self):
+        self.refused('The template is empty')
+
+    def test_no_such_file(self):
+        self.refused('No such file', '/nonexistent.yaml')
+
+    def test_not_an_admin(self):
+        self.refused('needs the admin role', '--pin', '0=0:4', user='member')
+
+    def test_no_such_flavor(self):
+        _out, err = self.openstack('kongming', 'template', 'set', '--flavor',
+                                   'none', '--pin', '0=0:4', status=1)
+        self.assertIn("No flavor with a name or ID of 'none' exists", err)
+
+    def test_flavor_without_template(self):
+        _out, err = self.openstack('kongming', 'template', 'show',
+                                   self.flavor(), status=1)
+        self.assertIn("'openstack kongming template set' gives it one", err)
+
+    def test_plain_flavor_set_is_a_400_with_the_reason(self):
+        flavor = self.flavor()
+        # nova-api validates from this microversion on.
+        _out, err = self.openstack(
+            '--os-compute-api-version', '2.86', 'flavor', 'set', flavor,
+            '--property', 'kongming:pin.0=0:1 1:1', status=1)
+        self.assertIn('pCPU 1 stands here a second time', err)
+        self.assertNotIn('kongming:pin.0', self.specs(flavor))

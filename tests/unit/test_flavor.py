@@ -1,0 +1,102 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+from kongming import flavor
+from kongming import guest
+from kongming import template
+from tests import base
+
+TWO_CELLS = {'hw:cpu_policy': 'dedicated', 'hw:numa_nodes': '2'}
+
+
+def groups(template_specs, vcpus=4, ram=2048, **hw):
+    specs = {f'kongming:{k}': v for k, v in template_specs.items()}
+    hw = {f'hw:{k}': v for k, v in hw.items()}
+    return {key.replace('CUSTOM_KONGMING_', ''): value for key, value in
+            flavor.groups(template.decode(specs), guest.from_flavor(
+                vcpus, ram, hw)).items()}
+
+
+class GroupsTest(base.TestCase):
+
+    def test_exact_pins_on_a_node(self):
+        self.assertEqual(
+            {'resources_KM0:PCPU': '2', 'resources_KM0:PCPU_5': '1',
+             'resources_KM0:PCPU_9': '1', 'resources_KM0:MEMORY_MB': '2048',
+             'trait_KM0:NODE_1': 'required'},
+            groups({'node.0': '1', 'pin.0': '0:9 1:5'}, vcpus=2,
+                   cpu_policy='dedicated'))
+
+    def test_relative_pins_are_counted(self):
+        self.assertEqual(
+            {'resources_KM0:PCPU': '2', 'resources_KM0:MEMORY_MB': '2048'},
+            groups({'pin.0': '0:n0c1t0'}, vcpus=2, cpu_policy='dedicated'))
+
+    def test_open_cells_are_isolated_named_ones_not(self):
+        self.assertEqual('isolate', groups(
+            {'node.0': '1'}, cpu_policy='dedicated', numa_nodes='2')[
+                'group_policy'])
+        self.assertEqual('none', groups(
+            {'node.0': '1', 'node.1': '0'}, cpu_policy='dedicated',
+            numa_nodes='2')['group_policy'])
+
+    def test_mixed_huge_pages_and_emulator(self):
+        self.assertEqual(
+            {'resources_KM0:PCPU': '2', 'resources_KM0:VCPU': '3',
+             'resources_KM0:PAGES_2M': '1024',
+             'trait_KM0:NODE_0': 'required'},
+            groups({'node.0': '0'}, cpu_policy='mixed',
+                   cpu_dedicated_mask='3', mem_page_size='2MB',
+                   emulator_threads_policy='isolate'))
+
+
+class ChangesTest(base.TestCase):
+
+    def put(self, old, specs, vcpus=4):
+        wish = template.decode(specs)
+        return flavor.changes(old, wish, guest.from_flavor(vcpus, 1024, old))
+
+    def apply(self, old, changes):
+        new = {**old, **changes.put}
+        for key in changes.remove:
+            del new[key]
+        return new
+
+    def test_there_and_back_leaves_foreign_keys_alone(self):
+        old = {**TWO_CELLS, 'resources:CUSTOM_OTHER': '1',
+               'trait:CUSTOM_KONGMING_LIKE': 'required'}
+        new = self.apply(old, self.put(old, {'kongming:node.0': '0'}))
+        self.assertEqual('isolate', new['group_policy'])
+        self.assertEqual(old, self.apply(
+            new, flavor.changes(new, None, None)))
+
+    def test_again_changes_nothing(self):
+        specs = {'kongming:pin.0': '0:4'}
+        new = self.apply(TWO_CELLS, self.put(TWO_CELLS, specs))
+        self.assertFalse(self.put(new, specs))
+
+    def test_group_policy_of_others_stays(self):
+        old = {**TWO_CELLS, 'group_policy': 'none',
+               'resources_GPU:CUSTOM_GPU': '1'}
+        new = self.apply(old, self.put(old, {'kongming:node.0': '0'}))
+        self.assertEqual('none', new['group_policy'])
+        self.assertEqual(old, self.apply(
+            new, flavor.changes(new, None, None)))
+
+    def test_shorter_map_takes_its_continuation_away(self):
+        long = ' '.join(f'{v}:{1000 + 7 * v}' for v in range(64))
+        new = self.apply({}, self.put({'hw:cpu_policy': 'dedicated'},
+                                      {'kongming:pin.0': long}, 64))
+        self.assertIn('kongming:pin.0.1', new)
+        new = self.apply(new, self.put({**new, 'hw:cpu_policy': 'dedicated'},
+                                       {'kongming:pin.0': '0:4'}, 64))
+        self.assertNotIn('kongming:pin.0.1', new)
