@@ -15,6 +15,7 @@
 import argparse
 import inspect
 
+from cliff import command as cliff_command
 from osc_lib.command import command
 
 
@@ -22,7 +23,7 @@ class _AsWritten(argparse.RawDescriptionHelpFormatter):
     """argparse would fold the examples into one paragraph."""
 
 
-class _Help:
+class _Help(cliff_command.Command):
     def get_parser(self, prog_name):
         parser = super().get_parser(prog_name)
         parser.formatter_class = _AsWritten

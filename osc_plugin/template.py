@@ -28,7 +28,6 @@ from osc_plugin import cloud
 from osc_plugin import command
 
 
-
 class SpecsColumn(cliff_columns.FormattableColumn):
     """Extra specs, a line each for people, a mapping for programs."""
 

@@ -215,7 +215,6 @@ class LibvirtCloud(KongmingMixin, integrated_helpers._IntegratedTestBase):
                    group='libvirt')
         self.flags(enabled=False, group='vnc')
         self.flags(enabled=False, group='spice')
-        self.addCleanup(self._delete_servers)
 
     def _delete_servers(self):
         for server in self.api.get_servers(detail=False):
@@ -223,6 +222,7 @@ class LibvirtCloud(KongmingMixin, integrated_helpers._IntegratedTestBase):
 
     def start_host(self, name='compute1'):
         self.computes[name] = self.start_service('compute', host=name)
+        self.addCleanup(self._delete_servers)
         self.compute_rp_uuids[name] = self.compute_node(name).uuid
         return name
 

@@ -32,7 +32,7 @@ class HostTest(base.TestCase):
               │ 8 ~││10 A││11 #│
               └────┘└────┘└────┘
             A server du-1   . free   ~ shared   # taken"""),
-            draw.host(state))
+                         draw.host(state))
 
     def test_wide_host_is_wrapped(self):
         pcpus = frozenset(range(128))
