@@ -19,82 +19,62 @@
       0:
         node: 1
         pin: "0:4 1:36 2-3:5-6"
+    emulator: shared
+    profiles:
+      night:
+        when: Mon-Fri 22:00-06:00 Asia/Shanghai
+        cells: {0: {pin: "0-3~4"}}
 
-A pin map may also be written as a mapping, ``pin: {0: 4, 1: 36}``.
+Its structure is that of the JSON Schema in :mod:`kongming.schema`; the values
+are written as on a flavor.  A pin map may also be a mapping, ``{0: 4, 1: 36}``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+import re
 from typing import Any
 
+import jsonschema
 import yaml
 
 from kongming import exception
+from kongming import schema
 from kongming import template
-
-VERSION = 1
-
-
-def _problem(where: str, value: Any, reason: str) -> exception.Problem:
-    return exception.Problem(where, str(value), 0, reason)
 
 
 def parse(text: str) -> template.Template:
     """Read a document.
 
-    :raises kongming.exception.InvalidTemplate: with every problem found; the
-        keys are those that the flavor would get
+    :raises kongming.exception.InvalidTemplate: with every problem found, each
+        told by its place in the document or by the key that the flavor would
+        get
     """
     try:
         loaded = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, RecursionError) as exc:
         mark = getattr(exc, 'problem_mark', None)
         where = (f'line {mark.line + 1}, column {mark.column + 1}'
                  if mark else 'the document')
-        raise exception.InvalidTemplate([_problem(
-            where, '', f'it is neither YAML nor JSON: '
-                       f'{getattr(exc, "problem", None) or exc}')]) from exc
+        reason = getattr(exc, 'problem', None) or str(exc)
+        raise exception.InvalidTemplate([exception.Problem(
+            where, '', 0, f'it is neither YAML nor JSON: {reason}')]) from exc
     return from_document(loaded)
 
 
 def from_document(loaded: Any) -> template.Template:
     """The same for a document that is loaded already."""
-    if not isinstance(loaded, Mapping):
-        raise exception.InvalidTemplate([_problem(
-            'the document', loaded, 'it must be a mapping with the keys '
-                                    'version and cells')])
-    problems: list[exception.Problem] = []
-    for key in loaded:
-        if key not in ('version', 'cells'):
-            problems.append(_problem(
-                str(key), loaded[key],
-                'there is no such key; version and cells are'))
-    if loaded.get('version', VERSION) != VERSION:
-        problems.append(_problem('version', loaded['version'],
-                                 f'only version {VERSION} is known'))
-    specs: dict[str, str] = {}
-    cells = loaded.get('cells') or {}
-    if not isinstance(cells, Mapping):
-        raise exception.InvalidTemplate([*problems, _problem(
-            'cells', cells, 'it must map cell numbers to node and pin')])
-    for number, cell in cells.items():
-        if not isinstance(cell, Mapping):
-            problems.append(_problem(
-                f'cells.{number}', cell, 'it must be a mapping with the '
-                                         'keys node and pin'))
-            continue
-        for key, value in cell.items():
-            if key not in ('node', 'pin'):
-                problems.append(_problem(
-                    f'cells.{number}.{key}', value,
-                    'there is no such key; node and pin are'))
-                continue
-            if isinstance(value, Mapping):
-                value = ' '.join(f'{v}:{p}' for v, p in value.items())
-            specs[f'{template.PREFIX}{key}.{number}'] = str(value)
+    plain = _with_text_keys(loaded)
+    problems = [_explain(error) for error in
+                jsonschema.Draft202012Validator(
+                    schema.load()).iter_errors(plain)]
+    if problems:
+        # The values of what the schema refused can't be told from it, but
+        # those of the rest can.
+        plain = _without_bad(plain)
     try:
-        result = template.decode(specs)
+        result = template.decode(dict(_flatten(plain)))
     except exception.InvalidTemplate as exc:
         raise exception.InvalidTemplate(
             [*problems, *exc.problems]) from exc
@@ -103,14 +83,128 @@ def from_document(loaded: Any) -> template.Template:
     return result
 
 
+def _with_text_keys(loaded: Any) -> Any:
+    """YAML has numbers for keys, JSON and its schema have strings."""
+    if isinstance(loaded, Mapping):
+        return {str(key): _with_text_keys(value)
+                for key, value in loaded.items()}
+    if isinstance(loaded, list):
+        return [_with_text_keys(value) for value in loaded]
+    return loaded
+
+
+_WORDS = {'object': 'a mapping', 'string': 'text', 'array': 'a list',
+          'integer': 'a whole number'}
+
+
+def _explain(error: jsonschema.ValidationError) -> exception.Problem:
+    """A problem in our words: place, value, what is allowed."""
+    where = '.'.join(map(str, error.absolute_path)) or 'the document'
+    shown = str(error.instance)
+    if error.validator == 'additionalProperties':
+        known = error.schema.get('properties', {})
+        names = [*known, *([error.schema['names']]
+                           if 'names' in error.schema else [])]
+        extra = [key for key in error.instance if key not in known
+                 and not any(re.search(pattern, key) for pattern in
+                             error.schema.get('patternProperties', {}))]
+        reason = (f'{", ".join(extra)} can not stand here, '
+                  f'{", ".join(names)} can')
+        shown = '...'
+    elif error.validator == 'const':
+        reason = f'only version {schema.VERSION} is known'
+    elif error.validator == 'enum':
+        reason = f'it must be one of {", ".join(error.validator_value)}'
+    elif error.validator == 'anyOf':
+        deeper = max(error.context, key=lambda inner: len(inner.path))
+        if deeper.path:
+            return _explain(deeper)
+        kinds = [_WORDS[inner['type']] for inner in error.validator_value]
+        reason = f'it must be {" or ".join(kinds)}'
+        if isinstance(error.instance, int):
+            reason += '; put it in quotes, YAML reads 1:36 as a number'
+    else:
+        wanted = error.validator_value
+        reason = 'it must be ' + ' or '.join(
+            _WORDS[kind] for kind in
+            ([wanted] if isinstance(wanted, str) else wanted))
+    return exception.Problem(where, shown, 0, reason)
+
+
+def _without_bad(plain: Any) -> dict[str, Any]:
+    """What is left of a document without the parts that the schema refuses.
+
+    Each part by itself: taking away one may make another one right.
+    """
+    if not isinstance(plain, dict):
+        return {}
+    left: dict[str, Any] = {}
+    validator = jsonschema.Draft202012Validator(schema.load())
+    for key, value in plain.items():
+        if key in ('cells', 'iothreads', 'profiles') and isinstance(
+                value, dict):
+            kept = {inner: entry for inner, entry in value.items()
+                    if validator.is_valid({key: {inner: entry}})}
+            left[key] = kept
+        elif validator.is_valid({key: value}):
+            left[key] = value
+    return left
+
+
+def _flatten(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The flat keys of a document that its schema has let pass."""
+    for key, value in plain.items():
+        if key == 'cells':
+            yield from _flatten_cells(template.PREFIX, value)
+        elif key == 'iothreads':
+            for number, threads in value.items():
+                yield f'{template.PREFIX}iothread.{number}', str(threads)
+        elif key == 'profiles':
+            for name, profile in value.items():
+                yield from _flatten_profile(
+                    f'{template.PREFIX}profile.{name}.', profile)
+        elif key != 'version':
+            yield template.PREFIX + key, _text(value, ' ')
+
+
+def _flatten_profile(prefix: str,
+                     profile: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in profile.items():
+        if key == 'cells':
+            yield from _flatten_cells(prefix, value)
+        else:
+            yield prefix + key, _text(value, '; ')
+
+
+def _flatten_cells(prefix: str,
+                   cells: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for number, cell in cells.items():
+        for key, value in cell.items():
+            yield f'{prefix}{key}.{number}', _text(value, ' ')
+
+
+def _text(value: Any, separator: str) -> str:
+    if isinstance(value, Mapping):
+        return ' '.join(f'{vcpu}:{pcpu}' for vcpu, pcpu in value.items())
+    if isinstance(value, list):
+        return separator.join(map(str, value))
+    return str(value)
+
+
 def to_document(wish: template.Template) -> dict[str, Any]:
     """A document that :func:`from_document` reads back the same."""
-    cells: dict[int, dict[str, Any]] = {}
-    for number in wish.cells:
-        cell: dict[str, Any] = {}
-        if number in wish.nodes:
-            cell['node'] = wish.nodes[number]
-        if number in wish.pins:
-            cell['pin'] = ' '.join(map(str, wish.pins[number]))
-        cells[number] = cell
-    return {'version': VERSION, 'cells': cells}
+    document: dict[str, Any] = {'version': schema.VERSION}
+    for full_key, value in template.encode(wish, most=None).items():
+        where = document
+        parts = full_key.removeprefix(template.PREFIX).split('.')
+        if parts[0] == 'profile':
+            where = where.setdefault('profiles', {}).setdefault(parts[1], {})
+            parts = parts[2:]
+        if parts[0] == 'iothread':
+            where.setdefault('iothreads', {})[int(parts[1])] = value
+        elif len(parts) > 1:
+            cell = where.setdefault('cells', {}).setdefault(int(parts[1]), {})
+            cell[parts[0]] = int(value) if parts[0] == 'node' else value
+        else:
+            where[parts[0]] = value
+    return document

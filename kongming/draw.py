@@ -18,13 +18,13 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 import string
 
-from kongming import fit
+from kongming import usage
 
 FREE, TAKEN, SHARED = '.', '#', '~'
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase
 
 
-def host(state: fit.HostState, width: int = 78) -> str:
+def host(state: usage.HostState, width: int = 78) -> str:
     """A box a core, a line a thread, nodes one below the other.
 
     ::
@@ -47,14 +47,14 @@ def host(state: fit.HostState, width: int = 78) -> str:
     return '\n'.join([*lines, _legend(letters, marks)])
 
 
-def _title(node: fit.NodeState) -> str:
+def _title(node: usage.NodeState) -> str:
     free = len(node.dedicated) - len(node.taken & node.dedicated)
     left = node.memory_mib - node.memory_used_mib
     return (f'node {node.id}   {node.memory_mib} MiB, {left} free   '
             f'{len(node.dedicated)} dedicated pCPUs, {free} free')
 
 
-def _boxes(node: fit.NodeState, letters: dict[str, str], marks: set[str],
+def _boxes(node: usage.NodeState, letters: dict[str, str], marks: set[str],
            width: int) -> Iterable[str]:
     cores = node.cores()
     digits = max((len(str(p)) for core in cores for p in core), default=1)
@@ -72,7 +72,7 @@ def _boxes(node: fit.NodeState, letters: dict[str, str], marks: set[str],
         yield '  ' + ('└' + '─' * inner + '┘') * len(row)
 
 
-def _mark(node: fit.NodeState, pcpu: int, letters: dict[str, str],
+def _mark(node: usage.NodeState, pcpu: int, letters: dict[str, str],
           marks: set[str]) -> str:
     if pcpu in node.shared:
         mark = SHARED

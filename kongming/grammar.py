@@ -238,6 +238,28 @@ def _check_pin(pin: Pin, column: int, at: int, seen: set[int],
                 owned.add(pcpu)
 
 
+#: What emulator and I/O threads may be given instead of a list.
+OWN, SHARED = 'own', 'shared'
+Threads = str | tuple[Target, ...]
+
+
+def parse_threads(value: str) -> Threads:
+    """``own``, ``shared`` or a list of pCPUs."""
+    text = value.strip()
+    if text in (OWN, SHARED):
+        return text
+    column = value.index(text) + 1
+    if not text or re.search(r'\s', text):
+        raise Malformed(column, f"'{text}' is neither {OWN} nor {SHARED} nor "
+                                f"a list of pCPUs such as 4,8-9 or n0c0t0-1")
+    return parse_targets(text, column)
+
+
+def format_threads(threads: Threads) -> str:
+    return threads if isinstance(threads, str) else ','.join(
+        map(str, threads))
+
+
 def count_targets(targets: tuple[Target, ...]) -> int:
     return sum(
         len(t.ids()) if isinstance(t, Range)

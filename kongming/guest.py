@@ -21,14 +21,13 @@ in the command line.
 from __future__ import annotations
 
 from collections.abc import Mapping
-import dataclasses
+from typing import NamedTuple
 
 from kongming import exception
 from kongming import grammar
 
 
-@dataclasses.dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A guest NUMA cell.
 
     :ivar dedicated: vCPU ids that own a pCPU each
@@ -44,8 +43,7 @@ class Cell:
     page_kib: int | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Guest:
+class Guest(NamedTuple):
     """A server's cells; a cell's number is its place in the tuple.
 
     :ivar thread_policy: None, ``prefer``, ``isolate`` or ``require``

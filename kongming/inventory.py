@@ -28,8 +28,8 @@ import re
 from typing import Any
 import uuid
 
-from kongming import fit
 from kongming import topology
+from kongming import usage
 
 PCPU = 'CUSTOM_KONGMING_PCPU'
 VCPU = 'CUSTOM_KONGMING_VCPU'
@@ -89,7 +89,7 @@ def provider_uuid(compute_uuid: str, node: int) -> str:
     return str(uuid.uuid5(uuid.UUID(compute_uuid), f'KONGMING_NODE{node}'))
 
 
-def build(nodename: str, compute_uuid: str, host: fit.HostState,
+def build(nodename: str, compute_uuid: str, host: usage.HostState,
           ratios: Ratios) -> list[Provider]:
     """The children that a compute node's provider should have.
 
@@ -103,7 +103,7 @@ def build(nodename: str, compute_uuid: str, host: fit.HostState,
             for node in host.nodes]
 
 
-def _inventory(node: fit.NodeState,
+def _inventory(node: usage.NodeState,
                ratios: Ratios) -> dict[str, dict[str, Any]]:
     records: dict[str, dict[str, Any]] = {}
 
@@ -128,7 +128,7 @@ def _inventory(node: fit.NodeState,
     return records
 
 
-def _traits(node: fit.NodeState) -> frozenset[str]:
+def _traits(node: usage.NodeState) -> frozenset[str]:
     return frozenset({TRAIT, TRAIT_OWNER, TRAIT_NUMA_ROOT,
                       node_trait(node.id), *core_traits(node.cores())})
 
@@ -203,7 +203,7 @@ def named_pcpus(resources: Iterable[str]) -> list[int]:
 
 def read(providers: Iterable[tuple[
         Mapping[str, Mapping[str, Any]], Set[str], Mapping[str, int]]],
-        owners: Mapping[int, str] | None = None) -> fit.HostState:
+        owners: Mapping[int, str] | None = None) -> usage.HostState:
     """A host as its published children tell it.
 
     :param providers: (inventory, traits, usages) of each child; others are
@@ -226,14 +226,14 @@ def read(providers: Iterable[tuple[
         def total(name: str) -> int:
             return int(inventory.get(name, {}).get('total', 0))
 
-        pages = [fit.Pages(size, total(name), total(name) - used(name))
+        pages = [usage.Pages(size, total(name), total(name) - used(name))
                  for size, name in sorted(PAGES.items()) if total(name)]
         huge = sum(p.total * p.size_kib for p in pages) // 1024
         small = total(MEMORY_MB) * 1024 // topology.SMALL_PAGE_KIB
         small_used = used(MEMORY_MB) * 1024 // topology.SMALL_PAGE_KIB
-        pages.insert(0, fit.Pages(topology.SMALL_PAGE_KIB, small,
+        pages.insert(0, usage.Pages(topology.SMALL_PAGE_KIB, small,
                                   small - small_used))
-        nodes.append(fit.NodeState(
+        nodes.append(usage.NodeState(
             id=number,
             dedicated=dedicated,
             taken=frozenset(p for p in dedicated if used(pcpu_class(p))),
@@ -245,4 +245,4 @@ def read(providers: Iterable[tuple[
             pages=pages,
             shared_used=used(VCPU),
             owners=owners or {}))
-    return fit.HostState(nodes)
+    return usage.HostState(nodes)

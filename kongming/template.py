@@ -19,14 +19,17 @@ is longer goes on in ``kongming:pin.N.1``, ``kongming:pin.N.2`` and so on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import re
-import types
+from typing import Any
 
 from kongming import exception
 from kongming import grammar
+from kongming import tuning
+from kongming import window
 
 PREFIX = 'kongming:'
 
@@ -36,12 +39,31 @@ MAX_LENGTH = 255
 
 #: More cells than a guest can have nodes for.
 MAX_CELL = grammar.MAX_NODE
+MAX_IOTHREAD = 1023
 
-_NODE = re.compile(r'node\.([0-9]{1,4})')
-_PIN = re.compile(r'pin\.([0-9]{1,4})(?:\.([0-9]{1,3}))?')
+STRICT, PREFERRED = 'strict', 'preferred'
+#: What a flavor may allow the server's metadata to do.
+GRANTS = ('profile', 'template', 'qos')
+#: A profile's name that stands for "whatever the windows say".
+AUTO = 'auto'
 
-_KEYS_HELP = ('the keys are node.N and pin.N (a long map goes on in '
-              'pin.N.1, pin.N.2, ...), N being a guest NUMA cell from 0')
+PinMaps = Mapping[int, tuple[grammar.Pin, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """A named overlay on the template.
+
+    :ivar when: windows in which it is active; none: by request only
+    :ivar pins: cell -> map that replaces the cell's own; here a dedicated
+        vCPU may float, over what its server owns and the shared set
+    """
+
+    when: tuple[window.Window, ...] = ()
+    pins: PinMaps = dataclasses.field(default_factory=dict)
+    emulator: grammar.Threads | None = None
+    sched: tuple[tuning.Sched, ...] = ()
+    qos: tuple[tuning.Qos, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,97 +72,205 @@ class Template:
 
     :ivar nodes: cell -> host node
     :ivar pins: cell -> its pin map
+    :ivar memory: cell -> ``strict`` or ``preferred``
+    :ivar emulator: where the emulator threads run; None: as Nova decides
+    :ivar iothreads: I/O thread, from 1 -> where it runs
+    :ivar profiles: name -> overlay
+    :ivar grant: what the server's metadata may ask for
     """
 
-    nodes: Mapping[int, int] = dataclasses.field(
-        default_factory=lambda: types.MappingProxyType({}))
-    pins: Mapping[int, tuple[grammar.Pin, ...]] = dataclasses.field(
-        default_factory=lambda: types.MappingProxyType({}))
+    nodes: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    pins: PinMaps = dataclasses.field(default_factory=dict)
+    memory: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    emulator: grammar.Threads | None = None
+    iothreads: Mapping[int, grammar.Threads] = dataclasses.field(
+        default_factory=dict)
+    sched: tuple[tuning.Sched, ...] = ()
+    qos: tuple[tuning.Qos, ...] = ()
+    profiles: Mapping[str, Profile] = dataclasses.field(default_factory=dict)
+    grant: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.nodes or self.pins)
+        return any(getattr(self, field.name)
+                   for field in dataclasses.fields(self))
 
     @property
     def cells(self) -> list[int]:
         """The cells that the template says anything of, ascending."""
-        return sorted({*self.nodes, *self.pins})
+        return sorted({*self.nodes, *self.pins, *self.memory, *(
+            cell for profile in self.profiles.values()
+            for cell in profile.pins)})
 
 
 def has_template(specs: Mapping[str, str]) -> bool:
     """Whether any key is KongMing's: the one question native servers ask."""
-    return any(key.startswith(PREFIX) for key in specs)
+    for key in specs:
+        if key.startswith(PREFIX):
+            return True
+    return False
 
 
-def decode(specs: Mapping[str, str]) -> Template:
-    """Read a template from extra specs or metadata; other keys are skipped.
-
-    :raises kongming.exception.InvalidTemplate: with every problem found
-    """
-    problems: list[exception.Problem] = []
-    nodes: dict[int, int] = {}
-    chunks: dict[int, dict[int, str]] = {}
-    for full_key in sorted(specs):
-        if not full_key.startswith(PREFIX):
-            continue
-        key, value = full_key[len(PREFIX):], specs[full_key]
-        try:
-            if match := _NODE.fullmatch(key):
-                nodes[_cell(match[1])] = parse_node(value)
-            elif match := _PIN.fullmatch(key):
-                part = int(match[2] or 0)
-                chunks.setdefault(_cell(match[1]), {})[part] = value
-            else:
-                raise grammar.Malformed(
-                    0, f'there is no such key; {_KEYS_HELP}')
-        except grammar.Malformed as exc:
-            problems.append(
-                exception.Problem(full_key, value, exc.column, exc.reason))
-    pins: dict[int, tuple[grammar.Pin, ...]] = {}
-    for cell, parts in sorted(chunks.items()):
-        try:
-            pins[cell] = _join_pins(cell, parts)
-        except _Misplaced as exc:
-            problems.append(exc.problem)
-    problems += _across_cells(pins)
-    if problems:
-        raise exception.InvalidTemplate(problems)
-    return Template(types.MappingProxyType(nodes),
-                    types.MappingProxyType(pins))
-
-
-def encode(template: Template) -> dict[str, str]:
-    """The flat keys of a template; :func:`decode` gives it back."""
-    specs = {f'{PREFIX}node.{cell}': str(node)
-             for cell, node in template.nodes.items()}
-    for cell, pins in template.pins.items():
-        for part, value in enumerate(_chunks(pins)):
-            specs[_pin_key(cell, part)] = value
-    return dict(sorted(specs.items()))
-
-
-def check_entry(key: str, value: str) -> None:
-    """Check one key by itself, as nova-api hands them over.
-
-    :param key: with its ``kongming:`` prefix
-    :raises kongming.exception.InvalidTemplate: naming key, value and column
-    """
-    match = _PIN.fullmatch(key.removeprefix(PREFIX))
-    if match and match[2]:
-        # A continuation is checked as the map that it continues.
-        key = f'{PREFIX}pin.{match[1]}'
-    decode({key: value})
-
+# The keys.  Each is a field of Template or Profile; a numbered one is an entry
+# of that field.
 
 def parse_node(value: str) -> int:
-    """A host node id."""
-    return grammar.parse_int(value, 1, 'a host NUMA node', grammar.MAX_NODE)
+    return grammar.parse_int(value.strip(), 1, 'a host NUMA node',
+                             grammar.MAX_NODE)
 
 
-def _cell(digits: str) -> int:
-    if int(digits) > MAX_CELL or str(int(digits)) != digits:
+def parse_memory(value: str) -> str:
+    if value not in (STRICT, PREFERRED):
         raise grammar.Malformed(
-            0, f"'{digits}' is not a guest NUMA cell; a number from 0 to "
-               f"{MAX_CELL} without leading zeros is")
+            1, f"'{value}' is no way to bind memory; {STRICT} and "
+               f'{PREFERRED} are')
+    return value
+
+
+def parse_grant(value: str) -> frozenset[str]:
+    """Words separated by blanks or commas."""
+    granted = set()
+    for match in re.finditer(r'[^\s,]+', value):
+        if match.group() not in GRANTS:
+            raise grammar.Malformed(
+                match.start() + 1, f"'{match.group()}' can not be granted; "
+                                   f'{", ".join(GRANTS)} can')
+        granted.add(match.group())
+    return frozenset(granted)
+
+
+def format_grant(granted: frozenset[str]) -> str:
+    return ' '.join(name for name in GRANTS if name in granted)
+
+
+def _join(entries: Iterable[Any]) -> str:
+    return ' '.join(map(str, entries))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Key:
+    """A kind of key.
+
+    :ivar stem: its name, without a number
+    :ivar field: of Template or Profile
+    :ivar most: the largest number, where there is one (``stem.N``)
+    :ivar least: the smallest
+    :ivar long: whether a value may go on in ``stem.N.1``, ``stem.N.2`` ...
+    """
+
+    stem: str
+    field: str
+    parse: Callable[[str], Any]
+    format: Callable[[Any], str] = str
+    most: int | None = None
+    least: int = 0
+    long: bool = False
+
+
+_PIN = _Key('pin', 'pins', grammar.parse_pins, _join, MAX_CELL, long=True)
+_EMULATOR = _Key('emulator', 'emulator', grammar.parse_threads,
+                 grammar.format_threads)
+_SCHED = _Key('sched', 'sched', tuning.parse_sched, _join)
+_QOS = _Key('qos', 'qos', tuning.parse_qos, _join)
+_WHEN = _Key('when', 'when', window.parse_windows, window.format_windows)
+
+TEMPLATE_KEYS = {key.stem: key for key in (
+    _Key('node', 'nodes', parse_node, str, MAX_CELL), _PIN,
+    _Key('memory', 'memory', parse_memory, str, MAX_CELL), _EMULATOR,
+    _Key('iothread', 'iothreads', grammar.parse_threads,
+         grammar.format_threads, MAX_IOTHREAD, least=1),
+    _SCHED, _QOS, _Key('grant', 'grant', parse_grant, format_grant))}
+PROFILE_KEYS = {key.stem: key for key in (
+    _WHEN, _PIN, _EMULATOR, _SCHED, _QOS)}
+
+_PROFILE_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_-]{0,31}')
+_PROFILE_FORM = ('a letter and up to 31 more letters, digits, - or _ make '
+                 'the name of a profile')
+
+
+def _known(keys: Mapping[str, _Key]) -> str:
+    return ', '.join(key.stem if key.most is None else f'{key.stem}.N'
+                     for key in keys.values())
+
+
+class _Reader:
+    """Collects the fields of one Template or Profile, and what is wrong."""
+
+    def __init__(self, prefix: str, keys: Mapping[str, _Key],
+                 hint: str) -> None:
+        self.prefix = prefix
+        self.keys = keys
+        self.hint = hint
+        self.fields: dict[str, Any] = {}
+        self.problems: list[exception.Problem] = []
+        self._parts: dict[tuple[str, int], dict[int, str]] = {}
+
+    def read(self, key: str, value: str) -> None:
+        """Take one key, without the prefix."""
+        stem, dot, rest = key.partition('.')
+        kind = self.keys.get(stem)
+        try:
+            if kind is None or (kind.most is None) == bool(dot):
+                raise grammar.Malformed(
+                    0, f'there is no such key; {self.hint}')
+            if kind.most is None:
+                self.fields[kind.field] = kind.parse(value)
+                return
+            number, dot, part = rest.partition('.')
+            index = _number(number, kind.least, kind.most)
+            if kind.long:
+                self._parts.setdefault((stem, index), {})[
+                    _number(part, 1, 999) if dot else 0] = value
+            elif dot:
+                raise grammar.Malformed(
+                    0, f'there is no such key; {self.hint}')
+            else:
+                self.fields.setdefault(kind.field, {})[index] = kind.parse(
+                    value)
+        except grammar.Malformed as exc:
+            self.problems.append(exception.Problem(
+                self.prefix + key, value, exc.column, exc.reason))
+
+    def finish(self) -> dict[str, Any]:
+        """The fields; values that were in parts are read now."""
+        for (stem, index), parts in sorted(self._parts.items()):
+            kind = self.keys[stem]
+            key = f'{self.prefix}{stem}.{index}'
+            try:
+                self.fields.setdefault(kind.field, {})[index] = _join_parts(
+                    key, parts, kind.parse)
+            except _Misplaced as exc:
+                self.problems.append(exc.problem)
+        self._across_cells(self.fields.get('pins', {}))
+        return self.fields
+
+    def _across_cells(self, pins: PinMaps) -> None:
+        """vCPUs and pCPUs that two cells claim."""
+        vcpus: dict[int, int] = {}
+        pcpus: dict[int, int] = {}
+        for cell, entries in sorted(pins.items()):
+            for entry in entries:
+                owned = [] if entry.floats else [
+                    p for target in entry.targets
+                    if isinstance(target, grammar.Range)
+                    for p in target.ids()]
+                taken = [f'vCPU {v} stands in cell {vcpus[v]} already'
+                         for v in entry.vcpu_ids()
+                         if vcpus.get(v, cell) != cell]
+                taken += [f'pCPU {p} is given to cell {pcpus[p]} already'
+                          for p in owned if pcpus.get(p, cell) != cell]
+                if taken:
+                    self.problems.append(exception.Problem(
+                        f'{self.prefix}pin.{cell}', str(entry), 0,
+                        f'{taken[0]}; give each once'))
+                vcpus.update(dict.fromkeys(entry.vcpu_ids(), cell))
+                pcpus.update(dict.fromkeys(owned, cell))
+
+
+def _number(digits: str, least: int, most: int) -> int:
+    if (not re.fullmatch('0|[1-9][0-9]{0,3}', digits)
+            or not least <= int(digits) <= most):
+        raise grammar.Malformed(
+            0, f"'{digits}' in the key is no number from {least} to {most}")
     return int(digits)
 
 
@@ -149,61 +279,126 @@ class _Misplaced(Exception):
         self.problem = problem
 
 
-def _join_pins(cell: int, parts: Mapping[int, str]) -> tuple[
-        grammar.Pin, ...]:
-    """One map from ``pin.N``, ``pin.N.1`` ..., errors told by the part."""
+def _join_parts(key: str, parts: Mapping[int, str],
+                parse: Callable[[str], Any]) -> Any:
+    """Read one value from its parts; an error is told by the part."""
+    names = {part: f'{key}.{part}' if part else key for part in parts}
     for expected, part in enumerate(sorted(parts)):
         if part != expected:
+            missing = f'{key}.{expected}' if expected else key
             raise _Misplaced(exception.Problem(
-                _pin_key(cell, part), parts[part], 0,
-                f'it continues {_pin_key(cell, expected)}, which is missing'))
+                names[part], parts[part], 0,
+                f'it continues {missing}, which is missing'))
     joined, starts = '', []
     for part in range(len(parts)):
         starts.append(len(joined))
         joined += parts[part] + ' '
     try:
-        return grammar.parse_pins(joined)
+        return parse(joined)
     except grammar.Malformed as exc:
         offset = exc.column - 1
         part = max(p for p, start in enumerate(starts) if start <= offset)
         raise _Misplaced(exception.Problem(
-            _pin_key(cell, part), parts[part], offset - starts[part] + 1,
+            names[part], parts[part],
+            min(offset - starts[part], len(parts[part])) + 1,
             exc.reason)) from exc
 
 
-def _pin_key(cell: int, part: int) -> str:
-    return f'{PREFIX}pin.{cell}' + (f'.{part}' if part else '')
+def decode(specs: Mapping[str, str]) -> Template:
+    """Read a template from extra specs or metadata; other keys are skipped.
+
+    :raises kongming.exception.InvalidTemplate: with every problem found
+    """
+    top = _Reader(PREFIX, TEMPLATE_KEYS,
+                  f'the keys are {_known(TEMPLATE_KEYS)}, and '
+                  f'profile.NAME.KEY with {_known(PROFILE_KEYS)}')
+    profiles: dict[str, _Reader] = {}
+    for full_key in sorted(specs):
+        if not full_key.startswith(PREFIX):
+            continue
+        key, value = full_key[len(PREFIX):], specs[full_key]
+        stem, _dot, rest = key.partition('.')
+        if stem != 'profile':
+            top.read(key, value)
+            continue
+        name, _dot, inner = rest.partition('.')
+        if not _PROFILE_NAME.fullmatch(name) or name == AUTO:
+            top.problems.append(exception.Problem(
+                full_key, value, 0, f"'{name}' is no name for a profile; "
+                                    f'{_PROFILE_FORM} ({AUTO} is taken)'))
+            continue
+        reader = profiles.setdefault(name, _Reader(
+            f'{PREFIX}profile.{name}.', PROFILE_KEYS,
+            f'a profile has {_known(PROFILE_KEYS)}'))
+        reader.read(inner, value)
+    fields = top.finish()
+    if profiles:
+        fields['profiles'] = {name: Profile(**reader.finish())
+                              for name, reader in profiles.items()}
+    problems = [p for reader in (top, *profiles.values())
+                for p in reader.problems]
+    if problems:
+        raise exception.InvalidTemplate(problems)
+    return Template(**fields)
 
 
-def _across_cells(pins: Mapping[int, tuple[grammar.Pin, ...]]) -> list[
-        exception.Problem]:
-    """vCPUs and pCPUs that two cells claim."""
-    problems: list[exception.Problem] = []
-    vcpus: dict[int, int] = {}
-    pcpus: dict[int, int] = {}
-    for cell, entries in sorted(pins.items()):
-        for entry in entries:
-            taken = [f'vCPU {v} stands in cell {vcpus[v]} already'
-                     for v in entry.vcpu_ids() if v in vcpus]
-            owned = [] if entry.floats else [
-                p for target in entry.targets
-                if isinstance(target, grammar.Range) for p in target.ids()]
-            taken += [f'pCPU {p} is given to cell {pcpus[p]} already'
-                      for p in owned if p in pcpus]
-            if taken:
-                problems.append(exception.Problem(
-                    _pin_key(cell, 0), str(entry), 0,
-                    f'{taken[0]}; give each once'))
-            vcpus.update(dict.fromkeys(entry.vcpu_ids(), cell))
-            pcpus.update(dict.fromkeys(owned, cell))
-    return problems
+def encode(template: Template,
+           most: int | None = MAX_LENGTH) -> dict[str, str]:
+    """The flat keys of a template; :func:`decode` gives it back.
+
+    :param most: how long a value may be; None keeps them whole
+    :raises kongming.exception.InvalidTemplate: where a value is longer than
+        that, and can't go on in a second one
+    """
+    specs = _encode_fields(PREFIX, TEMPLATE_KEYS, template, most)
+    for name, profile in template.profiles.items():
+        specs.update(_encode_fields(f'{PREFIX}profile.{name}.', PROFILE_KEYS,
+                                    profile, most))
+    too_long = [exception.Problem(
+        key, value, most + 1, f'it has {len(value)} characters and Nova '
+                              f'keeps {most}; ranges (0-7) make it shorter')
+        for key, value in specs.items() if most and len(value) > most]
+    if too_long:
+        raise exception.InvalidTemplate(too_long)
+    return dict(sorted(specs.items()))
 
 
-def _chunks(pins: Iterable[grammar.Pin]) -> list[str]:
+def _encode_fields(prefix: str, keys: Mapping[str, _Key],
+                   source: Template | Profile,
+                   most: int | None) -> dict[str, str]:
+    specs: dict[str, str] = {}
+    for key in keys.values():
+        value = getattr(source, key.field)
+        if not value:
+            continue
+        if key.most is None:
+            specs[prefix + key.stem] = key.format(value)
+            continue
+        for number, entry in value.items():
+            stem = f'{prefix}{key.stem}.{number}'
+            chunks = (_chunks(entry, most) if key.long and most
+                      else [key.format(entry)])
+            for part, text in enumerate(chunks):
+                specs[f'{stem}.{part}' if part else stem] = text
+    return specs
+
+
+def check_entry(key: str, value: str) -> None:
+    """Check one key by itself, as nova-api hands them over.
+
+    :param key: with its ``kongming:`` prefix
+    :raises kongming.exception.InvalidTemplate: naming key, value and column
+    """
+    match = re.fullmatch(r'(.*pin\.[0-9]+)\.[0-9]+', key)
+    # A continuation is checked as the map that it continues.
+    decode({match[1] if match else key: value})
+
+
+def _chunks(entries: Iterable[Any], most: int) -> list[str]:
     """Entries packed into as few values as fit, in their order."""
     values = ['']
-    for pin in map(str, pins):
-        if values[-1] and len(values[-1]) + 1 + len(pin) > MAX_LENGTH:
+    for entry in map(str, entries):
+        if values[-1] and len(values[-1]) + 1 + len(entry) > most:
             values.append('')
-        values[-1] = f'{values[-1]} {pin}'.lstrip()
+        values[-1] = f'{values[-1]} {entry}'.lstrip()
     return values

@@ -26,6 +26,7 @@ not its own.
 
 import time
 
+from kongming import demand
 from kongming import exception as km_exc
 from kongming import fit
 from kongming import inventory
@@ -103,18 +104,18 @@ def _swap(rt, context, instance, wish, allocations):
     compute = rt.compute_nodes[instance.node]
     claimed = instance.numa_topology
     if claimed is None or not compute.numa_topology:
-        problem = next(fit.check_guest(translate.guest_of(claimed), wish),
-                       'the host reports no NUMA topology')
-        raise _Refused(problem, passing=False)
+        raise _Refused(
+            demand.Demand(translate.guest_of(claimed), wish).problem
+            or 'the host reports no NUMA topology', passing=False)
     host = hardware.numa_usage_from_instance_numa(
         objects.NUMATopology.obj_from_db_obj(compute.numa_topology),
         claimed, free=True)
-    guest = translate.guest_of(claimed)
-    granted = granted_nodes(compute.uuid, host, guest, allocations)
+    asked = demand.Demand(translate.guest_of(claimed), wish)
+    granted = granted_nodes(compute.uuid, host, asked.guest, allocations)
 
-    result = fit.fit(translate.host_state(host), guest, wish, allowed=granted)
+    result = fit.fit(translate.host_state(host), asked, allowed=granted)
     if not result:
-        raise _refusal(rt, context, instance, host, wish, granted)
+        raise _refusal(rt, context, instance, host, asked, granted)
     wanted = translate.assigned(claimed, result)
     if _same(claimed, wanted):
         return
@@ -136,7 +137,7 @@ def _store(rt, context, instance, compute, host, topology):
     compute.save()
 
 
-def _refusal(rt, context, instance, host, wish, granted):
+def _refusal(rt, context, instance, host, asked, granted):
     """Why the template doesn't fit, owners by name.
 
     Where all that is in the way is about to go, this server lets go of its
@@ -156,16 +157,13 @@ def _refusal(rt, context, instance, host, wish, granted):
                                            f'({other.uuid})'))
         if _about_to_settle(other, host):
             passing |= owned
-    guest = translate.guest_of(instance.numa_topology)
-    why = fit.fit(translate.host_state(host, owners), guest, wish,
-                  allowed=granted)
+    why = fit.fit(translate.host_state(host, owners), asked, allowed=granted)
     if not passing:
         return _Refused(str(why), passing=False)
     without = host.obj_clone()
     for cell in without.cells:
         cell.pinned_cpus = cell.pinned_cpus - passing
-    if not fit.fit(translate.host_state(without), guest, wish,
-                   allowed=granted):
+    if not fit.fit(translate.host_state(without), asked, allowed=granted):
         return _Refused(str(why), passing=False)
     _let_go(rt, context, instance, host)
     return _Refused(str(why), passing=True)
@@ -208,12 +206,13 @@ def satisfied(wish, topology, host):
            for number, node in wish.nodes.items()):
         return False
     try:
-        exact = fit.exact_pins(translate.host_state(host),
-                               translate.guest_of(topology), wish)
-    except fit.Unfit:
+        wishes = demand.resolve(
+            translate.host_state(host),
+            demand.Demand(translate.guest_of(topology), wish))
+    except demand.Unfit:
         return False
     return all(pins.items() <= (cell.cpu_pinning or {}).items()
-               for pins, cell in zip(exact, topology.cells))
+               for pins, cell in zip(wishes.exact, topology.cells))
 
 
 def granted_nodes(compute_uuid, host, guest, allocations):

@@ -12,11 +12,13 @@
 
 """The scheduler filter: hosts on which the template fits."""
 
+from kongming import demand
 from kongming import exception as km_exc
 from kongming import fit
 from kongming import flavor
 from kongming import inventory
 from kongming import template
+from kongming import usage
 from nova.scheduler import filters
 from nova.scheduler import utils
 from oslo_log import log as logging
@@ -62,13 +64,13 @@ class KongmingFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
         if not host_state.numa_topology:
             return 'the host reports no NUMA topology'
         host = translate.host_state(host_state.numa_topology)
-        limits = fit.Limits(host_state.cpu_allocation_ratio,
+        limits = usage.Limits(host_state.cpu_allocation_ratio,
                             host_state.ram_allocation_ratio)
         why = ['Placement left no allocation candidate']
 
         def fits(candidate):
             result = fit.fit(
-                host, request.guest, request.template, limits=limits,
+                host, request.demand, limits=limits,
                 allowed=candidate_nodes(host_state, host, candidate))
             why.append(str(result))
             return result
@@ -83,16 +85,15 @@ class _Request:
 
     def __init__(self, spec_obj):
         self.instance_uuid = spec_obj.instance_uuid
-        self.guest = translate.guest_of(spec_obj.numa_topology)
-        self.template = None
+        self.demand = None
         self.problem = None
         try:
-            self.template = template.decode(spec_obj.flavor.extra_specs)
+            self.demand = demand.Demand(
+                translate.guest_of(spec_obj.numa_topology),
+                template.decode(spec_obj.flavor.extra_specs))
+            self.problem = self.demand.problem
         except km_exc.InvalidTemplate as exc:
             self.problem = f'flavor {spec_obj.flavor.name}: {exc}'
-            return
-        self.problem = next(
-            fit.check_guest(self.guest, self.template), None)
 
 
 def candidate_nodes(host_state, host, candidate):

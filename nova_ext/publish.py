@@ -23,7 +23,7 @@ def update(provider_tree, nodename, host, ratios):
 
     :param provider_tree: nova.compute.provider_tree.ProviderTree
     :param nodename: name of the compute node's provider in it
-    :param host: kongming.fit.HostState
+    :param host: kongming.usage.HostState
     :param ratios: kongming.inventory.Ratios
     """
     root = provider_tree.data(nodename).uuid

@@ -12,37 +12,64 @@
 
 """Nova's NUMA objects to the library's values, and a fit back into them."""
 
-from kongming import fit
+import operator
+
 from kongming import guest
+from kongming import usage
 from nova.objects import fields
 
 _PINNED = (fields.CPUAllocationPolicy.DEDICATED,
            fields.CPUAllocationPolicy.MIXED)
 
 
-def host_state(topology, owners=None):
+def host_state(topology, owners=usage.NOBODY):
     """What is to be had of a host.
 
     :param topology: nova.objects.NUMATopology, usage included
     :param owners: pCPU -> name of its owner, where the caller knows it
-    :returns: kongming.fit.HostState
+    :returns: kongming.usage.HostState
     """
-    return fit.HostState([_node(cell, owners or {})
-                          for cell in topology.cells])
+    return usage.HostState([_Node(cell, owners) for cell in topology.cells])
 
 
-def _node(cell, owners):
-    return fit.NodeState(
-        id=cell.id,
-        dedicated=cell.pcpuset,
-        taken=cell.pinned_cpus,
-        shared=cell.cpuset,
-        siblings=cell.siblings,
-        memory_mib=cell.memory,
-        memory_used_mib=cell.memory_usage,
-        pages=[fit.Pages(p.size_kb, p.total, p.free) for p in cell.mempages],
-        shared_used=cell.cpu_usage,
-        owners=owners)
+class _Node(usage.NodeState):
+    """A NUMACell, read as far as somebody asks.
+
+    Reading a field of a versioned object costs as much as a good part of a fit,
+    and of most hosts few fields are asked for.
+    """
+
+    def __init__(self, cell, owners):
+        self._cell = cell
+        self.id = cell.id
+        self.dedicated = cell.pcpuset
+        self.taken = cell.pinned_cpus
+        self.free = self.dedicated - self.taken
+        self.owners = owners
+        self.l3 = {}
+
+    def __getattr__(self, name):
+        # Called for what is not there yet, once each.
+        value = _READ[name](self._cell)
+        setattr(self, name, value)
+        return value
+
+
+def _pages(cell):
+    return [usage.Pages(
+        pages.size_kb, pages.total, pages.total - pages.used - (
+            pages.reserved if 'reserved' in pages else 0))
+        for pages in cell.mempages]
+
+
+_READ = {
+    'shared': operator.attrgetter('cpuset'),
+    'siblings': operator.attrgetter('siblings'),
+    'memory_mib': operator.attrgetter('memory'),
+    'memory_used_mib': operator.attrgetter('memory_usage'),
+    'shared_used': operator.attrgetter('cpu_usage'),
+    'pages': _pages,
+}
 
 
 def guest_of(topology):

@@ -17,6 +17,7 @@ anything but Nova's own ValidationError raised later would be a 500.
 """
 
 from kongming import exception as km_exc
+from kongming import schema
 from kongming import template
 from nova.api.validation.extra_specs import base
 from nova import exception
@@ -32,35 +33,35 @@ class TemplateKey(base.ExtraSpecValidator):
             raise exception.ValidationError(str(exc))
 
 
-def _number(name, description):
-    return {'name': name, 'pattern': r'\d+', 'description': description}
+_PARAMETERS = {
+    'cell': {'name': 'cell', 'pattern': r'\d+',
+             'description': 'A guest NUMA cell, counted from 0.'},
+    'iothread': {'name': 'iothread', 'pattern': r'\d+',
+                 'description': 'An I/O thread, counted from 1.'},
+    'profile': {'name': 'profile', 'pattern': r'[^.]+',
+                'description': 'The name of a profile.'},
+    'part': {'name': 'part', 'pattern': r'\d+',
+             'description': 'What part of a long value, counted from 1.'},
+    'key': {'name': 'key', 'pattern': r'(?s:.*)', 'description': ''},
+}
 
 
-_CELL = _number('cell', 'A guest NUMA cell, counted from 0.')
+def _validator(name, description, examples=()):
+    return TemplateKey(
+        name=name, description=description,
+        value={'type': str, 'description': ', '.join(examples)},
+        parameters=[parameter for key, parameter in _PARAMETERS.items()
+                    if f'{{{key}}}' in name])
 
 
 def register():
     """What Nova asks of an ``extra_spec_validators`` entry point."""
-    return [
-        TemplateKey(
-            name='kongming:node.{cell}',
-            description='The host NUMA node that the cell is on.',
-            value={'type': str, 'description': 'A host node id.'},
-            parameters=[_CELL]),
-        TemplateKey(
-            name='kongming:pin.{cell}',
-            description="The pins of the cell's vCPUs.",
-            value={'type': str, 'description': '0:4 1:36 2-3:5-6'},
-            parameters=[_CELL]),
-        TemplateKey(
-            name='kongming:pin.{cell}.{part}',
-            description='What a pin map goes on with.',
-            value={'type': str, 'description': '8:40 9:41'},
-            parameters=[_CELL, _number('part', 'Counted from 1.')]),
-        # Whatever else there is under our namespace gets our own message.
-        TemplateKey(
-            name='kongming:{key}',
-            description='Anything else is refused, with the keys there are.',
-            value={'type': str, 'description': ''},
-            parameters=[{'name': 'key', 'pattern': '.*'}]),
-    ]
+    found = []
+    for key in schema.keys():
+        found.append(_validator(*key))
+        if '.pin.' in key.name or ':pin.' in key.name:
+            found.append(_validator(
+                f'{key.name}.{{part}}', 'What a long pin map goes on with.'))
+    # Whatever else there is under our namespace gets our own message.
+    found.append(_validator('kongming:{key}', 'Anything else is refused.'))
+    return found

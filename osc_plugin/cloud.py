@@ -22,10 +22,10 @@ from openstack import connection
 from openstack import exceptions as sdk_exc
 from osc_lib import exceptions
 
-from kongming import fit
 from kongming import flavor as flavor_mod
 from kongming import inventory
 from kongming import template
+from kongming import usage
 
 #: in_tree of GET /resource_providers, traits, usages
 _MICROVERSION = '1.14'
@@ -37,7 +37,7 @@ class PublishedHost:
 
     name: str
     uuid: str
-    state: fit.HostState
+    state: usage.HostState
 
 
 def hosts(conn: connection.Connection,
@@ -72,7 +72,7 @@ def hosts(conn: connection.Connection,
 
 
 def _state(conn: connection.Connection,
-           providers: Iterable[str]) -> fit.HostState:
+           providers: Iterable[str]) -> usage.HostState:
     parts = []
     owners: dict[int, str] = {}
     for uuid in providers:

@@ -18,6 +18,7 @@ import sys
 from cliff import columns as cliff_columns
 from osc_lib import exceptions
 
+from kongming import demand
 from kongming import document
 from kongming import exception as km_exc
 from kongming import fit
@@ -85,8 +86,10 @@ def _complain(exc):
     return exceptions.CommandError('\n'.join(map(str, exc.problems)))
 
 
-def _guest(found):
-    return guest.from_flavor(found.vcpus, found.ram, found.extra_specs)
+def _demand(found, wish):
+    """What a flavor would ask of a host with this template."""
+    return demand.Demand(guest.from_flavor(
+        found.vcpus, found.ram, found.extra_specs), wish)
 
 
 def _row(found):
@@ -152,24 +155,24 @@ class SetTemplate(command.ShowOne):
         try:
             wish = _wish(parsed_args)
             found = cloud.flavor(conn, parsed_args.flavor)
-            wanted = _guest(found)
+            wanted = _demand(found, wish)
         except km_exc.InvalidTemplate as exc:
             raise _complain(exc) from exc
-        problems = list(fit.check_guest(wanted, wish))
+        problems = list(demand.check_guest(wanted.guest, wish))
         if problems:
             raise exceptions.CommandError('\n'.join(
                 f"flavor '{found.name}': {problem}" for problem in problems))
         if not parsed_args.no_check:
-            self._check_hosts(conn, wanted, wish)
+            self._check_hosts(conn, wanted)
         cloud.write_specs(conn, found.id, flavor_mod.changes(
-            found.extra_specs, wish, wanted))
+            found.extra_specs, wish, wanted.guest))
         return COLUMNS, _row(cloud.flavor(conn, found.id))
 
-    def _check_hosts(self, conn, wanted, wish):
+    def _check_hosts(self, conn, wanted):
         """Whether any host could take it if it were empty."""
         reasons = []
         for host in cloud.hosts(conn):
-            result = fit.fit(host.state.emptied(), wanted, wish)
+            result = fit.fit(host.state.emptied(), wanted)
             if result:
                 return
             reasons.append(f'{host.name}: {result}')
@@ -280,12 +283,12 @@ class CheckTemplate(command.Lister):
         found = cloud.template_flavor(conn, parsed_args.flavor)
         try:
             wish = template.decode(found.extra_specs)
-            wanted = _guest(found)
+            wanted = _demand(found, wish)
         except km_exc.InvalidTemplate as exc:
             raise _complain(exc) from exc
         rows = []
         for host in cloud.hosts(conn, parsed_args.host):
-            result = fit.fit(host.state, wanted, wish)
+            result = fit.fit(host.state, wanted)
             rows.append((host.name, bool(result),
                          _placed(result) if result else str(result)))
         self._fits = any(fits for _name, fits, _how in rows)

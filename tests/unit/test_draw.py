@@ -13,14 +13,14 @@
 import textwrap
 
 from kongming import draw
-from kongming import fit
+from kongming import usage
 from tests import base
 
 
 class HostTest(base.TestCase):
 
     def test_picture(self):
-        state = fit.HostState([fit.NodeState(
+        state = usage.HostState([usage.NodeState(
             0, frozenset({2, 3, 10, 11}), taken=frozenset({2, 10, 11}),
             shared=frozenset({0, 8}), siblings=[{2, 10}, {3, 11}, {0, 8}],
             memory_mib=8192, memory_used_mib=1024,
@@ -36,7 +36,7 @@ class HostTest(base.TestCase):
 
     def test_wide_host_is_wrapped(self):
         pcpus = frozenset(range(128))
-        state = fit.HostState([fit.NodeState(
+        state = usage.HostState([usage.NodeState(
             0, pcpus, siblings=[{n, n + 64} for n in range(64)])])
         lines = draw.host(state, 60).splitlines()
         self.assertLessEqual(max(map(len, lines)), 60)

@@ -13,10 +13,13 @@
 import itertools
 import random
 
+from kongming import demand
 from kongming import fit
 from kongming import grammar
 from kongming import guest
+from kongming import matching
 from kongming import template
+from kongming import usage
 from tests import base
 
 
@@ -25,7 +28,7 @@ def node(number, dedicated, taken=(), threads=2, **fields):
     pcpus = sorted(dedicated)
     cores = [pcpus[i:i + threads] for i in range(0, len(pcpus), threads)]
     fields.setdefault('memory_mib', 4096)
-    return fit.NodeState(number, frozenset(dedicated), frozenset(taken),
+    return usage.NodeState(number, frozenset(dedicated), frozenset(taken),
                          siblings=cores, **fields)
 
 
@@ -46,45 +49,49 @@ def wish(nodes=None, **pins):
         for key, value in pins.items()})
 
 
-TWO = fit.HostState([node(0, range(0, 8)), node(1, range(8, 16))])
+def try_fit(host, asked, wanted, **kwargs):
+    return fit.fit(host, demand.Demand(asked, wanted), **kwargs)
+
+
+TWO = usage.HostState([node(0, range(0, 8)), node(1, range(8, 16))])
 
 
 class FitTest(base.TestCase):
 
     def refused(self, words, *args, **kwargs):
-        result = fit.fit(*args, **kwargs)
+        result = try_fit(*args, **kwargs)
         self.assertFalse(result)
         self.assertIn(words, str(result))
 
     def test_exact_pins_and_node(self):
-        result = fit.fit(TWO, server(2), wish({0: 1}, pin0='0:15 1:9'))
+        result = try_fit(TWO, server(2), wish({0: 1}, pin0='0:15 1:9'))
         self.assertEqual((fit.CellAssignment(1, {0: 15, 1: 9}),),
                          result.cells)
 
     def test_pins_choose_the_node(self):
-        result = fit.fit(TWO, server(2, 2), wish(pin0='0:15 1:9'))
+        result = try_fit(TWO, server(2, 2), wish(pin0='0:15 1:9'))
         self.assertEqual([1, 0], [cell.node for cell in result.cells])
 
     def test_relative_addresses(self):
-        result = fit.fit(TWO, server(3), wish(pin0='0-2:n1c1-3t1'))
+        result = try_fit(TWO, server(3), wish(pin0='0-2:n1c1-3t1'))
         self.assertEqual({0: 11, 1: 13, 2: 15}, result.cells[0].pins)
 
     def test_partly_exact_packs_the_rest_on_whole_cores(self):
-        result = fit.fit(TWO, server(3), wish({0: 0}, pin0='2:0'))
+        result = try_fit(TWO, server(3), wish({0: 0}, pin0='2:0'))
         self.assertEqual({0: 2, 1: 3, 2: 0}, result.cells[0].pins)
 
     def test_odd_rest_goes_to_a_broken_core(self):
-        host = fit.HostState([node(0, range(8), taken={4})])
+        host = usage.HostState([node(0, range(8), taken={4})])
         self.assertEqual({0: 0, 1: 1, 2: 5},
-                         fit.fit(host, server(3), wish()).cells[0].pins)
+                         try_fit(host, server(3), wish()).cells[0].pins)
 
     def test_emulator_gets_a_pcpu_on_the_node_of_cell_0(self):
-        result = fit.fit(TWO, server(2, emulator_isolated=True),
+        result = try_fit(TWO, server(2, emulator_isolated=True),
                          wish({0: 1}, pin0='0:8 1:9'))
         self.assertEqual(frozenset({10}), result.cells[0].reserved)
 
     def test_owner_is_named(self):
-        host = fit.HostState([node(0, range(4), taken={2},
+        host = usage.HostState([node(0, range(4), taken={2},
                                    owners={2: 'server du-1'})])
         self.refused('node 0: pCPU 2 is owned by server du-1',
                      host, server(1), wish(pin0='0:2'))
@@ -98,7 +105,7 @@ class FitTest(base.TestCase):
                      wish({0: 0}, pin0='0:99'))
 
     def test_pcpu_of_the_shared_set(self):
-        host = fit.HostState([node(0, {2, 3}, shared=frozenset({0, 1}))])
+        host = usage.HostState([node(0, {2, 3}, shared=frozenset({0, 1}))])
         self.refused('pCPU 0 is in cpu_shared_set', host, server(1),
                      wish(pin0='0:0'))
 
@@ -136,46 +143,46 @@ class FitTest(base.TestCase):
                      server(1, memory=8192), wish())
 
     def test_pages(self):
-        pages = [fit.Pages(4, 1024, 1024), fit.Pages(2048, 8, 3)]
-        host = fit.HostState([node(0, range(4), pages=pages)])
+        pages = [usage.Pages(4, 1024, 1024), usage.Pages(2048, 8, 3)]
+        host = usage.HostState([node(0, range(4), pages=pages)])
         cell = guest.Cell(frozenset({0}), frozenset(), 6, page_kib=2048)
-        result = fit.fit(host, guest.Guest((cell,)), wish())
+        result = try_fit(host, guest.Guest((cell,)), wish())
         self.assertEqual(2048, result.cells[0].page_kib)
         cell = guest.Cell(frozenset({0}), frozenset(), 8, page_kib=2048)
         self.refused('free are 3 of 2048 KiB', host, guest.Guest((cell,)),
                      wish())
 
     def test_granted_nodes_bind(self):
-        result = fit.fit(TWO, server(1), wish(), allowed={0: {1}})
+        result = try_fit(TWO, server(1), wish(), allowed={0: {1}})
         self.assertEqual(1, result.cells[0].node)
         self.refused('not among the nodes granted by Placement', TWO,
                      server(1), wish({0: 0}), allowed={0: {1}})
 
     def test_isolate_wants_cores_of_its_own(self):
-        host = fit.HostState([node(0, range(4), threads=1)])
-        result = fit.fit(host, server(2, policy='isolate'), wish())
+        host = usage.HostState([node(0, range(4), threads=1)])
+        result = try_fit(host, server(2, policy='isolate'), wish())
         self.assertEqual({0: 0, 1: 1}, result.cells[0].pins)
         self.refused('isolate needs pCPUs without siblings', TWO,
                      server(2, policy='isolate'), wish())
 
     def test_require_wants_siblings(self):
-        host = fit.HostState([node(0, range(8), taken={0, 2, 4})])
+        host = usage.HostState([node(0, range(8), taken={0, 2, 4})])
         self.refused('require finds no sibling', host,
                      server(4, policy='require'), wish())
-        result = fit.fit(host, server(3, policy='require'),
+        result = try_fit(host, server(3, policy='require'),
                          wish())
         self.assertFalse(result)
-        result = fit.fit(host, server(2, policy='require'), wish())
+        result = try_fit(host, server(2, policy='require'), wish())
         self.assertEqual({0: 6, 1: 7}, result.cells[0].pins)
 
     def test_cells_that_want_the_same_node(self):
-        host = fit.HostState([node(0, range(4)), node(1, range(4, 5))])
+        host = usage.HostState([node(0, range(4)), node(1, range(4, 5))])
         self.refused('cells 0, 1 fit on node(s) 0 only', host, server(2, 2),
                      wish())
 
     def test_last_of_unequal_cells(self):
         # nova.virt.hardware says "fits" here and leaves cell 3 unpinned.
-        host = fit.HostState([node(n, range(4 * n, 4 * n + 4))
+        host = usage.HostState([node(n, range(4 * n, 4 * n + 4))
                               for n in range(4)])
         self.refused('5 dedicated pCPU(s) asked for', host,
                      server(4, 4, 4, 5), wish())
@@ -187,8 +194,9 @@ class BruteForceTest(base.TestCase):
     def exists(self, host, asked, template_):
         """Whether any choice of nodes and pCPUs does, by trying all."""
         try:
-            exact = fit.exact_pins(host, asked, template_)
-        except fit.Unfit:
+            exact = demand.resolve(
+                host, demand.Demand(asked, template_)).exact
+        except demand.Unfit:
             return False
         for nodes in itertools.permutations(host.nodes, len(asked.cells)):
             if all(self.cell_goes(*pair, asked.thread_policy, fixed,
@@ -222,7 +230,8 @@ class BruteForceTest(base.TestCase):
         return True
 
     def check_fit(self, host, asked, template_, result):
-        exact = fit.exact_pins(host, asked, template_)
+        exact = demand.resolve(
+                host, demand.Demand(asked, template_)).exact
         self.assertEqual(len({c.node for c in result.cells}),
                          len(result.cells))
         for number, (cell, chosen) in enumerate(
@@ -252,17 +261,17 @@ class BruteForceTest(base.TestCase):
                 kept = [p for p in pcpus if rng.random() < 0.9]
                 cores = [[p for p in pcpus[i:i + threads] if p in kept]
                          for i in range(0, size, threads)]
-                nodes.append(fit.NodeState(
+                nodes.append(usage.NodeState(
                     number, frozenset(kept),
                     frozenset(p for p in kept if rng.random() < 0.3),
                     siblings=cores, memory_mib=rng.choice((256, 1024))))
-            host = fit.HostState(nodes)
+            host = usage.HostState(nodes)
             asked = server(*(rng.randint(1, 3)
                              for _ in range(rng.randint(1, count))),
                            policy=rng.choice((None, 'prefer', 'require',
                                               'isolate')), memory=256)
             template_ = self.random_wish(rng, asked, count * size, count)
-            result = fit.fit(host, asked, template_)
+            result = try_fit(host, asked, template_)
             self.assertEqual(self.exists(host, asked, template_),
                              bool(result), (nodes, asked, template_, result))
             if result:
@@ -295,7 +304,7 @@ class MatchTest(base.TestCase):
                 all(n in o for n, o in zip(nodes, options))
                 for nodes in itertools.permutations(range(size),
                                                     len(options)))
-            result = fit.match(options)
+            result = matching.match(options)
             if possible:
                 self.assertEqual(len(options), len(set(result)))
                 self.assertTrue(all(n in o for n, o in zip(result, options)))
@@ -307,4 +316,4 @@ class MatchTest(base.TestCase):
     def test_sixteen_cells_that_can_not_be_matched(self):
         # Nova walks 16!/8! permutations of this.
         options = [list(range(15))] * 16
-        self.assertEqual(16, len(fit.match(options).cells))
+        self.assertEqual(16, len(matching.match(options).cells))

@@ -69,7 +69,7 @@ class BadTest(base.TestCase):
 
     def test_unknown_key(self):
         self.check({'kongming:colour': 'red'}, 'kongming:colour', 0,
-                   'the keys are node.N and pin.N')
+                   'the keys are node.N, pin.N, memory.N')
 
     def test_node(self):
         self.check({'kongming:node.0': 'one'}, 'kongming:node.0', 1,

@@ -1,0 +1,226 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What is asked of a host: a guest with its template.
+
+A :class:`Demand` is made once a request; :func:`resolve` says what its template
+names on one host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from kongming import grammar
+from kongming import guest as guest_mod
+from kongming import packing
+from kongming import template as template_mod
+from kongming import topology
+from kongming import usage
+
+Unfit = packing.Unfit
+
+
+class Demand:
+    """A guest and its template, looked at once for all hosts.
+
+    :ivar problem: why no host at all could take them, or None
+    """
+
+    def __init__(self, guest: guest_mod.Guest,
+                 template: template_mod.Template) -> None:
+        self.guest = guest
+        self.template = template
+        self.problem = next(check_guest(guest, template), None) if (
+            template) else None
+        #: Whether anything of it has to be resolved on each host.
+        self.names_pcpus = bool(
+            template.pins or template.profiles or template.iothreads
+            or isinstance(template.emulator, tuple))
+
+
+def check_guest(guest: guest_mod.Guest,
+                template: template_mod.Template) -> Iterator[str]:
+    """What the template wants of this guest that it hasn't, host or no host.
+
+    Yields nothing where they go together.
+    """
+    everything = {v for cell in guest.cells
+                  for v in cell.dedicated | cell.shared}
+    for number in template.cells:
+        if number >= len(guest.cells):
+            yield (f'cell {number}: the guest has {len(guest.cells)} NUMA '
+                   f'cell(s), counted from 0; hw:numa_nodes makes more')
+            continue
+        cell = guest.cells[number]
+        for where, pins, base in (
+                (f'cell {number}', template.pins.get(number, ()), True),
+                *((f'profile {name}, cell {number}',
+                   profile.pins.get(number, ()), False)
+                  for name, profile in template.profiles.items())):
+            for pin in pins:
+                for vcpu in pin.vcpu_ids():
+                    problem = _check_vcpu(vcpu, cell, everything,
+                                          pin.floats, base)
+                    if problem:
+                        yield f'{where}: {problem}'
+    for where, entries in (('sched', template.sched), ('qos', template.qos),
+                           *((f'profile {name}, {key}', found)
+                             for name, profile in template.profiles.items()
+                             for key, found in (('sched', profile.sched),
+                                                ('qos', profile.qos)))):
+        for entry in entries:
+            for part in entry.vcpus:
+                if part.high not in everything:
+                    yield f'{where}: {_beyond(part.high, everything)}'
+    yield from _check_threads(guest, template)
+
+
+def _beyond(vcpu: int, everything: Collection[int]) -> str:
+    return f"vCPU {vcpu} is beyond the flavor's {len(everything)} vCPU(s)"
+
+
+def _check_vcpu(vcpu: int, cell: guest_mod.Cell,
+                everything: Collection[int], floats: bool,
+                base: bool) -> str | None:
+    if vcpu not in everything:
+        return _beyond(vcpu, everything)
+    if vcpu not in cell.dedicated and vcpu not in cell.shared:
+        mine = topology.format_cpu_list(cell.dedicated | cell.shared)
+        return (f'vCPU {vcpu} is in another cell; this one has vCPU(s) '
+                f'{mine}')
+    if base and vcpu in cell.dedicated and floats:
+        return (f'vCPU {vcpu} is dedicated and owns one pCPU; only a shared '
+                f'vCPU floats')
+    if base and vcpu in cell.shared and not floats:
+        return (f'vCPU {vcpu} is not dedicated and can own no pCPU; set '
+                f'hw:cpu_policy to dedicated, or mixed with a mask')
+    return None
+
+
+def _check_threads(guest: guest_mod.Guest,
+                   template: template_mod.Template) -> Iterator[str]:
+    own = [name for name, threads in (
+        ('emulator', template.emulator),
+        *((f'iothread.{n}', t) for n, t in template.iothreads.items()))
+        if threads == grammar.OWN]
+    if own and not guest.emulator_isolated:
+        yield (f'{own[0]} = own: the server is given no pCPU for it; set '
+               f'hw:emulator_threads_policy to isolate')
+    if (guest.emulator_isolated and isinstance(template.emulator, tuple)
+            and grammar.count_targets(template.emulator) != 1):
+        yield ('emulator: with hw:emulator_threads_policy=isolate it owns '
+               'one pCPU, so name exactly one')
+
+
+class Wishes(NamedTuple):
+    """A template's pCPUs, resolved on one host.
+
+    :ivar exact: for each cell, vCPU -> pCPU
+    :ivar floats: for each cell, vCPU -> pCPUs
+    :ivar emulator: the pCPU that is to be owned for emulator threads, if the
+        template names it
+    """
+
+    exact: list[dict[int, int]]
+    floats: list[dict[int, frozenset[int]]]
+    emulator: int | None = None
+
+
+#: Of a template that names no pCPU.
+NO_WISHES = Wishes([], [])
+
+
+def resolve(host: usage.HostState, demand: Demand) -> Wishes:
+    """What the template names on this host.
+
+    :raises Unfit: where the host can't have it, taken or not
+    """
+    guest, template = demand.guest, demand.template
+    wishes = Wishes([], [])
+    owner: dict[int, int] = {}
+    for number in range(len(guest.cells)):
+        exact: dict[int, int] = {}
+        floats: dict[int, frozenset[int]] = {}
+        for pin in template.pins.get(number, ()):
+            pcpus = _resolve(host, pin.targets, f'cell {number}')
+            if pin.floats:
+                _only(host.shared, pcpus, f'cell {number}: a shared vCPU '
+                                          f'floats over cpu_shared_set')
+                floats.update(dict.fromkeys(pin.vcpu_ids(),
+                                            frozenset(pcpus)))
+                continue
+            for vcpu, pcpu in zip(pin.vcpu_ids(), pcpus):
+                if pcpu in owner:
+                    raise Unfit(
+                        'template', f'cell {number}: vCPUs {owner[pcpu]} and '
+                                    f'{vcpu} are both pinned to pCPU {pcpu}',
+                        (pcpu,))
+                owner[pcpu] = vcpu
+                exact[vcpu] = pcpu
+        wishes.exact.append(exact)
+        wishes.floats.append(floats)
+    return wishes._replace(emulator=_resolve_threads(host, demand, owner))
+
+
+def _resolve_threads(host: usage.HostState, demand: Demand,
+                     owner: Mapping[int, int]) -> int | None:
+    """Check emulator, I/O threads and profiles; the emulator's own pCPU."""
+    template = demand.template
+    emulator = None
+    reach = host.shared.union(owner)
+    words = 'neither pinned by this template nor in cpu_shared_set'
+    if isinstance(template.emulator, tuple):
+        pcpus = _resolve(host, template.emulator, 'emulator')
+        if demand.guest.emulator_isolated:
+            emulator = pcpus[0]
+            if emulator in owner:
+                raise Unfit('template', f'emulator: pCPU {emulator} is '
+                                        f'pinned to vCPU {owner[emulator]}',
+                            (emulator,))
+            reach |= {emulator}
+        else:
+            _only(reach, pcpus, f'emulator: {words}')
+    for number, threads in template.iothreads.items():
+        if isinstance(threads, tuple):
+            where = f'iothread.{number}'
+            _only(reach, _resolve(host, threads, where), f'{where}: {words}')
+    for name, profile in template.profiles.items():
+        where = f'profile {name}'
+        for pins in profile.pins.values():
+            for pin in pins:
+                _only(reach, _resolve(host, pin.targets, where),
+                      f'{where}: {words}')
+        if isinstance(profile.emulator, tuple):
+            _only(reach, _resolve(host, profile.emulator, where),
+                  f'{where}: {words}')
+    return emulator
+
+
+def _resolve(host: usage.HostState, targets: tuple[grammar.Target, ...],
+             where: str) -> list[int]:
+    try:
+        return grammar.resolve(targets, host)
+    except grammar.Unresolvable as exc:
+        raise Unfit('template', f'{where}: {exc}') from exc
+
+
+def _only(reach: Collection[int], pcpus: Collection[int],
+          words: str) -> None:
+    beyond = [pcpu for pcpu in pcpus if pcpu not in reach]
+    if beyond:
+        raise Unfit('template', f'{words}: pCPU '
+                                f'{topology.format_cpu_list(beyond)} of this '
+                                f'host is not', beyond)
