@@ -33,22 +33,49 @@ from kongming import usage
 Unfit = packing.Unfit
 
 
+class CellDemand(NamedTuple):
+    """What one cell asks of a node.
+
+    :ivar vcpus: the dedicated ones, ascending
+    :ivar extra: pCPUs to own beside theirs, for emulator threads
+    :ivar need: pCPUs to own in all
+    :ivar node: the node that the template names, or None
+    """
+
+    number: int
+    cell: guest_mod.Cell
+    vcpus: tuple[int, ...]
+    extra: int
+    need: int
+    node: int | None
+
+
 class Demand:
     """A guest and its template, looked at once for all hosts.
 
     :ivar problem: why no host at all could take them, or None
+    :ivar cells: what each cell asks for
+    :ivar names_pcpus: whether anything is to be resolved on each host
+    :ivar policy: the thread policy, None where any pCPUs do
     """
 
     def __init__(self, guest: guest_mod.Guest,
                  template: template_mod.Template) -> None:
         self.guest = guest
         self.template = template
-        self.problem = next(check_guest(guest, template), None) if (
-            template) else None
-        #: Whether anything of it has to be resolved on each host.
+        self.problem = (next(check_guest(guest, template), None)
+                        if template else None)
         self.names_pcpus = bool(
             template.pins or template.profiles or template.iothreads
             or isinstance(template.emulator, tuple))
+        policy = guest.thread_policy
+        self.policy = None if policy == 'prefer' else policy
+        self.cells = []
+        for number, cell in enumerate(guest.cells):
+            extra = 1 if guest.emulator_isolated and number == 0 else 0
+            self.cells.append(CellDemand(
+                number, cell, tuple(sorted(cell.dedicated)), extra,
+                len(cell.dedicated) + extra, template.nodes.get(number)))
 
 
 def check_guest(guest: guest_mod.Guest,

@@ -25,8 +25,10 @@ Nova's rules for what a cell may have of a node are those of
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
+import operator
 import types
 from typing import NamedTuple
 
@@ -57,14 +59,10 @@ class CellAssignment(NamedTuple):
     floats: Mapping[int, frozenset[int]] = types.MappingProxyType({})
 
 
-@dataclasses.dataclass(frozen=True)
-class Assignment:
-    """A fit: one entry a cell, in the order of the cells."""
+class Assignment(NamedTuple):
+    """A fit: one entry a cell, in the order of the cells.  True."""
 
     cells: tuple[CellAssignment, ...]
-
-    def __bool__(self) -> bool:
-        return True
 
 
 class Reason(NamedTuple):
@@ -111,9 +109,8 @@ def fit(host: usage.HostState, demand: demand_mod.Demand, *,
     """
     if demand.problem:
         return _refusal('template', demand.problem)
-    guest = demand.guest
-    if len(guest.cells) > len(host.nodes):
-        return _refusal('cells', f'the server has {len(guest.cells)} NUMA '
+    if len(demand.cells) > len(host.nodes):
+        return _refusal('cells', f'the server has {len(demand.cells)} NUMA '
                                  f'cells, the host {len(host.nodes)} NUMA '
                                  f'node(s)')
     wishes = demand_mod.NO_WISHES
@@ -123,23 +120,44 @@ def fit(host: usage.HostState, demand: demand_mod.Demand, *,
         except Unfit as exc:
             return _refusal(exc.kind, str(exc), exc.pcpus)
 
-    options: list[dict[int, int | None]] = []
-    for number in range(len(guest.cells)):
-        pages, reasons = _options(host, demand, number, wishes, allowed,
-                                  limits)
-        if not pages:
-            return Refusal(tuple(reasons))
-        options.append(pages)
-    chosen = matching.match([list(pages) for pages in options])
+    if len(demand.cells) == 1:
+        # Nobody else wants a node, so the best one will do.
+        cell = demand.cells[0]
+        reasons: list[Reason] = []
+        for node, page in _options(host, demand, cell, wishes, allowed,
+                                   limits, reasons):
+            return Assignment((_assign(node, demand, cell, wishes, page),))
+        return Refusal(_by_node(reasons))
+    options: list[dict[int, tuple[usage.NodeState, int | None]]] = []
+    # Cells that ask for the same are asked about once.
+    known: dict[tuple[int | None, ...],
+                dict[int, tuple[usage.NodeState, int | None]]] = {}
+    plain = allowed is None and not wishes.exact
+    for cell in demand.cells:
+        key = (cell.need, len(cell.cell.shared), cell.cell.memory_mib,
+               cell.cell.page_kib, cell.node)
+        if plain and key in known:
+            options.append(known[key])
+            continue
+        reasons = []
+        fits = known[key] = {node.id: (node, page) for node, page in _options(
+            host, demand, cell, wishes, allowed, limits, reasons)}
+        if not fits:
+            return Refusal(_by_node(reasons))
+        options.append(fits)
+    chosen = matching.match([list(fits) for fits in options])
     if isinstance(chosen, matching.Conflict):
         cells = ', '.join(map(str, chosen.cells))
         nodes = topology.format_cpu_list(chosen.nodes)
         return _refusal('cells', f'cells {cells} fit on node(s) {nodes} '
                                  f'only, and each needs a node of its own')
-    by_id = {node.id: node for node in host.nodes}
     return Assignment(tuple(
-        _assign(by_id[node], demand, number, wishes, options[number][node])
-        for number, node in enumerate(chosen)))
+        _assign(fits[number][0], demand, cell, wishes, fits[number][1])
+        for cell, fits, number in zip(demand.cells, options, chosen)))
+
+
+def _by_node(reasons: list[Reason]) -> tuple[Reason, ...]:
+    return tuple(sorted(reasons, key=lambda reason: reason.node or 0))
 
 
 def _refusal(kind: str, text: str, pcpus: tuple[int, ...] = ()) -> Refusal:
@@ -147,58 +165,61 @@ def _refusal(kind: str, text: str, pcpus: tuple[int, ...] = ()) -> Refusal:
 
 
 _NONE: dict[int, int] = {}
+_NOBODY: frozenset[int] = frozenset()
 
 
 # One cell on one node.
 
-def _options(host: usage.HostState, demand: demand_mod.Demand, number: int,
-             wishes: demand_mod.Wishes, allowed: Mapping[int, Collection[int]] | None,
-             limits: usage.Limits | None) -> tuple[
-                 dict[int, int | None], list[Reason]]:
-    """The nodes that a cell fits on, best first, with the page size there."""
-    cell = demand.guest.cells[number]
+def _options(host: usage.HostState, demand: demand_mod.Demand,
+             cell: demand_mod.CellDemand, wishes: demand_mod.Wishes,
+             allowed: Mapping[int, Collection[int]] | None,
+             limits: usage.Limits | None, reasons: list[Reason]) -> Iterator[
+                 tuple[usage.NodeState, int | None]]:
+    """The nodes that a cell fits on, best first, with the page size there.
+
+    What it leaves of a node is least where least is free now.
+
+    :param reasons: why other nodes are out is added here
+    """
+    number = cell.number
     exact = wishes.exact[number] if wishes.exact else _NONE
-    extra = 1 if demand.guest.emulator_isolated and number == 0 else 0
-    policy = demand.guest.thread_policy
-    need = len(cell.dedicated) + extra
-    wanted = demand.template.nodes.get(number)
     granted = allowed.get(number) if allowed is not None else None
-    ranked: list[tuple[int, int, int | None]] = []
-    reasons: list[Reason] = []
-    for node in host.nodes:
-        if wanted is not None and node.id != wanted:
-            continue
+    nodes = sorted(host.nodes, key=_free if cell.need else _shared_used)
+    if cell.node is not None:
+        nodes = [node for node in nodes if node.id == cell.node]
+        if not nodes:
+            ids = topology.format_cpu_list(host.node_ids())
+            reasons.append(Reason(
+                'node', f'the host has no such node, it has node(s) {ids}',
+                number, cell.node))
+    for node in nodes:
         try:
             if granted is not None and node.id not in granted:
-                nodes = topology.format_cpu_list(granted) or 'none'
+                ids = topology.format_cpu_list(granted) or 'none'
                 raise Unfit('granted', f'not among the nodes granted by '
-                                       f'Placement ({nodes})')
+                                       f'Placement ({ids})')
             if exact:
                 _check_exact(host, node, exact)
-            if extra and wishes.emulator is not None:
+            if cell.extra and wishes.emulator is not None:
                 _check_exact(host, node, {-1: wishes.emulator})
-            if need:
-                if need > len(node.free):
-                    raise Unfit('count', f'{need} dedicated pCPU(s) asked '
-                                         f'for, {len(node.free)} of '
-                                         f'{len(node.dedicated)} free')
-                if policy is not None and policy != 'prefer':
-                    _choose(node, demand, number, exact, wishes.emulator)
-            page = _check_memory(node, cell, limits)
-            if cell.shared:
-                _check_shared(node, cell, limits)
+            if cell.need > node.n_free:
+                raise Unfit('count', f'{cell.need} dedicated pCPU(s) asked '
+                                     f'for, {node.n_free} of '
+                                     f'{len(node.dedicated)} free')
+            if demand.policy is not None and cell.need:
+                _choose(node, demand, cell, exact, wishes.emulator)
+            page = _check_memory(node, cell.cell, limits)
+            if cell.cell.shared:
+                _check_shared(node, cell.cell, limits)
         except Unfit as exc:
             reasons.append(Reason(exc.kind, str(exc), number, node.id,
                                   exc.pcpus))
-            continue
-        left = len(node.free) - need if need else node.shared_used
-        ranked.append((left, node.id, page))
-    if wanted is not None and not ranked and not reasons:
-        nodes = topology.format_cpu_list(host.node_ids())
-        reasons.append(Reason('node', f'the host has no such node, it has '
-                                      f'node(s) {nodes}', number, wanted))
-    ranked.sort(key=lambda option: option[:2])
-    return {node_id: page for _left, node_id, page in ranked}, reasons
+        else:
+            yield node, page
+
+
+_free = operator.attrgetter('n_free')
+_shared_used = operator.attrgetter('shared_used')
 
 
 def _check_exact(host: usage.HostState, node: usage.NodeState,
@@ -233,9 +254,8 @@ def _check_memory(node: usage.NodeState, cell: guest_mod.Cell,
     need = cell.memory_mib * 1024
     if cell.page_kib is not None:
         return _choose_page_size(node, cell.page_kib, need)
-    pages = node.pages
-    if pages:
-        smallest = min(pages)
+    smallest = node.smallest
+    if smallest is not None:
         have = smallest.free if cell.dedicated else smallest.total
         if need > have * smallest.size_kib:
             raise Unfit('memory',
@@ -298,32 +318,30 @@ def _check_shared(node: usage.NodeState, cell: guest_mod.Cell,
                               f'{limits.cpu_allocation_ratio:g})')
 
 
-def _choose(node: usage.NodeState, demand: demand_mod.Demand, number: int,
-            exact: Mapping[int, int], emulator: int | None) -> tuple[
-                dict[int, int], frozenset[int]]:
+def _choose(node: usage.NodeState, demand: demand_mod.Demand,
+            cell: demand_mod.CellDemand, exact: Mapping[int, int],
+            emulator: int | None) -> tuple[dict[int, int], frozenset[int]]:
     """pCPUs for a cell on a node on which there are enough."""
-    cell = demand.guest.cells[number]
-    rest = sorted(cell.dedicated - exact.keys()) if exact else sorted(
-        cell.dedicated)
-    extra = 1 if demand.guest.emulator_isolated and number == 0 else 0
-    free = node.free
+    free, vcpus, extra = node.free, cell.vcpus, cell.extra
+    if not exact and not extra and demand.policy is None:
+        return dict(zip(vcpus, packing.pack(node, free, len(vcpus)))), _NOBODY
+    rest = [vcpu for vcpu in vcpus if vcpu not in exact]
     reserved: list[int] = []
     if extra and emulator is not None:
         free = free - {emulator}
         reserved, extra = [emulator], 0
     pcpus, more = packing.choose(node, free, set(exact.values()), len(rest),
-                                 extra, demand.guest.thread_policy)
-    pins = dict(zip(rest, pcpus))
-    if exact:
-        pins = dict(sorted({**exact, **pins}.items()))
-    return pins, frozenset(reserved + more)
+                                 extra, demand.policy)
+    pins = {**exact, **dict(zip(rest, pcpus))}
+    return dict(sorted(pins.items())), frozenset(reserved + more)
 
 
-def _assign(node: usage.NodeState, demand: demand_mod.Demand, number: int,
-            wishes: demand_mod.Wishes, page: int | None) -> CellAssignment:
-    exact = wishes.exact[number] if wishes.exact else _NONE
-    pins, reserved = _choose(node, demand, number, exact, wishes.emulator)
-    if wishes.floats and wishes.floats[number]:
+def _assign(node: usage.NodeState, demand: demand_mod.Demand,
+            cell: demand_mod.CellDemand, wishes: demand_mod.Wishes,
+            page: int | None) -> CellAssignment:
+    exact = wishes.exact[cell.number] if wishes.exact else _NONE
+    pins, reserved = _choose(node, demand, cell, exact, wishes.emulator)
+    if wishes.floats and wishes.floats[cell.number]:
         return CellAssignment(node.id, pins, reserved, page,
-                              wishes.floats[number])
+                              wishes.floats[cell.number])
     return CellAssignment(node.id, pins, reserved, page)

@@ -64,22 +64,24 @@ def choose(node: usage.NodeState, free: usage.PcpuSet, exact: usage.PcpuSet,
     if policy == 'require':
         chosen = _on_siblings(node, free, exact, count)
     else:
-        chosen = _packed(node, free - exact if exact else free, count)
+        chosen = pack(node, free - exact if exact else free, count)
     rest: list[int] = []
     if extra:
-        rest = _packed(node, free - exact - set(chosen), extra)
+        rest = pack(node, free - exact - set(chosen), extra)
     return chosen, rest
 
 
-def _packed(node: usage.NodeState, free: usage.PcpuSet,
+def pack(node: usage.NodeState, free: usage.PcpuSet,
             count: int) -> list[int]:
     """Whole cores, of one L3 if they do, then the most broken ones."""
     if not count:
         return []
-    whole = [core for core in node.siblings if core and free.issuperset(core)]
-    whole.sort(key=min)
-    if node.l3:
-        whole = _one_l3_first(node, whole, count)
+    siblings = node.siblings
+    whole = list(filter(free.issuperset, siblings))
+    if whole:
+        whole.sort(key=min)
+        if node.l3:
+            whole = _one_l3_first(node, whole, count)
     chosen: list[int] = []
     unused: list[usage.PcpuSet] = []
     for core in whole:
@@ -89,14 +91,25 @@ def _packed(node: usage.NodeState, free: usage.PcpuSet,
                 return chosen
         else:
             unused.append(core)
-    left = free.difference(chosen)
-    broken = [left.intersection(core) for core in node.siblings
-              if not free.issuperset(core)]
-    broken.sort(key=lambda pcpus: (len(pcpus), sorted(pcpus)))
-    for core in [*broken, *unused]:
+    alone = free.difference(chosen, *unused)
+    if max(map(len, siblings), default=1) <= 2:
+        # What is free of a broken core is one pCPU.
+        chosen += sorted(alone)
+    else:
+        broken = [alone.intersection(core) for core in siblings]
+        broken.sort(key=lambda pcpus: (len(pcpus), sorted(pcpus)))
+        for core in broken:
+            chosen += sorted(core)
+        # pCPUs that the host tells no siblings of.
+        chosen += sorted(alone.difference(chosen))
+    for core in unused:
         chosen += sorted(core)
-    # pCPUs that the host tells no siblings of come last.
-    return [*chosen, *sorted(left.difference(chosen))][:count]
+    return chosen[:count]
+
+
+def threads(node: usage.NodeState) -> int:
+    """pCPUs of the largest core."""
+    return max(map(len, node.siblings), default=1)
 
 
 def _one_l3_first(node: usage.NodeState, whole: list[usage.PcpuSet],
@@ -120,8 +133,7 @@ def _one_l3_first(node: usage.NodeState, whole: list[usage.PcpuSet],
 def _isolated(node: usage.NodeState, free: usage.PcpuSet,
               exact: usage.PcpuSet, count: int, extra: int) -> tuple[list[int], list[int]]:
     cores = node.cores()
-    if (max(map(len, cores), default=1) > 1
-            and node.dedicated != node.shared):
+    if (threads(node) > 1 and node.dedicated != node.shared):
         # nova/virt/hardware.py, _pack_instance_onto_cores: refused there on
         # any host that shows siblings (Nova bug 1889633).
         raise Unfit('core', 'the thread policy isolate needs pCPUs without '
@@ -147,7 +159,7 @@ def _isolated(node: usage.NodeState, free: usage.PcpuSet,
 def _on_siblings(node: usage.NodeState, free: usage.PcpuSet,
                  exact: usage.PcpuSet, count: int) -> list[int]:
     cores = node.cores()
-    if max(map(len, cores), default=1) < 2:
+    if threads(node) < 2:
         raise Unfit('core', 'the thread policy require needs a host with SMT')
     # (vCPUs placed, one alone already) -> pCPUs taken to get there.
     reach: dict[tuple[int, bool], tuple[int, ...]] = {(0, False): ()}

@@ -91,8 +91,9 @@ class Template:
     grant: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        return any(getattr(self, field.name)
-                   for field in dataclasses.fields(self))
+        return bool(self.pins or self.nodes or self.profiles or self.qos
+                    or self.sched or self.emulator or self.iothreads
+                    or self.memory or self.grant)
 
     @property
     def cells(self) -> list[int]:

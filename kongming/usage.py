@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
+import operator
 import types
 from typing import NamedTuple
 
@@ -45,12 +46,13 @@ class NodeState:
 
     :ivar dedicated: pCPUs of the node in ``cpu_dedicated_set``
     :ivar taken: those of them that somebody owns
-    :ivar free: those of them that nobody owns
+    :ivar free: those of them that nobody owns; ``n_free`` of them
     :ivar shared: pCPUs of the node in ``cpu_shared_set``
     :ivar siblings: sibling sets of all these, in any order
     :ivar memory_mib: all memory of the node, MiB
     :ivar memory_used_mib: what servers were given of it, MiB
     :ivar pages: by size; empty where the host tells none
+    :ivar smallest: of these the one with the smallest size, or None
     :ivar shared_used: shared vCPUs on the node
     :ivar owners: pCPU -> a name for its owner, as far as known
     :ivar l3: pCPU -> number of its L3 cache, as far as known
@@ -60,11 +62,13 @@ class NodeState:
     dedicated: PcpuSet
     taken: PcpuSet
     free: PcpuSet
+    n_free: int
     shared: PcpuSet
     siblings: Sequence[PcpuSet]
     memory_mib: int
     memory_used_mib: int
     pages: Sequence[Pages]
+    smallest: Pages | None
     shared_used: int
     owners: Mapping[int, str]
     l3: Mapping[int, int]
@@ -81,18 +85,20 @@ class NodeState:
         self.dedicated = dedicated
         self.taken = taken
         self.free = dedicated - taken
+        self.n_free = len(self.free)
         self.shared = shared
-        self.siblings = [frozenset(core) for core in siblings]
+        self.siblings = [frozenset(core) for core in siblings if core]
         self.memory_mib = memory_mib
         self.memory_used_mib = memory_used_mib
         self.pages = pages
+        self.smallest = min(pages, default=None)
         self.shared_used = shared_used
         self.owners = owners
         self.l3 = l3 or {}
 
     def cores(self) -> list[tuple[int, ...]]:
         """Cores in counting order, see :class:`kongming.topology.Node`."""
-        return sorted(tuple(sorted(core)) for core in self.siblings if core)
+        return sorted(tuple(sorted(core)) for core in self.siblings)
 
     def emptied(self) -> NodeState:
         """The same node with nothing taken of it."""
@@ -102,11 +108,14 @@ class NodeState:
             pages=[Pages(p.size_kib, p.total, p.total) for p in self.pages])
 
 
+_BY_ID = operator.attrgetter('id')
+
+
 class HostState:
     """The nodes of one host, ascending by id."""
 
     def __init__(self, nodes: Iterable[NodeState]) -> None:
-        self.nodes = sorted(nodes, key=lambda node: node.id)
+        self.nodes = sorted(nodes, key=_BY_ID)
 
     def node_ids(self) -> list[int]:
         return [node.id for node in self.nodes]

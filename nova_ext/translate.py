@@ -20,6 +20,9 @@ from nova.objects import fields
 
 _PINNED = (fields.CPUAllocationPolicy.DEDICATED,
            fields.CPUAllocationPolicy.MIXED)
+_ISOLATE = fields.CPUEmulatorThreadsPolicy.ISOLATE
+_NOTHING = frozenset()
+_NO_L3 = {}
 
 
 def host_state(topology, owners=usage.NOBODY):
@@ -45,8 +48,9 @@ class _Node(usage.NodeState):
         self.dedicated = cell.pcpuset
         self.taken = cell.pinned_cpus
         self.free = self.dedicated - self.taken
+        self.n_free = len(self.free)
         self.owners = owners
-        self.l3 = {}
+        self.l3 = _NO_L3
 
     def __getattr__(self, name):
         # Called for what is not there yet, once each.
@@ -55,20 +59,34 @@ class _Node(usage.NodeState):
         return value
 
 
-def _pages(cell):
-    return [usage.Pages(
-        pages.size_kb, pages.total, pages.total - pages.used - (
-            pages.reserved if 'reserved' in pages else 0))
-        for pages in cell.mempages]
+def _pages_of(pages):
+    try:
+        reserved = pages.reserved
+    except NotImplementedError:
+        # Not set: as nova.objects.NUMAPagesTopology.free has it.
+        reserved = 0
+    return usage.Pages(pages.size_kb, pages.total,
+                       pages.total - pages.used - reserved)
 
+
+def _smallest(cell):
+    found = cell.mempages
+    if len(found) == 1:
+        return _pages_of(found[0])
+    return _pages_of(min(found, key=_size)) if found else None
+
+
+_size = operator.attrgetter('size_kb')
 
 _READ = {
     'shared': operator.attrgetter('cpuset'),
-    'siblings': operator.attrgetter('siblings'),
+    # An offline pCPU has no siblings, not even itself.
+    'siblings': lambda cell: list(filter(None, cell.siblings)),
     'memory_mib': operator.attrgetter('memory'),
     'memory_used_mib': operator.attrgetter('memory_usage'),
     'shared_used': operator.attrgetter('cpu_usage'),
-    'pages': _pages,
+    'pages': lambda cell: [_pages_of(pages) for pages in cell.mempages],
+    'smallest': _smallest,
 }
 
 
@@ -81,16 +99,19 @@ def guest_of(topology):
     """
     if topology is None:
         return guest.Guest(())
-    return guest.Guest(
-        tuple(guest.Cell(
-            dedicated=frozenset(cell.pcpuset
-                                if cell.cpu_policy in _PINNED else ()),
-            shared=frozenset(cell.cpuset),
-            memory_mib=cell.memory,
-            page_kib=cell.pagesize)
-            for cell in topology.cells),
-        thread_policy=topology.cells[0].cpu_thread_policy,
-        emulator_isolated=topology.emulator_threads_isolated)
+    nova_cells = topology.cells
+    cells = []
+    for cell in nova_cells:
+        cells.append(guest.Cell(
+            frozenset(cell.pcpuset) if cell.cpu_policy in _PINNED
+            else _NOTHING, frozenset(cell.cpuset), cell.memory,
+            cell.pagesize))
+    try:
+        emulator = topology.emulator_threads_policy
+    except NotImplementedError:
+        emulator = None  # not set
+    return guest.Guest(tuple(cells), nova_cells[0].cpu_thread_policy,
+                       emulator == _ISOLATE)
 
 
 def assigned(topology, assignment):
