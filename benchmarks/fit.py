@@ -114,7 +114,7 @@ CASES = [
     ('8 nodes x 32, half full, 8 cells x 4', (8, 32, lambda n: 16),
      server(*[4] * 8), 20, 10),
     ('8 nodes x 16, one full, 8 cells x 4',
-     (8, 16, lambda n: 16 * (n == 7)), server(*[4] * 8), 5, 1),
+     (8, 16, lambda n: 16 * (n == 7)), server(*[4] * 8), 3, 4),
     # Nova's does not end here.
     ('16 nodes x 16, 8 unequal cells, no fit',
      (16, 16, lambda n: 16 * (n > 6)), server(*range(2, 10)), 0, 10),

@@ -12,8 +12,8 @@
 
 """What is asked of a host: a guest with its template.
 
-A :class:`Demand` is made once a request; :func:`resolve` says what its template
-names on one host.
+A :class:`Demand` is made once a request; :func:`resolve` says what its
+template names on one host.
 """
 
 from __future__ import annotations
@@ -103,15 +103,15 @@ def check_guest(guest: guest_mod.Guest,
                                           pin.floats, base)
                     if problem:
                         yield f'{where}: {problem}'
-    for where, entries in (('sched', template.sched), ('qos', template.qos),
-                           *((f'profile {name}, {key}', found)
-                             for name, profile in template.profiles.items()
-                             for key, found in (('sched', profile.sched),
-                                                ('qos', profile.qos)))):
-        for entry in entries:
-            for part in entry.vcpus:
+    for where, source in (('', template), *(
+            (f'profile {name}, ', profile)
+            for name, profile in template.profiles.items())):
+        for key, ranges in (
+                ('sched', [r for s in source.sched for r in s.vcpus]),
+                ('qos', [r for q in source.qos for r in q.vcpus])):
+            for part in ranges:
                 if part.high not in everything:
-                    yield f'{where}: {_beyond(part.high, everything)}'
+                    yield f'{where}{key}: {_beyond(part.high, everything)}'
     yield from _check_threads(guest, template)
 
 

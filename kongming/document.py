@@ -26,7 +26,8 @@
         cells: {0: {pin: "0-3~4"}}
 
 Its structure is that of the JSON Schema in :mod:`kongming.schema`; the values
-are written as on a flavor.  A pin map may also be a mapping, ``{0: 4, 1: 36}``.
+are written as on a flavor.  A pin map may also be a mapping,
+``{0: 4, 1: 36}``.
 """
 
 from __future__ import annotations

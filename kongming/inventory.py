@@ -232,7 +232,7 @@ def read(providers: Iterable[tuple[
         small = total(MEMORY_MB) * 1024 // topology.SMALL_PAGE_KIB
         small_used = used(MEMORY_MB) * 1024 // topology.SMALL_PAGE_KIB
         pages.insert(0, usage.Pages(topology.SMALL_PAGE_KIB, small,
-                                  small - small_used))
+                                    small - small_used))
         nodes.append(usage.NodeState(
             id=number,
             dedicated=dedicated,

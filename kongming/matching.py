@@ -33,8 +33,8 @@ def match(options: Sequence[Sequence[int]]) -> list[int] | Conflict:
     """Give each cell a node of its own, by augmenting paths (Kuhn, 1955).
 
     Takes at most cells x cells x nodes steps, and finds a matching whenever
-    there is one; where a cell has a choice, it gets the first of its nodes that
-    leaves the others theirs.
+    there is one; where a cell has a choice, it gets the first of its nodes
+    that leaves the others theirs.
 
     :param options: for each cell the nodes that it fits on, best first
     :returns: the node of each cell; or a set of cells whose nodes, all told,

@@ -12,10 +12,10 @@
 
 """Flavor, granted metadata and active profile made one wish.
 
-A flavor is the admin's, metadata is the tenant's: nothing in metadata is obeyed
-beyond the flavor's grant.  Intent that is refused is told, and has no effect;
-of the keys that overlay the template, all are obeyed or none, since half of a
-new placement is no placement.
+A flavor is the admin's, metadata is the tenant's: nothing in metadata is
+obeyed beyond the flavor's grant.  Intent that is refused is told, and has no
+effect; of the keys that overlay the template, all are obeyed or none, since
+half of a new placement is no placement.
 
 Precedence: a profile that the metadata names (and the flavor grants) wins over
 the windows; of several profiles whose windows are open at a moment, the first

@@ -72,7 +72,7 @@ def choose(node: usage.NodeState, free: usage.PcpuSet, exact: usage.PcpuSet,
 
 
 def pack(node: usage.NodeState, free: usage.PcpuSet,
-            count: int) -> list[int]:
+         count: int) -> list[int]:
     """Whole cores, of one L3 if they do, then the most broken ones."""
     if not count:
         return []
@@ -131,7 +131,8 @@ def _one_l3_first(node: usage.NodeState, whole: list[usage.PcpuSet],
 
 
 def _isolated(node: usage.NodeState, free: usage.PcpuSet,
-              exact: usage.PcpuSet, count: int, extra: int) -> tuple[list[int], list[int]]:
+              exact: usage.PcpuSet, count: int,
+              extra: int) -> tuple[list[int], list[int]]:
     cores = node.cores()
     if (threads(node) > 1 and node.dedicated != node.shared):
         # nova/virt/hardware.py, _pack_instance_onto_cores: refused there on

@@ -358,7 +358,7 @@ def encode(template: Template,
     too_long = [exception.Problem(
         key, value, most + 1, f'it has {len(value)} characters and Nova '
                               f'keeps {most}; ranges (0-7) make it shorter')
-        for key, value in specs.items() if most and len(value) > most]
+                for key, value in specs.items() if most and len(value) > most]
     if too_long:
         raise exception.InvalidTemplate(too_long)
     return dict(sorted(specs.items()))

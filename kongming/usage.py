@@ -12,9 +12,9 @@
 
 """What is still to be had of a host.
 
-Sets of pCPUs are taken as they come, from Nova's objects or from Placement, and
-worked out only where a question needs them: a scheduler asks this of every
-host.
+Sets of pCPUs are taken as they come, from Nova's objects or from Placement,
+and worked out only where a question needs them: a scheduler asks this of
+every host.
 """
 
 from __future__ import annotations

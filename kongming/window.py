@@ -107,7 +107,8 @@ def _parse_window(text: str, offset: int) -> Window:
         raise grammar.Malformed(offset + 1, f'a window is empty; {_FORM}')
     days = None
     if not words[0][1][:1].isdigit():
-        days = _parse_days(*reversed(words.pop(0)))
+        column, word = words.pop(0)
+        days = _parse_days(word, column)
     if not words:
         raise grammar.Malformed(offset + len(text), f'no hours; {_FORM}')
     column, word = words.pop(0)

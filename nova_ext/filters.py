@@ -65,7 +65,7 @@ class KongmingFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
             return 'the host reports no NUMA topology'
         host = translate.host_state(host_state.numa_topology)
         limits = usage.Limits(host_state.cpu_allocation_ratio,
-                            host_state.ram_allocation_ratio)
+                              host_state.ram_allocation_ratio)
         why = ['Placement left no allocation candidate']
 
         def fits(candidate):

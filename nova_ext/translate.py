@@ -13,6 +13,7 @@
 """Nova's NUMA objects to the library's values, and a fit back into them."""
 
 import operator
+import typing
 
 from kongming import guest
 from kongming import usage
@@ -21,8 +22,8 @@ from nova.objects import fields
 _PINNED = (fields.CPUAllocationPolicy.DEDICATED,
            fields.CPUAllocationPolicy.MIXED)
 _ISOLATE = fields.CPUEmulatorThreadsPolicy.ISOLATE
-_NOTHING = frozenset()
-_NO_L3 = {}
+_NOTHING: frozenset[int] = frozenset()
+_NO_L3: dict[int, int] = {}
 
 
 def host_state(topology, owners=usage.NOBODY):
@@ -38,8 +39,8 @@ def host_state(topology, owners=usage.NOBODY):
 class _Node(usage.NodeState):
     """A NUMACell, read as far as somebody asks.
 
-    Reading a field of a versioned object costs as much as a good part of a fit,
-    and of most hosts few fields are asked for.
+    Reading a field of a versioned object costs as much as a good part of a
+    fit, and of most hosts few fields are asked for.
     """
 
     def __init__(self, cell, owners):
@@ -78,7 +79,7 @@ def _smallest(cell):
 
 _size = operator.attrgetter('size_kb')
 
-_READ = {
+_READ: dict[str, typing.Callable] = {
     'shared': operator.attrgetter('cpuset'),
     # An offline pCPU has no siblings, not even itself.
     'siblings': lambda cell: list(filter(None, cell.siblings)),

@@ -24,6 +24,8 @@ from kongming import exception as km_exc
 from kongming import fit
 from kongming import flavor as flavor_mod
 from kongming import guest
+from kongming import lint
+from kongming import relax
 from kongming import template
 from osc_plugin import cloud
 from osc_plugin import command
@@ -162,16 +164,20 @@ class SetTemplate(command.ShowOne):
         if problems:
             raise exceptions.CommandError('\n'.join(
                 f"flavor '{found.name}': {problem}" for problem in problems))
+        published = [] if parsed_args.no_check else cloud.hosts(conn)
         if not parsed_args.no_check:
-            self._check_hosts(conn, wanted)
+            self._check_hosts(published, wanted)
+        for warning in lint.lint(
+                wanted, published[0].state if published else None):
+            self.app.stderr.write(f'warning: {warning}\n')
         cloud.write_specs(conn, found.id, flavor_mod.changes(
             found.extra_specs, wish, wanted.guest))
         return COLUMNS, _row(cloud.flavor(conn, found.id))
 
-    def _check_hosts(self, conn, wanted):
+    def _check_hosts(self, published, wanted):
         """Whether any host could take it if it were empty."""
         reasons = []
-        for host in cloud.hosts(conn):
+        for host in published:
             result = fit.fit(host.state.emptied(), wanted)
             if result:
                 return
@@ -289,8 +295,11 @@ class CheckTemplate(command.Lister):
         rows = []
         for host in cloud.hosts(conn, parsed_args.host):
             result = fit.fit(host.state, wanted)
-            rows.append((host.name, bool(result),
-                         _placed(result) if result else str(result)))
+            how = _placed(result) if result else str(result)
+            if not result:
+                less = relax.relax(host.state, wanted)
+                how += f'\nit would fit {less}' if less else ''
+            rows.append((host.name, bool(result), how))
         self._fits = any(fits for _name, fits, _how in rows)
         return ('host', 'fits', 'how'), rows
 

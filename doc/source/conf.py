@@ -21,3 +21,27 @@ version = release = ''
 html_theme = 'openstackdocs'
 autoprogram_cliff_application = 'openstack'
 exclude_patterns = []
+
+
+def _write_keys():
+    """The table of the template's keys, out of its JSON Schema."""
+    import pathlib
+
+    from kongming import schema
+
+    lines = ['.. list-table::', '   :header-rows: 1',
+             '   :widths: 28 30 42', '', '   * - key', '     - examples',
+             '     - meaning']
+    for key in schema.keys():
+        name = key.name
+        for placeholder in key.placeholders:
+            name = name.replace(f'{{{placeholder}}}', {
+                'profile': 'NAME'}.get(placeholder, 'N'))
+        lines += [f'   * - ``{name}``', '     - ' + ', '.join(
+            f'``{example}``' for example in key.examples),
+            f'     - {key.description}']
+    (pathlib.Path(__file__).parent / 'keys.inc').write_text(
+        '\n'.join(lines) + '\n')
+
+
+_write_keys()

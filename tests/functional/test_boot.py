@@ -247,7 +247,9 @@ class BadInputTest(BootBase):
                 ('pin.0', '0:1 1:1', 'pCPU 1 stands here a second time'),
                 ('pin.0', '0:1 1', "column 5: '1' has no pCPU"),
                 ('pin.0.1', '2:', "'' is not a pCPU"),
-                ('pin.x', '0:1', 'there is no such key')):
+                ('pin.x', '0:1', "'x' in the key is no number"),
+                ('qos', '0:weight=0', 'the lowest weight is 1'),
+                ('profile.n.when', 'Mo 1:00', "'Mo' is not a day")):
             response = self.api.api_post(
                 f'/flavors/{flavor_id}/os-extra_specs',
                 {'extra_specs': {f'kongming:{key}': value}},

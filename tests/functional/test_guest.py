@@ -16,7 +16,10 @@ import itertools
 
 import testtools
 
+from kongming import demand
+from kongming import fit
 from kongming import guest
+from kongming import template
 from nova import exception as nova_exc
 from nova import objects
 from nova.virt import hardware
@@ -37,6 +40,33 @@ PAGES = ({}, {'hw:mem_page_size': 'large'}, {'hw:mem_page_size': '2MB'},
          {'hw:mem_page_size': '1048576'})
 OTHERS = ({}, {'hw:cpu_thread_policy': 'require'},
           {'hw:emulator_threads_policy': 'isolate'})
+
+
+class NovaFitterTest(testtools.TestCase):
+    """What tests/unit/test_fit.py holds against Nova's fitter, shown."""
+
+    def test_unequal_cells(self):
+        """4 nodes x 4 free pCPUs can't take cells of 4, 4, 4 and 5."""
+        host = objects.NUMATopology(cells=[objects.NUMACell(
+            id=n, cpuset=set(), pcpuset=set(range(4 * n, 4 * n + 4)),
+            memory=1024, cpu_usage=0, memory_usage=0, pinned_cpus=set(),
+            siblings=[{p} for p in range(4 * n, 4 * n + 4)], mempages=[],
+            socket=0) for n in range(4)])
+        cells, first = [], 0
+        for number, size in enumerate((4, 4, 4, 5)):
+            cells.append(objects.InstanceNUMACell(
+                id=number, cpuset=set(), memory=64, cpu_policy='dedicated',
+                pcpuset=set(range(first, first + size))))
+            first += size
+        asked = objects.InstanceNUMATopology(cells=cells)
+        wanted = demand.Demand(translate.guest_of(asked), template.Template())
+        refusal = fit.fit(translate.host_state(host), wanted)
+        self.assertIn('5 dedicated pCPU(s) asked for', str(refusal))
+
+        found = hardware.numa_fit_instance_to_host(
+            host, asked, provider_mapping=None)
+        self.assertIsNotNone(found, 'Nova has mended it: say so in the docs')
+        self.assertFalse(found.cells[3].cpu_pinning)
 
 
 class FlavorTest(testtools.TestCase):

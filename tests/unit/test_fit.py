@@ -29,7 +29,7 @@ def node(number, dedicated, taken=(), threads=2, **fields):
     cores = [pcpus[i:i + threads] for i in range(0, len(pcpus), threads)]
     fields.setdefault('memory_mib', 4096)
     return usage.NodeState(number, frozenset(dedicated), frozenset(taken),
-                         siblings=cores, **fields)
+                           siblings=cores, **fields)
 
 
 def server(*sizes, policy=None, memory=512, **fields):
@@ -92,7 +92,7 @@ class FitTest(base.TestCase):
 
     def test_owner_is_named(self):
         host = usage.HostState([node(0, range(4), taken={2},
-                                   owners={2: 'server du-1'})])
+                                     owners={2: 'server du-1'})])
         self.refused('node 0: pCPU 2 is owned by server du-1',
                      host, server(1), wish(pin0='0:2'))
 
@@ -183,9 +183,92 @@ class FitTest(base.TestCase):
     def test_last_of_unequal_cells(self):
         # nova.virt.hardware says "fits" here and leaves cell 3 unpinned.
         host = usage.HostState([node(n, range(4 * n, 4 * n + 4))
-                              for n in range(4)])
+                                for n in range(4)])
         self.refused('5 dedicated pCPU(s) asked for', host,
                      server(4, 4, 4, 5), wish())
+
+
+class ThreadsTest(base.TestCase):
+    """Floats, emulator and I/O threads, profiles."""
+
+    def setUp(self):
+        super().setUp()
+        self.host = usage.HostState([
+            node(0, range(2, 8), shared=frozenset({0, 1})),
+            node(1, range(10, 16), shared=frozenset({8, 9}))])
+        self.mixed = guest.Guest((guest.Cell(
+            frozenset({0, 1}), frozenset({2, 3}), 64),))
+
+    def fit(self, asked=None, **specs):
+        return fit.fit(self.host, demand.Demand(
+            asked or self.mixed, template.decode({
+                f'kongming:{key.replace("_", ".")}': value
+                for key, value in specs.items()})))
+
+    def refused(self, words, **specs):
+        result = self.fit(**specs)
+        self.assertFalse(result)
+        self.assertIn(words, str(result))
+
+    def test_shared_vcpus_float_over_the_shared_set(self):
+        cell, = self.fit(pin_0='0:2 2-3~0-1,8').cells
+        self.assertEqual({2: frozenset({0, 1, 8}), 3: frozenset({0, 1, 8})},
+                         cell.floats)
+        self.assertEqual(2, cell.pins[0])
+
+    def test_float_outside_the_shared_set(self):
+        self.refused('floats over cpu_shared_set: pCPU 4 of this host',
+                     pin_0='2~0,4')
+
+    def test_dedicated_vcpu_does_not_float(self):
+        self.refused('vCPU 0 is dedicated and owns one pCPU', pin_0='0~2-3')
+
+    def test_shared_overcommit(self):
+        result = fit.fit(self.host, demand.Demand(self.mixed, wish()),
+                         limits=usage.Limits(0.5, 1.0))
+        self.assertIn('cpu_allocation_ratio 0.5', str(result))
+
+    def test_emulator_on_what_is_owned_or_shared(self):
+        self.assertTrue(self.fit(pin_0='0:2', emulator='0,2'))
+        self.refused('emulator: neither pinned by this template nor in '
+                     'cpu_shared_set: pCPU 3', pin_0='0:2', emulator='3')
+        self.refused('set hw:emulator_threads_policy to isolate',
+                     emulator='own')
+
+    def test_emulator_that_owns_a_named_pcpu(self):
+        own = self.mixed._replace(emulator_isolated=True)
+        cell, = self.fit(own, emulator='13').cells
+        self.assertEqual((1, frozenset({13})), (cell.node, cell.reserved))
+        self.assertNotIn(13, cell.pins.values())
+        self.assertIn('name exactly one', str(self.fit(own,
+                                                       emulator='12-13')))
+        self.assertIn('is pinned to vCPU 0', str(self.fit(
+            own, pin_0='0:13', emulator='13')))
+
+    def test_iothreads(self):
+        self.assertTrue(self.fit(iothread_1='shared', iothread_2='8-9'))
+        self.refused('iothread.1: neither', iothread_1='12')
+
+    def test_profile_stays_within_what_is_owned_and_shared(self):
+        self.assertTrue(self.fit(pin_0='0:2 1:3',
+                                 profile_night_pin_0='0-1~2,8'))
+        self.refused('profile night: neither', pin_0='0:2 1:3',
+                     profile_night_pin_0='0-1~4')
+        self.refused('profile night, cell 0: vCPU 9 is beyond',
+                     profile_night_pin_0='9~0')
+
+    def test_tuning_of_a_vcpu_that_is_not_there(self):
+        self.refused('qos: vCPU 4 is beyond', qos='4:weight=9')
+        self.refused('sched: vCPU 4 is beyond', sched='4:idle')
+
+    def test_cells_of_one_l3_first(self):
+        l3 = {p: p // 4 for p in range(16)}
+        host = usage.HostState([usage.NodeState(
+            0, frozenset(range(16)), frozenset({0}), l3=l3,
+            siblings=[{p, p + 1} for p in range(0, 16, 2)],
+            memory_mib=1024)])
+        result = fit.fit(host, demand.Demand(server(4), wish()))
+        self.assertEqual({4, 5, 6, 7}, set(result.cells[0].pins.values()))
 
 
 class BruteForceTest(base.TestCase):
@@ -231,7 +314,7 @@ class BruteForceTest(base.TestCase):
 
     def check_fit(self, host, asked, template_, result):
         exact = demand.resolve(
-                host, demand.Demand(asked, template_)).exact
+            host, demand.Demand(asked, template_)).exact
         self.assertEqual(len({c.node for c in result.cells}),
                          len(result.cells))
         for number, (cell, chosen) in enumerate(

@@ -25,9 +25,9 @@ COMPUTE = str(uuid.UUID(int=7))
 def host():
     return usage.HostState([
         usage.NodeState(0, frozenset({2, 3, 10, 11}), shared=frozenset({0, 8}),
-                      siblings=[{2, 10}, {3, 11}, {0, 8}], memory_mib=8192,
-                      pages=[usage.Pages(4, 1572864, 1572864),
-                             usage.Pages(2048, 1024, 1024)]),
+                        siblings=[{2, 10}, {3, 11}, {0, 8}], memory_mib=8192,
+                        pages=[usage.Pages(4, 1572864, 1572864),
+                               usage.Pages(2048, 1024, 1024)]),
         usage.NodeState(3, frozenset({4}), siblings=[{4}], memory_mib=1024)])
 
 

@@ -10,6 +10,8 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
+import random
+
 import hypothesis
 from hypothesis import strategies as st
 
@@ -180,3 +182,39 @@ class PropertyTest(base.TestCase):
                 problem, = exc.problems
                 self.assertLessEqual(problem.column, len(text) + 1)
                 self.assertTrue(str(exc).isprintable(), str(exc))
+
+
+class FuzzTest(base.TestCase):
+    """100,000 random strings: a template or one clean error, nothing else."""
+
+    ALPHABETS = ('0123456789-:~, nct', '0123456789:= %,.weightquotabrs',
+                 'MonTueWdhFriSat 0123456789:-;/UTC', 'fiorbathdlesv0-9: ',
+                 ''.join(map(chr, range(32))) + '0:1\u4e2d\U0001f600')
+    KEYS = ('pin.0', 'qos', 'profile.x.when', 'sched', 'node.0')
+
+    def check(self, seed):
+        rng = random.Random(seed)
+        for number in range(20000):
+            text = ''.join(rng.choices(self.ALPHABETS[seed],
+                                       k=rng.randint(0, 24)))
+            key = self.KEYS[seed] if number % 20 else text
+            try:
+                template.decode({f'kongming:{key}': text})
+            except exception.InvalidTemplate as exc:
+                self.assertTrue(str(exc).isprintable())
+                self.assertEqual(1, len(exc.problems))
+
+    def test_pins(self):
+        self.check(0)
+
+    def test_qos(self):
+        self.check(1)
+
+    def test_windows(self):
+        self.check(2)
+
+    def test_sched(self):
+        self.check(3)
+
+    def test_control_characters(self):
+        self.check(4)
