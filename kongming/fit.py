@@ -184,7 +184,8 @@ def _options(host: usage.HostState, demand: demand_mod.Demand,
     number = cell.number
     exact = wishes.exact[number] if wishes.exact else _NONE
     granted = allowed.get(number) if allowed is not None else None
-    nodes = sorted(host.nodes, key=_free if cell.need else _shared_used)
+    nodes = host.nodes if len(host.nodes) == 1 else sorted(
+        host.nodes, key=_free if cell.need else _shared_used)
     if cell.node is not None:
         nodes = [node for node in nodes if node.id == cell.node]
         if not nodes:

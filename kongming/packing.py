@@ -77,7 +77,7 @@ def pack(node: usage.NodeState, free: usage.PcpuSet,
     if not count:
         return []
     siblings = node.siblings
-    whole = list(filter(free.issuperset, siblings))
+    whole = [core for core in siblings if core <= free and core]
     if whole:
         whole.sort(key=min)
         if node.l3:

@@ -48,7 +48,8 @@ class NodeState:
     :ivar taken: those of them that somebody owns
     :ivar free: those of them that nobody owns; ``n_free`` of them
     :ivar shared: pCPUs of the node in ``cpu_shared_set``
-    :ivar siblings: sibling sets of all these, in any order
+    :ivar siblings: sibling sets of all these, in any order; an offline pCPU
+        may stand for itself with an empty one
     :ivar memory_mib: all memory of the node, MiB
     :ivar memory_used_mib: what servers were given of it, MiB
     :ivar pages: by size; empty where the host tells none
@@ -87,7 +88,7 @@ class NodeState:
         self.free = dedicated - taken
         self.n_free = len(self.free)
         self.shared = shared
-        self.siblings = [frozenset(core) for core in siblings if core]
+        self.siblings = [frozenset(core) for core in siblings]
         self.memory_mib = memory_mib
         self.memory_used_mib = memory_used_mib
         self.pages = pages
@@ -98,7 +99,7 @@ class NodeState:
 
     def cores(self) -> list[tuple[int, ...]]:
         """Cores in counting order, see :class:`kongming.topology.Node`."""
-        return sorted(tuple(sorted(core)) for core in self.siblings)
+        return sorted(tuple(sorted(core)) for core in self.siblings if core)
 
     def emptied(self) -> NodeState:
         """The same node with nothing taken of it."""

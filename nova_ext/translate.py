@@ -53,6 +53,10 @@ class _Node(usage.NodeState):
         self.owners = owners
         self.l3 = _NO_L3
 
+    @property
+    def siblings(self):
+        return self._cell.siblings
+
     def __getattr__(self, name):
         # Called for what is not there yet, once each.
         value = _READ[name](self._cell)
@@ -81,8 +85,6 @@ _size = operator.attrgetter('size_kb')
 
 _READ: dict[str, typing.Callable] = {
     'shared': operator.attrgetter('cpuset'),
-    # An offline pCPU has no siblings, not even itself.
-    'siblings': lambda cell: list(filter(None, cell.siblings)),
     'memory_mib': operator.attrgetter('memory'),
     'memory_used_mib': operator.attrgetter('memory_usage'),
     'shared_used': operator.attrgetter('cpu_usage'),
