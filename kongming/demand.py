@@ -103,9 +103,11 @@ def check_guest(guest: guest_mod.Guest,
                                           pin.floats, base)
                     if problem:
                         yield f'{where}: {problem}'
-    for where, source in (('', template), *(
-            (f'profile {name}, ', profile)
-            for name, profile in template.profiles.items())):
+    sources: list[tuple[
+        str, template_mod.Template | template_mod.Profile]] = [('', template)]
+    sources += [(f'profile {name}, ', profile)
+                for name, profile in template.profiles.items()]
+    for where, source in sources:
         for key, ranges in (
                 ('sched', [r for s in source.sched for r in s.vcpus]),
                 ('qos', [r for q in source.qos for r in q.vcpus])):

@@ -54,7 +54,7 @@ class _Node(usage.NodeState):
         self.l3 = _NO_L3
 
     @property
-    def siblings(self):
+    def siblings(self):  # type: ignore[override]
         return self._cell.siblings
 
     def __getattr__(self, name):
@@ -83,7 +83,7 @@ def _smallest(cell):
 
 _size = operator.attrgetter('size_kb')
 
-_READ: dict[str, typing.Callable] = {
+_READ: dict[str, typing.Callable[..., typing.Any]] = {
     'shared': operator.attrgetter('cpuset'),
     'memory_mib': operator.attrgetter('memory'),
     'memory_used_mib': operator.attrgetter('memory_usage'),
