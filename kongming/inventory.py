@@ -90,28 +90,34 @@ def provider_uuid(compute_uuid: str, node: int) -> str:
 
 
 def build(nodename: str, compute_uuid: str, host: usage.HostState,
-          ratios: Ratios) -> list[Provider]:
+          ratios: Ratios,
+          reserved: Mapping[int, Mapping[str, int]] | None = None) -> list[
+              Provider]:
     """The children that a compute node's provider should have.
 
     :param nodename: the compute node's hypervisor hostname
     :param compute_uuid: uuid of its own provider
+    :param reserved: node -> class -> amount, see
+        :func:`kongming.accounts.reserved`
     """
     return [Provider(provider_name(nodename, node.id),
                      provider_uuid(compute_uuid, node.id),
-                     _inventory(node, ratios),
+                     _inventory(node, ratios, (reserved or {}).get(
+                         node.id, {})),
                      _traits(node))
             for node in host.nodes]
 
 
-def _inventory(node: usage.NodeState,
-               ratios: Ratios) -> dict[str, dict[str, Any]]:
+def _inventory(node: usage.NodeState, ratios: Ratios,
+               reserved: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     records: dict[str, dict[str, Any]] = {}
 
     def add(name: str, total: int, ratio: float = 1.0) -> None:
         # Placement refuses an inventory of nothing.
         if total > 0:
             records[name] = {
-                'total': total, 'reserved': 0, 'min_unit': 1,
+                'total': total, 'min_unit': 1,
+                'reserved': min(total, reserved.get(name, 0)),
                 'max_unit': total, 'step_size': 1,
                 'allocation_ratio': ratio}
 

@@ -155,7 +155,7 @@ def _refusal(rt, context, instance, host, asked, granted):
                  | other.numa_topology.cpuset_reserved)
         owners.update(dict.fromkeys(owned, f'server {other.display_name} '
                                            f'({other.uuid})'))
-        if _about_to_settle(other, host):
+        if about_to_settle(other, host):
             passing |= owned
     why = fit.fit(translate.host_state(host, owners), asked, allowed=granted)
     if not passing:
@@ -169,7 +169,7 @@ def _refusal(rt, context, instance, host, asked, granted):
     return _Refused(str(why), passing=True)
 
 
-def _about_to_settle(other, host):
+def about_to_settle(other, host):
     """Whether a server holds pCPUs that it will swap before it runs."""
     specs = other.flavor.extra_specs
     if (other.vm_state != vm_states.BUILDING

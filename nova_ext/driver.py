@@ -19,6 +19,7 @@ from kongming import conf as km_conf
 from kongming import inventory
 from kongming import template
 import nova.conf
+import nova.context
 from nova import objects
 from nova.virt.libvirt import driver
 from oslo_log import log as logging
@@ -69,10 +70,14 @@ class LibvirtDriver(driver.LibvirtDriver):
             LOG.debug('%s reports no NUMA topology, so none is published',
                       nodename)
             return
-        root = provider_tree.data(nodename).inventory
-        ratios = self._get_allocation_ratios(root)
+        topology = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
+        host = translate.host_state(topology)
+        context = nova.context.get_admin_context()
+        held = publish.reserved(
+            context, self._tracker, self.virtapi.reportclient, provider_tree,
+            nodename, topology, host)
+        ratios = self._get_allocation_ratios(
+            provider_tree.data(nodename).inventory)
         publish.update(
-            provider_tree, nodename,
-            translate.host_state(objects.NUMATopology.obj_from_db_obj(
-                compute.numa_topology)),
-            inventory.Ratios(ratios['VCPU'], ratios['MEMORY_MB']))
+            provider_tree, nodename, host,
+            inventory.Ratios(ratios['VCPU'], ratios['MEMORY_MB']), held)

@@ -10,12 +10,74 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""The host's children in Nova's provider tree."""
+"""The host's children in Nova's provider tree, and what they hold back."""
 
+from kongming import accounts
+from kongming import flavor
 from kongming import inventory
+from nova import objects
+
+from nova_ext import claim
 
 
-def update(provider_tree, nodename, host, ratios):
+def reserved(context, rt, reportclient, provider_tree, nodename, topology,
+             host):
+    """What each node's inventory has to reserve.
+
+    Asks Placement only where a server's flavor has asked for one of our
+    groups; of a host with native servers only, nothing is allocated on ours.
+
+    :param provider_tree: as Placement has it
+    :param topology: nova.objects.NUMATopology of the host
+    :param host: the same as kongming.usage.HostState
+    :returns: node -> resource class -> amount
+    """
+    if not any(node.taken or node.memory_used_mib or node.shared_used
+               for node in host.nodes):
+        return {}
+    compute = rt.compute_nodes[nodename]
+    servers = {node.id: {} for node in host.nodes}
+    unsettled = set()
+    asked = False
+    for server in objects.InstanceList.get_by_host_and_node(
+            context, rt.host, nodename,
+            expected_attrs=['flavor', 'numa_topology']):
+        asked = asked or any(map(flavor.is_group_key,
+                                 server.flavor.extra_specs))
+        if server.numa_topology is None:
+            continue
+        if claim.about_to_settle(server, topology):
+            unsettled.add(server.uuid)
+        for cell in server.numa_topology.cells:
+            if cell.id in servers:
+                servers[cell.id][server.uuid] = _owned(cell, topology)
+    moving = {migration.uuid for migration in rt.tracked_migrations.values()}
+    result = {}
+    for node in host.nodes:
+        allocations = {}
+        uuid = inventory.provider_uuid(compute.uuid, node.id)
+        if (asked or moving) and provider_tree.exists(uuid):
+            allocations = {
+                consumer: found['resources'] for consumer, found in
+                reportclient.get_allocations_for_resource_provider(
+                    context, uuid).allocations.items()}
+        result[node.id] = accounts.reserved(
+            node, servers[node.id], allocations, unsettled, moving)
+    return result
+
+
+def _owned(cell, topology):
+    pcpus = set((cell.cpu_pinning or {}).values())
+    pcpus |= cell.cpuset_reserved or set()
+    if cell.cpu_thread_policy == 'isolate':
+        # Nova counts the siblings as taken, too.
+        pcpus |= {p for node in topology.cells for core in node.siblings
+                  if pcpus & core for p in core}
+    return accounts.Owned(frozenset(pcpus), len(cell.cpuset), cell.memory,
+                          cell.pagesize)
+
+
+def update(provider_tree, nodename, host, ratios, held):
     """Make the tree hold what the library says that the host looks like.
 
     Everything is worked out before the tree is touched.  Children of ours
@@ -25,10 +87,11 @@ def update(provider_tree, nodename, host, ratios):
     :param nodename: name of the compute node's provider in it
     :param host: kongming.usage.HostState
     :param ratios: kongming.inventory.Ratios
+    :param held: node -> class -> amount, as :func:`reserved` tells
     """
     root = provider_tree.data(nodename).uuid
     wanted = {p.uuid: p
-              for p in inventory.build(nodename, root, host, ratios)}
+              for p in inventory.build(nodename, root, host, ratios, held)}
     gone = [uuid for uuid in provider_tree.get_provider_uuids(nodename)
             if uuid not in wanted and _is_ours(provider_tree.data(uuid))]
     for uuid in gone:

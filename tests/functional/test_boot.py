@@ -48,7 +48,8 @@ class BootBase(cloud.SimulatedCloud):
         if groups:
             specs.update(flavor_mod.groups(
                 template.decode(specs), guest.from_flavor(vcpus, 1024, hw)))
-        return self._create_flavor(vcpu=vcpus, memory_mb=1024,
+        return self._create_flavor(vcpu=vcpus, memory_mb=1024, disk=1,
+                                   ephemeral=0, swap=0,
                                    extra_spec={**hw, **specs})
 
     def boot(self, flavor_id, state='ACTIVE'):

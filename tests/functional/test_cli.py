@@ -211,8 +211,8 @@ class BadInputTest(CliBase):
         self.assertEqual(before, self.specs(name))
 
     def test_unknown_key(self):
-        self.refused('cells.0.pins', self.document(cells={
-            0: {'pins': '0:1'}}))
+        self.refused("cells.0 = '...': pins can not stand here, node, pin, "
+                     'memory can', self.document(cells={0: {'pins': '0:1'}}))
 
     def test_malformed_map(self):
         self.refused("kongming:pin.0 = '0:10 1', column 6: '1' has no pCPU",

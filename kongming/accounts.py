@@ -1,0 +1,102 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What Placement must hold back of a node.
+
+Placement promises ``total - reserved - allocated``.  Nova accounts native
+servers on the compute node's own provider, so nothing is allocated for them on
+ours; ``reserved`` is what servers use that no allocation accounts for, and so a
+pCPU that is taken is never promised, whoever took it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from kongming import inventory
+from kongming import usage
+
+
+class Owned(NamedTuple):
+    """What one server has of one node.
+
+    :ivar pcpus: those that it owns
+    :ivar vcpus: how many shared vCPUs it has there
+    :ivar memory_mib: in MiB, in pages of ``page_kib``
+    :ivar page_kib: None for small pages
+    """
+
+    pcpus: frozenset[int] = frozenset()
+    vcpus: int = 0
+    memory_mib: int = 0
+    page_kib: int | None = None
+
+    def amounts(self) -> dict[str, int]:
+        """By resource class, counts only."""
+        memory = inventory.PAGES.get(self.page_kib or 0)
+        return {
+            inventory.PCPU: len(self.pcpus), inventory.VCPU: self.vcpus,
+            **({memory: self.memory_mib * 1024 // (self.page_kib or 1)}
+               if memory else {inventory.MEMORY_MB: self.memory_mib})}
+
+
+def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
+             allocations: Mapping[str, Mapping[str, int]],
+             unsettled: Collection[str] = (),
+             moving: Collection[str] = ()) -> dict[str, int]:
+    """What to reserve of each class, where it is more than nothing.
+
+    :param node: with what is taken of it in all
+    :param servers: consumer -> what it has of this node
+    :param allocations: consumer -> class -> amount, on this node's provider
+    :param unsettled: consumers that will swap what they have for what is
+        allocated to them, before they run
+    :param moving: consumers that stand for a migration, whose server may have
+        a part of the node that is not its own
+    """
+    accounted: dict[str, int] = {}
+    huge = sum(owned.memory_mib for owned in servers.values()
+               if owned.page_kib in inventory.PAGES)
+    used = {inventory.PCPU: len(node.taken),
+            inventory.VCPU: node.shared_used,
+            inventory.MEMORY_MB: max(0, node.memory_used_mib - huge)}
+    for pages in node.pages:
+        if pages.size_kib in inventory.PAGES:
+            used[inventory.PAGES[pages.size_kib]] = pages.total - pages.free
+    taken = set(node.taken)
+    for consumer in unsettled:
+        taken -= servers[consumer].pcpus if consumer in servers else set()
+    for consumer, granted in allocations.items():
+        if consumer in moving:
+            amounts = dict(granted)
+        elif consumer in servers:
+            amounts = servers[consumer].amounts()
+        else:
+            # Not here yet, or a stranger: it accounts for nothing in use.
+            continue
+        for name in used:
+            accounted[name] = accounted.get(name, 0) + min(
+                granted.get(name, 0), amounts.get(name, 0))
+    result = {}
+    for name, amount in used.items():
+        if amount > accounted.get(name, 0):
+            result[name] = amount - accounted.get(name, 0)
+    covered = {
+        pcpu for consumer, granted in allocations.items()
+        for pcpu in inventory.named_pcpus(granted)
+        if consumer in moving or (
+            consumer in servers and pcpu in servers[consumer].pcpus)}
+    for pcpu in taken - covered:
+        result[inventory.pcpu_class(pcpu)] = 1
+    return result

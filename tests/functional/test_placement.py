@@ -1,0 +1,166 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Placement never promises a pCPU that is taken, whoever took it."""
+
+import time
+
+from tests.functional import test_boot
+
+
+class ReservedTest(test_boot.BootBase):
+
+    def reserved(self):
+        """node -> class without the prefix -> amount, nothing left out."""
+        return {node: {name.removeprefix('CUSTOM_KONGMING_'): r['reserved']
+                       for name, r in inventories.items() if r['reserved']}
+                for node, (inventories, _usages, _t) in
+                self.children().items()}
+
+    def test_native_server_raises_reserved(self):
+        self.start_host()
+        native = self.boot(self._create_flavor(
+            vcpu=2, memory_mb=1024, extra_spec=test_boot.PINNED))
+        pins, nodes = self.pins(native)
+        node, = nodes[0]
+        owned = sorted(p for pcpus in pins.values() for p in pcpus)
+        self.assertEqual({
+            node: {'PCPU': 2, 'MEMORY_MB': 1024,
+                   **{f'PCPU_{p}': 1 for p in owned}},
+            1 - node: {}}, self.reserved())
+        # An exact request for them finds no candidate, at Placement.
+        named = ' '.join(f'{v}:{p}' for v, p in enumerate(owned))
+        refused = self.boot(self.flavor({'pin.0': named}), 'ERROR')
+        self.assertIn('No valid host', refused['fault']['message'])
+        self.assertIn('Got no allocation candidates',
+                      self.stdlog.logger.output)
+
+        self._delete_server(native)
+        self.audit()
+        self.assertEqual({0: {}, 1: {}}, self.reserved())
+        self.boot(self.flavor({'pin.0': named}))
+
+    def test_what_is_allocated_is_not_reserved_too(self):
+        self.start_host()
+        self.boot(self.flavor({'node.0': '1', 'pin.0': '0:15 1:12'}))
+        self.audit()
+        self.assertEqual({0: {}, 1: {}}, self.reserved())
+        _inventories, usages, _traits = self.children()[1]
+        self.assertEqual((2, 1, 1024), (
+            usages['CUSTOM_KONGMING_PCPU'],
+            usages['CUSTOM_KONGMING_PCPU_15'],
+            usages['CUSTOM_KONGMING_MEMORY_MB']))
+
+    def test_template_without_groups_is_reserved(self):
+        self.start_host()
+        self.boot(self.flavor({'pin.0': '0:15 1:12'}, groups=False))
+        self.audit()
+        self.assertEqual(
+            {0: {}, 1: {'PCPU': 2, 'PCPU_12': 1, 'PCPU_15': 1,
+                        'MEMORY_MB': 1024}}, self.reserved())
+
+    def test_counted_beside_named(self):
+        """A server that counts takes a pCPU that another could name."""
+        self.start_host()
+        counted = self.boot(self.flavor({'node.0': '1'}, vcpus=2))
+        self.audit()
+        pins, _nodes = self.pins(counted)
+        owned = sorted(p for pcpus in pins.values() for p in pcpus)
+        self.assertEqual({0: {}, 1: {f'PCPU_{p}': 1 for p in owned}},
+                         self.reserved())
+
+    def test_shared_vcpus_and_memory_of_native_servers(self):
+        self.start_host()
+        native = self.boot(self._create_flavor(
+            vcpu=2, memory_mb=512, extra_spec={'hw:numa_nodes': '1'}))
+        node, = self.pins(native)[1][0]
+        self.assertEqual({node: {'VCPU': 2, 'MEMORY_MB': 512}, 1 - node: {}},
+                         self.reserved())
+
+
+class FollowTest(test_boot.BootBase):
+    """Inventories follow the host's configuration."""
+
+    def total(self, node):
+        return sorted(
+            int(name.rpartition('_')[2])
+            for name in self.children()[node][0]
+            if name.startswith('CUSTOM_KONGMING_PCPU_'))
+
+    def test_dedicated_set_shrinks_and_grows(self):
+        self.start_host()
+        self.flags(cpu_dedicated_set='2-5,12-15', cpu_shared_set='0-1,8-9',
+                   group='compute')
+        self.restart_compute_service('compute1')
+        self.assertEqual(([2, 3, 4, 5], [12, 13, 14, 15]),
+                         (self.total(0), self.total(1)))
+        self.flags(cpu_dedicated_set=self.DEDICATED, group='compute')
+        self.restart_compute_service('compute1')
+        self.assertEqual(([2, 3, 4, 5, 6, 7], [10, 11, 12, 13, 14, 15]),
+                         (self.total(0), self.total(1)))
+
+    def test_restart_changes_nothing(self):
+        self.start_host()
+        self.boot(self.flavor({'pin.0': '0:15 1:12'}))
+        self.audit()
+        before = self.children()
+        self.restart_compute_service('compute1')
+        self.audit()
+        self.assertEqual(before, self.children())
+
+
+class RaceTest(test_boot.BootBase):
+
+    def settled(self, server):
+        for _ in range(120):
+            status = self.api.get_server(server['id'])['status']
+            if status != 'BUILD':
+                return status
+            time.sleep(0.5)
+        self.fail('a server was still in BUILD after a minute')
+
+    def test_same_exact_pcpus_at_the_same_instant(self):
+        """One wins at Placement, the others get no host; nothing leaks."""
+        self.start_host()
+        flavor_id = self.flavor({'pin.0': '0:15 1:12'})
+        servers = [self.api.post_server({'server': self._build_server(
+            flavor_id=flavor_id, networks='none')}) for _ in range(4)]
+        states = [self.settled(server) for server in servers]
+        self.assertEqual(['ACTIVE', 'ERROR', 'ERROR', 'ERROR'],
+                         sorted(states))
+        self.assertEqual({0: set(), 1: {12, 15}}, self.owned())
+        for server in servers:
+            self._delete_server(server)
+        self.assertNothingOwned()
+
+    def test_a_hundred_on_the_last_pcpus(self):
+        """Twelve dedicated pCPUs, a hundred servers that name them."""
+        self.flags(cores=-1, instances=-1, ram=-1, group='quota')
+        self.flags(max_concurrent_builds=10)
+        self.start_host()
+        flavors = [self.flavor({'pin.0': f'0:{pcpu}'}, vcpus=1)
+                   for pcpu in (*range(2, 8), *range(10, 16))]
+        servers = [self.api.post_server({'server': self._build_server(
+            flavor_id=flavors[number % 12], networks='none')})
+            for number in range(100)]
+        active = [server for server in servers
+                  if self.settled(server) == 'ACTIVE']
+        self.assertEqual(12, len(active))
+        owners = {}
+        for server in active:
+            (pcpu,), = self.pins(server)[0].values()
+            self.assertNotIn(pcpu, owners)
+            owners[pcpu] = server['id']
+        self.assertEqual(set(owners), self.owned()[0] | self.owned()[1])
+        for server in servers:
+            self._delete_server(server)
+        self.assertNothingOwned()
