@@ -1,0 +1,72 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+from kongming import accounts
+from kongming import usage
+from tests import base
+
+
+def node(taken, memory=0, pages=(), shared=0):
+    return usage.NodeState(0, frozenset(range(8)), frozenset(taken),
+                           memory_mib=4096, memory_used_mib=memory,
+                           shared_used=shared, pages=pages)
+
+
+def owned(*pcpus, **fields):
+    return accounts.Owned(frozenset(pcpus), **fields)
+
+
+def named(*pcpus, **counts):
+    return {**{f'CUSTOM_KONGMING_PCPU_{p}': 1 for p in pcpus},
+            **{f'CUSTOM_KONGMING_{k}': v for k, v in counts.items()}}
+
+
+class ReservedTest(base.TestCase):
+
+    def check(self, expected, *args, **kwargs):
+        self.assertEqual(expected, {
+            name.removeprefix('CUSTOM_KONGMING_'): amount for name, amount in
+            accounts.reserved(*args, **kwargs).items()})
+
+    def test_native_server(self):
+        self.check({'PCPU': 2, 'PCPU_1': 1, 'PCPU_2': 1, 'MEMORY_MB': 512},
+                   node({1, 2}, 512), {'a': owned(1, 2, memory_mib=512)}, {})
+
+    def test_what_is_allocated_is_not_reserved(self):
+        self.check({}, node({1, 2}, 512),
+                   {'a': owned(1, 2, memory_mib=512)},
+                   {'a': named(1, 2, PCPU=2, MEMORY_MB=512)})
+
+    def test_server_that_moved_since(self):
+        """It was granted 1 and 2 and owns 2 and 3 now."""
+        self.check({'PCPU_3': 1}, node({2, 3}), {'a': owned(2, 3)},
+                   {'a': named(1, 2, PCPU=2)})
+
+    def test_promise_to_one_that_is_not_here_yet(self):
+        """b was granted what a native server has taken meanwhile."""
+        self.check({'PCPU': 1, 'PCPU_1': 1}, node({1}), {'a': owned(1)},
+                   {'b': named(1, PCPU=1)})
+
+    def test_unsettled_claim_is_no_ownership(self):
+        self.check({}, node({1, 2}), {'a': owned(1, 2)},
+                   {'a': named(5, 6, PCPU=2)}, unsettled={'a'})
+
+    def test_source_of_a_migration(self):
+        self.check({}, node({1, 2}), {}, {'m': named(1, 2, PCPU=2)},
+                   moving={'m'})
+
+    def test_huge_pages_and_shared_vcpus(self):
+        pages = [usage.Pages(4, 100, 100), usage.Pages(2048, 512, 256)]
+        self.check({'PAGES_2M': 256, 'VCPU': 2, 'MEMORY_MB': 100},
+                   node((), 612, pages, shared=2),
+                   {'a': owned(memory_mib=512, page_kib=2048),
+                    'b': owned(vcpus=2, memory_mib=100)}, {})
