@@ -13,9 +13,9 @@
 """What Placement must hold back of a node.
 
 Placement promises ``total - reserved - allocated``.  Nova accounts native
-servers on the compute node's own provider, so nothing is allocated for them on
-ours; ``reserved`` is what servers use that no allocation accounts for, and so a
-pCPU that is taken is never promised, whoever took it.
+servers on the compute node's own provider, so nothing is allocated for them
+on ours; ``reserved`` is what servers use that no allocation accounts for, and
+so a pCPU that is taken is never promised, whoever took it.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ def reserved(context, rt, reportclient, provider_tree, nodename, topology,
                for node in host.nodes):
         return {}
     compute = rt.compute_nodes[nodename]
-    servers = {node.id: {} for node in host.nodes}
+    servers: dict[int, dict[str, accounts.Owned]] = {
+        node.id: {} for node in host.nodes}
     unsettled = set()
     asked = False
     for server in objects.InstanceList.get_by_host_and_node(
