@@ -129,11 +129,19 @@ def _store(rt, context, instance, compute, host, topology):
     :param host: the host's NUMATopology without this server
     """
     usage = hardware.numa_usage_from_instance_numa(host, topology)
+    before, saved = instance.numa_topology, False
     instance.numa_topology = topology
-    instance.save()
+    try:
+        instance.save()
+        saved = True
+    finally:
+        if not saved:
+            # Nova is about to abort the claim: what this object says is what
+            # it gives back, so it has to be what the tracker holds.
+            instance.numa_topology = before
     compute.numa_topology = usage._to_json()
-    # The scheduler reads the record; if this fails, the next periodic update
-    # writes it.
+    # The scheduler reads the record.  If this fails the boot fails, and
+    # tracker and server agree on what to give back.
     compute.save()
 
 

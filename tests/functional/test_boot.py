@@ -19,6 +19,7 @@
 """
 
 import re
+import sys
 from unittest import mock
 
 import testtools
@@ -28,6 +29,8 @@ from kongming import guest
 from kongming import inventory
 from kongming import template
 from nova.virt.libvirt import driver as nova_driver
+from nova_ext import claim
+from oslo_utils import importutils
 from tests.embedded import cloud
 from tests.embedded import witness
 
@@ -69,6 +72,39 @@ class BootBase(cloud.SimulatedCloud):
         self.assertEqual(NOTHING_OWNED, self.usage())
         for _inventory, usages, _traits in self.children().values():
             self.assertEqual({0}, set(usages.values()))
+
+
+#: What Nova's lock is wrapped around.
+_SWAP = claim._swap.__wrapped__.__code__
+
+
+class _FailsInSwap:
+    """Makes a function fail when it is called by the swap, and else not."""
+
+    def __init__(self, where):
+        self.happened = False
+        # A function, not a mock, so that it binds as the real method does.
+        self._patch = mock.patch(
+            where, lambda *args, **kwargs: self._call(*args, **kwargs))
+        module, _dot, self._name = where.rpartition('.')
+        self._real = getattr(importutils.try_import(module) or
+                             importutils.import_class(module), self._name)
+
+    def __enter__(self):
+        self._patch.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self._patch.stop()
+
+    def _call(self, *args, **kwargs):
+        frame = sys._getframe()
+        while frame is not None:
+            if frame.f_code is _SWAP:
+                self.happened = True
+                raise RuntimeError(f'{self._name} fails')
+            frame = frame.f_back
+        return self._real(*args, **kwargs)
 
 
 class BootTest(BootBase):
@@ -171,6 +207,22 @@ class BootTest(BootBase):
         self.assertNothingOwned()
         self._delete_server(server)
         self.assertNothingOwned()
+
+    def test_fault_at_each_step_of_the_swap(self):
+        """The database fails while the pins are swapped; nothing leaks."""
+        self.start_host()
+        flavor_id = self.flavor({'pin.0': '0:12 1:15'})
+        for where in ('nova.objects.Instance.save',
+                      'nova.objects.ComputeNode.save',
+                      'nova.virt.hardware.numa_usage_from_instance_numa',
+                      'kongming.fit.fit'):
+            with _FailsInSwap(where) as fault:
+                server = self.boot(flavor_id, 'ERROR')
+            self.assertTrue(fault.happened, where)
+            self.assertNothingOwned()
+            self._delete_server(server)
+            self.assertNothingOwned()
+        self.boot(flavor_id)
 
     def test_servers_that_boot_together_on_each_others_pcpus(self):
         """Nova claims ascending pCPUs; the templates name others' claims."""
