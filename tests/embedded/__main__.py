@@ -24,7 +24,6 @@ import pathlib
 import signal
 import sys
 import threading
-import traceback
 
 import testtools
 import yaml
@@ -85,7 +84,6 @@ def main():
     log.setFormatter(logging.Formatter(
         '%(asctime)s %(levelname)s %(name)s %(message)s'))
     logging.getLogger().addHandler(log)
-    result = testtools.ExtendedToStreamDecorator(testtools.StreamResult())
     result = testtools.TestResult()
     _served(args).run(result)
     for _test, trace in result.errors + result.failures:
@@ -94,8 +92,4 @@ def main():
 
 
 if __name__ == '__main__':
-    try:
-        sys.exit(main())
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
+    sys.exit(main())
