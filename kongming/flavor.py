@@ -49,6 +49,19 @@ def cell_of_group(suffix: str) -> int | None:
 _GROUP_KEY = re.compile(r'(?:resources|trait)_KM[0-9]+:CUSTOM_KONGMING\w*')
 
 
+def asked_groups(specs: Mapping[str, str]) -> dict[int, dict[str, int]]:
+    """What a flavor asks Placement for: cell -> resource class -> amount."""
+    asked: dict[int, dict[str, int]] = {}
+    for key, value in specs.items():
+        match = _RESOURCES_KEY.fullmatch(key)
+        if match and value.isdecimal() and int(value):
+            asked.setdefault(int(match[1]), {})[match[2]] = int(value)
+    return asked
+
+
+_RESOURCES_KEY = re.compile(r'resources_KM([0-9]+):(CUSTOM_KONGMING\w*)')
+
+
 def is_group_key(key: str) -> bool:
     """Whether an extra spec was written by :func:`groups`."""
     return _GROUP_KEY.fullmatch(key) is not None

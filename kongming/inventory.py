@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from collections.abc import Set
 import dataclasses
+import math
 import re
 from typing import Any
 import uuid
@@ -117,7 +118,9 @@ def _inventory(node: usage.NodeState, ratios: Ratios,
         if total > 0:
             records[name] = {
                 'total': total, 'min_unit': 1,
-                'reserved': min(total, reserved.get(name, 0)),
+                # Placement takes it off before it multiplies.
+                'reserved': min(total, math.ceil(
+                    reserved.get(name, 0) / ratio)),
                 'max_unit': total, 'step_size': 1,
                 'allocation_ratio': ratio}
 
@@ -227,7 +230,8 @@ def read(providers: Iterable[tuple[
 
         def used(name: str) -> int:
             record = inventory.get(name, {})
-            return usages.get(name, 0) + int(record.get('reserved', 0))
+            return usages.get(name, 0) + int(
+                record.get('reserved', 0) * record.get('allocation_ratio', 1))
 
         def total(name: str) -> int:
             return int(inventory.get(name, {}).get('total', 0))

@@ -29,8 +29,10 @@ import time
 from kongming import demand
 from kongming import exception as km_exc
 from kongming import fit
+from kongming import flavor
 from kongming import inventory
 from kongming import template
+from kongming import usage
 from nova.compute import resource_tracker
 from nova.compute import task_states
 from nova.compute import vm_states
@@ -85,8 +87,6 @@ def settle(rt, context, instance, allocations):
             return
         except _Refused as exc:
             if not exc.passing or time.monotonic() > deadline:
-                LOG.info('%(host)s: the template does not fit: %(reason)s',
-                         {'host': rt.host, 'reason': exc}, instance=instance)
                 raise _unavailable(exc) from exc
             LOG.debug('Waiting for servers that boot at the same time: %s',
                       exc, instance=instance)
@@ -103,19 +103,23 @@ def _swap(rt, context, instance, wish, allocations):
     """One attempt, under Nova's resource lock."""
     compute = rt.compute_nodes[instance.node]
     claimed = instance.numa_topology
-    if claimed is None or not compute.numa_topology:
-        raise _Refused(
-            demand.Demand(translate.guest_of(claimed), wish).problem
-            or 'the host reports no NUMA topology', passing=False)
+    asked = demand.Demand(_asked(instance), wish)
+    if asked.problem:
+        raise _Refused(asked.problem, passing=False)
+    if claimed is None:
+        return  # it owns nothing, and its template names nothing to own
+    if not compute.numa_topology:
+        raise _Refused('the host reports no NUMA topology', passing=False)
     host = hardware.numa_usage_from_instance_numa(
         objects.NUMATopology.obj_from_db_obj(compute.numa_topology),
         claimed, free=True)
-    asked = demand.Demand(translate.guest_of(claimed), wish)
-    granted = granted_nodes(compute.uuid, host, asked.guest, allocations)
-
-    result = fit.fit(translate.host_state(host), asked, allowed=granted)
+    bounds = {
+        'allowed': _allowed(instance, compute.uuid, host, allocations),
+        'limits': usage.Limits(compute.cpu_allocation_ratio,
+                               compute.ram_allocation_ratio)}
+    result = fit.fit(translate.host_state(host), asked, **bounds)
     if not result:
-        raise _refusal(rt, context, instance, host, asked, granted)
+        raise _refusal(rt, context, instance, host, asked, bounds)
     wanted = translate.assigned(claimed, result)
     if _same(claimed, wanted):
         return
@@ -123,12 +127,34 @@ def _swap(rt, context, instance, wish, allocations):
     LOG.info('Template settled: %s', describe(result), instance=instance)
 
 
+def _asked(instance):
+    """The guest as it was asked for: a claim has page sizes resolved."""
+    guest = translate.guest_of(instance.numa_topology)
+    wanted = hardware.numa_get_constraints(
+        instance.flavor, instance.image_meta)
+    if wanted is None or len(wanted) != len(guest.cells):
+        return guest
+    return guest._replace(cells=tuple(
+        cell._replace(page_kib=asked.pagesize)
+        for cell, asked in zip(guest.cells, wanted.cells)))
+
+
+def _allowed(instance, compute_uuid, host, allocations):
+    """cell -> the nodes that it may go to, or None for any."""
+    if instance.pci_requests and instance.pci_requests.requests:
+        # Nova has claimed devices to go with the nodes of its claim.
+        return {number: {cell.id} for number, cell in
+                enumerate(instance.numa_topology.cells)}
+    return granted_nodes(compute_uuid, host, instance.flavor.extra_specs,
+                         allocations)
+
+
 def _store(rt, context, instance, compute, host, topology):
     """Make a topology the server's, in the database first.
 
     :param host: the host's NUMATopology without this server
     """
-    usage = hardware.numa_usage_from_instance_numa(host, topology)
+    used = hardware.numa_usage_from_instance_numa(host, topology)
     before, saved = instance.numa_topology, False
     instance.numa_topology = topology
     try:
@@ -139,15 +165,17 @@ def _store(rt, context, instance, compute, host, topology):
             # Nova is about to abort the claim: what this object says is what
             # it gives back, so it has to be what the tracker holds.
             instance.numa_topology = before
-    compute.numa_topology = usage._to_json()
+    compute.numa_topology = used._to_json()
     # The scheduler reads the record.  If this fails the boot fails, and
     # tracker and server agree on what to give back.
     compute.save()
 
 
-def _refusal(rt, context, instance, host, asked, granted):
-    """Why the template doesn't fit, owners by name.
+def _refusal(rt, context, instance, host, asked, bounds):
+    """Why the template doesn't fit.
 
+    Owners go by name into the log only: the reason is the server's fault,
+    which its tenant reads.
     Where all that is in the way is about to go, this server lets go of its
     own pCPUs, so that the others can settle.
     """
@@ -165,13 +193,17 @@ def _refusal(rt, context, instance, host, asked, granted):
                                            f'({other.uuid})'))
         if about_to_settle(other, host):
             passing |= owned
-    why = fit.fit(translate.host_state(host, owners), asked, allowed=granted)
+    LOG.info('%(host)s: the template does not fit: %(reason)s',
+             {'host': rt.host, 'reason': fit.fit(
+                 translate.host_state(host, owners), asked, **bounds)},
+             instance=instance)
+    why = fit.fit(translate.host_state(host), asked, **bounds)
     if not passing:
         return _Refused(str(why), passing=False)
     without = host.obj_clone()
     for cell in without.cells:
         cell.pinned_cpus = cell.pinned_cpus - passing
-    if not fit.fit(translate.host_state(without), asked, allowed=granted):
+    if not fit.fit(translate.host_state(without), asked, **bounds):
         return _Refused(str(why), passing=False)
     _let_go(rt, context, instance, host)
     return _Refused(str(why), passing=True)
@@ -223,34 +255,26 @@ def satisfied(wish, topology, host):
                for pins, cell in zip(wishes.exact, topology.cells))
 
 
-def granted_nodes(compute_uuid, host, guest, allocations):
+def granted_nodes(compute_uuid, host, specs, allocations):
     """The nodes that a server's allocation leaves each of its cells.
 
+    :param specs: the flavor's extra specs, whose groups were asked for
     :returns: cell -> set of node ids, or None where Placement was asked for
         no node
     """
-    if not allocations:
-        return None
     granted = {}
     for cell in host.cells:
-        found = allocations.get(
-            inventory.provider_uuid(compute_uuid, cell.id))
-        if found:
-            granted[cell.id] = found['resources']
+        uuid = inventory.provider_uuid(compute_uuid, cell.id)
+        if uuid in (allocations or {}):
+            granted[cell.id] = allocations[uuid]['resources']
     if not granted:
         return None
     allowed = {}
-    for number, cell in enumerate(guest.cells):
-        pcpus = len(cell.dedicated)
-        if guest.emulator_isolated and number == 0:
-            pcpus += 1
-        need = {inventory.PCPU: pcpus, inventory.VCPU: len(cell.shared)}
-        # With one group a cell and a node of its own for each, what a node
-        # was granted for is told apart by the amounts.
-        exact = {node for node, resources in granted.items()
-                 if all(resources.get(name, 0) == amount
-                        for name, amount in need.items())}
-        allowed[number] = exact or set(granted)
+    for number, wanted in flavor.asked_groups(specs).items():
+        # Each group was granted as a whole; which node's it is is told by
+        # the amounts.
+        allowed[number] = {node for node, found in granted.items()
+                           if found == wanted} or set(granted)
     return allowed
 
 

@@ -80,4 +80,12 @@ class LibvirtDriver(driver.LibvirtDriver):
             provider_tree.data(nodename).inventory)
         publish.update(
             provider_tree, nodename, host,
-            inventory.Ratios(ratios['VCPU'], ratios['MEMORY_MB']), held)
+            inventory.Ratios(ratios['VCPU'], ratios['MEMORY_MB']), held,
+            lambda uuid: self._allocated(context, uuid))
+
+    def _allocated(self, context, uuid):
+        """Resource classes that somebody has on a provider."""
+        client = self.virtapi.reportclient
+        found = client.get_allocations_for_resource_provider(context, uuid)
+        return {name for consumer in found.allocations.values()
+                for name in consumer['resources']}

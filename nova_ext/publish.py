@@ -16,8 +16,11 @@ from kongming import accounts
 from kongming import flavor
 from kongming import inventory
 from nova import objects
+from oslo_log import log as logging
 
 from nova_ext import claim
+
+LOG = logging.getLogger(__name__)
 
 
 def reserved(context, rt, reportclient, provider_tree, nodename, topology,
@@ -33,6 +36,7 @@ def reserved(context, rt, reportclient, provider_tree, nodename, topology,
     :returns: node -> resource class -> amount
     """
     if not any(node.taken or node.memory_used_mib or node.shared_used
+               or any(pages.free != pages.total for pages in node.pages)
                for node in host.nodes):
         return {}
     compute = rt.compute_nodes[nodename]
@@ -78,31 +82,52 @@ def _owned(cell, topology):
                           cell.pagesize)
 
 
-def update(provider_tree, nodename, host, ratios, held):
+def update(provider_tree, nodename, host, ratios, held, in_use):
     """Make the tree hold what the library says that the host looks like.
 
-    Everything is worked out before the tree is touched.  Children of ours
-    whose node is gone are taken out; Nova's own provider is never written.
+    Everything is worked out before the tree is touched; Nova's own provider
+    is never written.  What is gone from the host but still allocated stays,
+    all of it reserved: Placement would refuse to take it away, and Nova's
+    whole update of the host would fail with that.
 
     :param provider_tree: nova.compute.provider_tree.ProviderTree
     :param nodename: name of the compute node's provider in it
     :param host: kongming.usage.HostState
     :param ratios: kongming.inventory.Ratios
     :param held: node -> class -> amount, as :func:`reserved` tells
+    :param in_use: provider uuid -> the resource classes allocated on it;
+        asked only where something is to be taken away
     """
     root = provider_tree.data(nodename).uuid
-    wanted = {p.uuid: p
-              for p in inventory.build(nodename, root, host, ratios, held)}
-    gone = [uuid for uuid in provider_tree.get_provider_uuids(nodename)
-            if uuid not in wanted and _is_ours(provider_tree.data(uuid))]
+    wanted = {}
+    traits = {}
+    for provider in inventory.build(nodename, root, host, ratios, held):
+        wanted[provider.uuid] = dict(provider.inventory)
+        traits[provider.uuid] = provider
+    gone = []
+    for uuid in provider_tree.get_provider_uuids(nodename):
+        data = provider_tree.data(uuid)
+        if inventory.TRAIT_OWNER not in data.traits:
+            continue
+        lost = set(data.inventory) - set(wanted.get(uuid, ()))
+        kept = lost & in_use(uuid) if lost else set()
+        if kept:
+            LOG.warning('%(name)s has no %(classes)s any more, but servers '
+                        'have them allocated; nothing of them is given out',
+                        {'name': data.name,
+                         'classes': ', '.join(sorted(kept))})
+        if uuid not in wanted and not kept:
+            gone.append(uuid)
+        elif kept:
+            wanted.setdefault(uuid, {}).update(
+                (name, {**data.inventory[name],
+                        'reserved': data.inventory[name]['total']})
+                for name in kept)
     for uuid in gone:
         provider_tree.remove(uuid)
-    for uuid, provider in wanted.items():
+    for uuid, records in wanted.items():
         if not provider_tree.exists(uuid):
-            provider_tree.new_child(provider.name, root, uuid=uuid)
-        provider_tree.update_inventory(uuid, dict(provider.inventory))
-        provider_tree.update_traits(uuid, provider.traits)
-
-
-def _is_ours(provider):
-    return inventory.TRAIT_OWNER in provider.traits
+            provider_tree.new_child(traits[uuid].name, root, uuid=uuid)
+        provider_tree.update_inventory(uuid, records)
+        if uuid in traits:
+            provider_tree.update_traits(uuid, traits[uuid].traits)

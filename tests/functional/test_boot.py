@@ -198,6 +198,17 @@ class BootTest(BootBase):
         for host in ('compute1', 'compute2'):
             self.assertEqual({0: {2, 3}, 1: set()}, self.owned(host))
 
+    def test_fault_names_no_other_server(self):
+        self.start_host()
+        flavor_id = self.flavor({'pin.0': '0:2 1:3'}, groups=False)
+        owner = self.boot(flavor_id)
+        with mock.patch('nova_ext.filters.KongmingFilter._passes',
+                        return_value=True):
+            refused = self.boot(flavor_id, 'ERROR')
+        self.assertNotIn(owner['id'], str(refused['fault']))
+        self.assertIn(f"owned by server {owner['name']} ({owner['id']})",
+                      self.stdlog.logger.output)
+
     def test_failed_boot_leaks_nothing(self):
         """QEMU fails after the swap."""
         self.start_host()

@@ -109,6 +109,26 @@ class FollowTest(test_boot.BootBase):
         self.assertEqual(([2, 3, 4, 5, 6, 7], [10, 11, 12, 13, 14, 15]),
                          (self.total(0), self.total(1)))
 
+    def test_what_is_allocated_can_not_be_taken_away(self):
+        """Native servers still boot; the class is held back until it's free.
+
+        Placement refuses to drop a class in use, and Nova's whole update of
+        the host fails with that.
+        """
+        self.start_host()
+        mixed = self.boot(self.flavor(
+            {'node.0': '1'}, vcpus=2, cpu_policy='mixed',
+            cpu_dedicated_mask='0'))
+        self.flags(cpu_shared_set='0-1', group='compute')
+        self.restart_compute_service('compute1')
+        record = self.children()[1][0]['CUSTOM_KONGMING_VCPU']
+        self.assertEqual(record['total'], record['reserved'])
+        self.boot(self._create_flavor(vcpu=1, memory_mb=64, disk=1,
+                                      ephemeral=0, swap=0))
+        self._delete_server(mixed)
+        self.audit()
+        self.assertNotIn('CUSTOM_KONGMING_VCPU', self.children()[1][0])
+
     def test_restart_changes_nothing(self):
         self.start_host()
         self.boot(self.flavor({'pin.0': '0:15 1:12'}))

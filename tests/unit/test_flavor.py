@@ -59,6 +59,21 @@ class GroupsTest(base.TestCase):
                    emulator_threads_policy='isolate'))
 
 
+class AskedTest(base.TestCase):
+
+    def test_what_was_asked_for_by_cell(self):
+        specs = {'resources_KM0:CUSTOM_KONGMING_PCPU': '2',
+                 'resources_KM1:CUSTOM_KONGMING_PCPU': '4',
+                 'resources_KM1:CUSTOM_KONGMING_MEMORY_MB': '512',
+                 'resources_KM1:VCPU': '1', 'resources:PCPU': '6',
+                 'trait_KM0:CUSTOM_KONGMING_NODE_0': 'required'}
+        self.assertEqual(
+            {0: {'CUSTOM_KONGMING_PCPU': 2},
+             1: {'CUSTOM_KONGMING_PCPU': 4,
+                 'CUSTOM_KONGMING_MEMORY_MB': 512}},
+            flavor.asked_groups(specs))
+
+
 class ChangesTest(base.TestCase):
 
     def put(self, old, specs, vcpus=4):

@@ -61,6 +61,18 @@ class BuildTest(base.TestCase):
                          (ratio[inventory.PCPU], ratio[inventory.VCPU],
                           ratio[inventory.MEMORY_MB]))
 
+    def test_reserved_of_what_is_overcommitted(self):
+        """6 of 2 x 4 are in use: Placement may give out 2, and no less."""
+        provider, _other = inventory.build(
+            'cmp1', COMPUTE, host(), inventory.Ratios(cpu=4.0),
+            {0: {inventory.VCPU: 6, inventory.PCPU: 9}})
+        record = provider.inventory[inventory.VCPU]
+        self.assertEqual(2, record['reserved'])
+        self.assertEqual(4, provider.inventory[inventory.PCPU]['reserved'])
+        node, = inventory.read([(provider.inventory, provider.traits, {})]
+                               ).nodes
+        self.assertEqual(8, node.shared_used)
+
     def test_traits(self):
         self.assertEqual(
             {'HW_NUMA_ROOT', 'CUSTOM_KONGMING', 'CUSTOM_OWNER_KONGMING',
