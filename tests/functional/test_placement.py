@@ -84,7 +84,10 @@ class ReservedTest(test_boot.BootBase):
         native = self.boot(self._create_flavor(
             vcpu=2, memory_mb=512, extra_spec={'hw:numa_nodes': '1'}))
         node, = self.pins(native)[1][0]
-        self.assertEqual({node: {'VCPU': 2, 'MEMORY_MB': 512}, 1 - node: {}},
+        # Two of 2 pCPUs x 4 (cpu_allocation_ratio) are in use.
+        self.assertEqual(4.0, self.children()[node][0][
+            'CUSTOM_KONGMING_VCPU']['allocation_ratio'])
+        self.assertEqual({node: {'VCPU': 1, 'MEMORY_MB': 512}, 1 - node: {}},
                          self.reserved())
 
 
