@@ -64,6 +64,13 @@ class Assignment(NamedTuple):
 
     cells: tuple[CellAssignment, ...]
 
+    def __str__(self) -> str:
+        return '; '.join(
+            f'cell {number} on node {cell.node}'
+            + (': ' + ' '.join(f'{v}:{p}' for v, p in cell.pins.items())
+               if cell.pins else '')
+            for number, cell in enumerate(self.cells))
+
 
 class Reason(NamedTuple):
     """One thing in the way.

@@ -124,7 +124,7 @@ def _swap(rt, context, instance, wish, allocations):
     if _same(claimed, wanted):
         return
     _store(rt, context, instance, compute, host, wanted)
-    LOG.info('Template settled: %s', describe(result), instance=instance)
+    LOG.info('Template settled: %s', result, instance=instance)
 
 
 def _asked(instance):
@@ -284,11 +284,3 @@ def _same(one, other):
                and (a.cpuset_reserved or set()) == (b.cpuset_reserved or set())
                and a.pagesize == b.pagesize
                for a, b in zip(one.cells, other.cells))
-
-
-def describe(assignment):
-    """An assignment in one line for the log."""
-    return '; '.join(
-        f'cell {number} on node {cell.node}, vCPU:pCPU '
-        + ' '.join(f'{v}:{p}' for v, p in cell.pins.items())
-        for number, cell in enumerate(assignment.cells))

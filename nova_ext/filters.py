@@ -66,18 +66,18 @@ class KongmingFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
         host = translate.host_state(host_state.numa_topology)
         limits = usage.Limits(host_state.cpu_allocation_ratio,
                               host_state.ram_allocation_ratio)
-        why = ['Placement left no allocation candidate']
+        why: list[object] = ['Placement left no allocation candidate']
 
         def fits(candidate):
             result = fit.fit(
                 host, request.demand, limits=limits,
                 allowed=candidate_nodes(host_state, host, candidate))
-            why.append(str(result))
+            why.append(result)
             return result
 
         if self.filter_candidates(host_state, fits):
             return None
-        return why[-1]
+        return str(why[-1])
 
 
 class _Request:

@@ -258,7 +258,7 @@ class ListTemplate(command.Lister):
                 for found in conn.compute.flavors(
                     get_extra_specs=True, is_public=None)
                 if template.has_template(found.extra_specs)]
-        return columns, sorted(rows)
+        return columns, sorted(rows, key=lambda row: row[0])
 
 
 class CheckTemplate(command.Lister):
@@ -295,18 +295,10 @@ class CheckTemplate(command.Lister):
         rows = []
         for host in cloud.hosts(conn, parsed_args.host):
             result = fit.fit(host.state, wanted)
-            how = _placed(result) if result else str(result)
+            how = str(result)
             if not result:
                 less = relax.relax(host.state, wanted)
                 how += f'\nit would fit {less}' if less else ''
             rows.append((host.name, bool(result), how))
         self._fits = any(fits for _name, fits, _how in rows)
         return ('host', 'fits', 'how'), rows
-
-
-def _placed(assignment):
-    return '; '.join(
-        f'cell {number} on node {cell.node}'
-        + (': ' + ' '.join(f'{v}:{p}' for v, p in cell.pins.items())
-           if cell.pins else '')
-        for number, cell in enumerate(assignment.cells))
