@@ -51,40 +51,84 @@ class Owned(NamedTuple):
                if memory else {inventory.MEMORY_MB: self.memory_mib})}
 
 
+def occupied(node: usage.NodeState,
+             servers: Mapping[str, Owned]) -> usage.NodeState:
+    """An empty node with these servers on it.
+
+    :param servers: consumer -> what it has of this node
+    """
+    pages = []
+    for size in node.pages:
+        kib = sum(owned.memory_mib for owned in servers.values()
+                  if owned.page_kib == size.size_kib) * 1024
+        pages.append(size._replace(free=size.free - kib // size.size_kib))
+    return usage.NodeState(
+        node.id, node.dedicated,
+        frozenset().union(*(owned.pcpus for owned in servers.values())),
+        shared=node.shared, siblings=node.siblings, l3=node.l3, pages=pages,
+        memory_mib=node.memory_mib,
+        memory_used_mib=sum(o.memory_mib for o in servers.values()),
+        shared_used=sum(o.vcpus for o in servers.values()),
+        owners={pcpu: name for name, owned in servers.items()
+                for pcpu in owned.pcpus}, never=node.never)
+
+
+def moved(granted: Mapping[str, Mapping[str, int]],
+          owned: Mapping[str, Owned]) -> dict[str, dict[str, int]]:
+    """A server's allocations on our children after its ownership changed.
+
+    It goes on asking for what it asked for: counts for counts, pCPUs by their
+    own classes where it named some.  Providers that are none of ours are no
+    business of this function.
+
+    :param granted: child's uuid -> class -> amount, as it is
+    :param owned: child's uuid -> what the server has of that node now
+    """
+    asked = {name for found in granted.values() for name in found}
+    exact = bool(inventory.named_pcpus(asked))
+    result = {}
+    for uuid, has in owned.items():
+        amounts = {name: amount for name, amount in has.amounts().items()
+                   if amount and name in asked}
+        if exact:
+            amounts.update(
+                (inventory.pcpu_class(pcpu), 1) for pcpu in has.pcpus)
+        if amounts:
+            result[uuid] = amounts
+    return result
+
+
 def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
              allocations: Mapping[str, Mapping[str, int]],
-             unsettled: Collection[str] = (),
-             moving: Collection[str] = ()) -> dict[str, int]:
+             unsettled: Collection[str] = ()) -> dict[str, int]:
     """What to reserve of each class, where it is more than nothing.
 
     :param node: with what is taken of it in all
-    :param servers: consumer -> what it has of this node
+    :param servers: consumer -> what it has of this node; what a server left
+        behind, or is about to leave, is its migration's
     :param allocations: consumer -> class -> amount, on this node's provider
     :param unsettled: consumers that will swap what they have for what is
         allocated to them, before they run
-    :param moving: consumers that stand for a migration, whose server may have
-        a part of the node that is not its own
     """
+    taken = set(node.taken)
+    for consumer in unsettled:
+        taken -= servers[consumer].pcpus if consumer in servers else set()
+    # Nobody's, and yet never to be promised.
+    never = node.never & node.dedicated - taken
     accounted: dict[str, int] = {}
     huge = sum(owned.memory_mib for owned in servers.values()
                if owned.page_kib in inventory.PAGES)
-    used = {inventory.PCPU: len(node.taken),
+    used = {inventory.PCPU: len(node.taken) + len(never),
             inventory.VCPU: node.shared_used,
             inventory.MEMORY_MB: max(0, node.memory_used_mib - huge)}
     for pages in node.pages:
         if pages.size_kib in inventory.PAGES:
             used[inventory.PAGES[pages.size_kib]] = pages.total - pages.free
-    taken = set(node.taken)
-    for consumer in unsettled:
-        taken -= servers[consumer].pcpus if consumer in servers else set()
     for consumer, granted in allocations.items():
-        if consumer in moving:
-            amounts = dict(granted)
-        elif consumer in servers:
-            amounts = servers[consumer].amounts()
-        else:
+        if consumer not in servers:
             # Not here yet, or a stranger: it accounts for nothing in use.
             continue
+        amounts = servers[consumer].amounts()
         for name in used:
             accounted[name] = accounted.get(name, 0) + min(
                 granted.get(name, 0), amounts.get(name, 0))
@@ -95,8 +139,22 @@ def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
     covered = {
         pcpu for consumer, granted in allocations.items()
         for pcpu in inventory.named_pcpus(granted)
-        if consumer in moving or (
-            consumer in servers and pcpu in servers[consumer].pcpus)}
-    for pcpu in taken - covered:
+        if consumer in servers and pcpu in servers[consumer].pcpus}
+    for pcpu in (taken - covered) | never:
         result[inventory.pcpu_class(pcpu)] = 1
     return result
+
+
+def reserve_unknown(held: dict[str, int], node: usage.NodeState,
+                    number: int) -> None:
+    """Hold back for pCPUs that are owned without it being known which.
+
+    Their number comes off the count, and as any free pCPU may be one of them,
+    none can be asked for by its own class.
+
+    :param held: class -> amount, as :func:`reserved` tells; changed here
+    """
+    if not number:
+        return
+    held[inventory.PCPU] = held.get(inventory.PCPU, 0) + number
+    held.update((inventory.pcpu_class(pcpu), 1) for pcpu in node.free)

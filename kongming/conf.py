@@ -40,6 +40,112 @@ Related options:
 * ``[compute] cpu_dedicated_set``
 * ``[compute] cpu_shared_set``
 """),
+    cfg.IntOpt(
+        'reconcile_interval',
+        default=60,
+        min=0,
+        help="""
+Seconds between two passes over the servers with a template on this host, \
+give or take a fifth. A pass brings running servers to where their flavor and \
+their granted metadata want them and heals pins that somebody changed by \
+hand. A pass with nothing to do only reads. With 0 there are no passes by \
+time; ``openstack kongming server set --wait`` and ``GET \
+/servers/{id}/diagnostics`` still ask for one. Profiles then begin and end on \
+time only after the first of these, and servers that came since the last one \
+are not among those that switch.
+"""),
+    cfg.IntOpt(
+        'memory_move_timeout',
+        default=600,
+        min=1,
+        help="""
+How long, in seconds, a live change goes on trying for pages of a server that \
+stay behind on their old NUMA node. Then everything is taken back. The kernel \
+moves the pages in a call that can't be interrupted, so a change can take \
+longer than this.
+"""),
+    cfg.StrOpt(
+        'on_failure',
+        default='fail',
+        choices=[
+            ('fail', 'The boot or the move fails there, with the reason; '
+                     'Nova tries its next host, where it has one'),
+            ('ignore', 'The server runs with the pins that Nova chose, and '
+                       'the log says so'),
+        ],
+        help="""
+What becomes of a server whose template can't be obeyed on this host, after \
+the scheduler thought that it can: another server may have been faster.
+
+Servers without a template never meet this.
+"""),
+    cfg.IntOpt(
+        'max_weight',
+        default=10000,
+        min=1,
+        max=10000,
+        help="""
+The highest ``weight`` (``kongming:qos``) of a vCPU on this host, whoever \
+asks for it. A vCPU for which nobody asks has 100.
+
+A flavor that asks for more boots no server here, and none moves here, as \
+``on_failure`` says; for servers that are here already it is lowered to this. \
+Metadata that ask for more are not obeyed, and an instance action says why.
+"""),
+    cfg.IntOpt(
+        'max_realtime_priority',
+        default=49,
+        min=0,
+        max=99,
+        help="""
+The highest priority of a vCPU that is scheduled in real time on this host \
+(``kongming:sched`` with ``fifo`` or ``rr``), whoever asks for it; otherwise \
+as ``max_weight``. With 0 no template has a vCPU scheduled in real time; \
+Nova's own ``hw:cpu_realtime`` is not touched.
+
+The kernel's threaded interrupts are at 50: a busy vCPU from there on can \
+starve the interrupts of its pCPU.
+"""),
+    cfg.StrOpt(
+        'never_pcpus',
+        help="""
+pCPUs of this host that no server with a template is ever given: it neither \
+owns them nor do its threads float over them, whatever its flavor, its \
+metadata or ``on_failure`` say. Servers without a template get them as \
+``[compute] cpu_dedicated_set`` and ``cpu_shared_set`` say. For example \
+``0-7,^5,32``.
+
+In Placement, those of ``cpu_dedicated_set`` are reserved. A server with a \
+template that owns one when this is set keeps it until it moves.
+
+Related options:
+
+* ``[compute] cpu_dedicated_set``
+* ``[compute] cpu_shared_set``
+"""),
+    cfg.IntOpt(
+        'change_interval',
+        default=5,
+        min=0,
+        help="""
+How often what a server's metadata ask for may change: ten times at once, and \
+once more for each so many seconds that pass. What is asked for beyond that \
+has to wait, which is told once; then the last of it is done. Keeps a tenant \
+who writes metadata in a loop from keeping nova-compute, libvirt and the \
+database busy. 0 is no limit.
+"""),
+    cfg.FloatOpt(
+        'weight_multiplier',
+        default=1.0,
+        help="""
+Multiplier of KongmingWeigher, read by nova-scheduler. With a positive value \
+a server with a template goes where the fewest cores are broken up and the \
+fewest pCPUs are left over on the nodes that it takes; 0 turns it off, a \
+negative value spreads. Servers without a template are all the same to it.
+
+The aggregate metadata key ``kongming_weight_multiplier`` overrides it for \
+the hosts of an aggregate.
+"""),
 ]
 
 

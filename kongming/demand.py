@@ -103,6 +103,14 @@ def check_guest(guest: guest_mod.Guest,
                                           pin.floats, base)
                     if problem:
                         yield f'{where}: {problem}'
+        for name, profile in template.profiles.items():
+            for pin in profile.pins.get(number, ()):
+                yield from _check_owners(f'profile {name}, cell {number}',
+                                         pin.targets, guest)
+    if template.borrow and not any(cell.shared for cell in guest.cells):
+        yield ('borrow: no vCPU of the server is shared, and only these use '
+               'what others lend; set hw:cpu_policy to shared, or mixed with '
+               'a mask')
     sources: list[tuple[
         str, template_mod.Template | template_mod.Profile]] = [('', template)]
     sources += [(f'profile {name}, ', profile)
@@ -140,8 +148,28 @@ def _check_vcpu(vcpu: int, cell: guest_mod.Cell,
     return None
 
 
+def _check_owners(where: str, targets: tuple[grammar.Target, ...],
+                  guest: guest_mod.Guest) -> Iterator[str]:
+    """Whether the vCPUs that a target refers to own a pCPU."""
+    owners = {vcpu for cell in guest.cells for vcpu in cell.dedicated}
+    for target in targets:
+        if isinstance(target, grammar.OfVcpus):
+            for vcpu in target.vcpus.ids():
+                if vcpu not in owners:
+                    yield (f'{where}: {target}: vCPU {vcpu} is not '
+                           f'dedicated and owns no pCPU')
+                    break
+
+
 def _check_threads(guest: guest_mod.Guest,
                    template: template_mod.Template) -> Iterator[str]:
+    for where, threads in (
+            ('emulator', template.emulator),
+            *((f'iothread.{n}', t) for n, t in template.iothreads.items()),
+            *((f'profile {name}, emulator', profile.emulator)
+              for name, profile in template.profiles.items())):
+        if isinstance(threads, tuple):
+            yield from _check_owners(where, threads, guest)
     own = [name for name, threads in (
         ('emulator', template.emulator),
         *((f'iothread.{n}', t) for n, t in template.iothreads.items()))
@@ -150,9 +178,10 @@ def _check_threads(guest: guest_mod.Guest,
         yield (f'{own[0]} = own: the server is given no pCPU for it; set '
                f'hw:emulator_threads_policy to isolate')
     if (guest.emulator_isolated and isinstance(template.emulator, tuple)
-            and grammar.count_targets(template.emulator) != 1):
+            and (grammar.count_targets(template.emulator) != 1
+                 or isinstance(template.emulator[0], grammar.OfVcpus))):
         yield ('emulator: with hw:emulator_threads_policy=isolate it owns '
-               'one pCPU, so name exactly one')
+               'one pCPU, so name exactly one, and none of a vCPU')
 
 
 class Wishes(NamedTuple):
@@ -242,9 +271,18 @@ def _resolve_threads(host: usage.HostState, demand: Demand,
 def _resolve(host: usage.HostState, targets: tuple[grammar.Target, ...],
              where: str) -> list[int]:
     try:
-        return grammar.resolve(targets, host)
+        pcpus = grammar.resolve(targets, host)
     except grammar.Unresolvable as exc:
         raise Unfit('template', f'{where}: {exc}') from exc
+    never = host.never.intersection(pcpus)
+    if never:
+        raise Unfit('never', f'{where}: {never_words(never)}', never)
+    return pcpus
+
+
+def never_words(pcpus: Collection[int]) -> str:
+    return (f'pCPU {topology.format_cpu_list(pcpus)} is never given to a '
+            f'template on this host ([kongming] never_pcpus)')
 
 
 def _only(reach: Collection[int], pcpus: Collection[int],

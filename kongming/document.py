@@ -44,6 +44,9 @@ from kongming import exception
 from kongming import schema
 from kongming import template
 
+#: The place of what is wrong with a document as a whole.
+THE_WHOLE = 'the document'
+
 
 def parse(text: str) -> template.Template:
     """Read a document.
@@ -52,22 +55,46 @@ def parse(text: str) -> template.Template:
         told by its place in the document or by the key that the flavor would
         get
     """
+    return from_document(load(text))
+
+
+def load(text: str) -> Any:
+    """What YAML or JSON says, with text for keys.
+
+    :raises kongming.exception.InvalidTemplate: if it is neither
+    """
     try:
-        loaded = yaml.safe_load(text)
+        return _with_text_keys(yaml.load(text, _Loader))
     except (yaml.YAMLError, RecursionError) as exc:
         mark = getattr(exc, 'problem_mark', None)
         where = (f'line {mark.line + 1}, column {mark.column + 1}'
-                 if mark else 'the document')
+                 if mark else THE_WHOLE)
         reason = getattr(exc, 'problem', None) or str(exc)
         raise exception.InvalidTemplate([exception.Problem(
             where, '', 0, f'it is neither YAML nor JSON: {reason}')]) from exc
-    return from_document(loaded)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would keep the last."""
+
+    def compose_mapping_node(
+            self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"'{key.value}' stands here a second time",
+                        problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
 
 
 def from_document(loaded: Any) -> template.Template:
     """The same for a document that is loaded already."""
     plain = _with_text_keys(loaded)
-    problems = [_explain(error) for error in
+    problems = [explain(error) for error in
                 jsonschema.Draft202012Validator(
                     schema.load()).iter_errors(plain)]
     if problems:
@@ -95,12 +122,12 @@ def _with_text_keys(loaded: Any) -> Any:
 
 
 _WORDS = {'object': 'a mapping', 'string': 'text', 'array': 'a list',
-          'integer': 'a whole number'}
+          'integer': 'a whole number', 'boolean': 'true or false'}
 
 
-def _explain(error: jsonschema.ValidationError) -> exception.Problem:
+def explain(error: jsonschema.ValidationError) -> exception.Problem:
     """A problem in our words: place, value, what is allowed."""
-    where = '.'.join(map(str, error.absolute_path)) or 'the document'
+    where = '.'.join(map(str, error.absolute_path)) or THE_WHOLE
     shown = str(error.instance)
     if error.validator == 'additionalProperties':
         known = error.schema.get('properties', {})
@@ -114,12 +141,21 @@ def _explain(error: jsonschema.ValidationError) -> exception.Problem:
         shown = '...'
     elif error.validator == 'const':
         reason = f'only version {schema.VERSION} is known'
+    elif error.validator == 'required':
+        missing = [key for key in error.validator_value
+                   if key not in error.instance]
+        reason = f'{", ".join(missing)} must be said'
+        shown = '...'
+    elif error.validator == 'minimum':
+        reason = f'it must be {error.validator_value} or more'
+    elif error.validator == 'pattern':
+        reason = f'it must be {error.schema["form"]}'
     elif error.validator == 'enum':
         reason = f'it must be one of {", ".join(error.validator_value)}'
     elif error.validator == 'anyOf':
         deeper = max(error.context, key=lambda inner: len(inner.path))
         if deeper.path:
-            return _explain(deeper)
+            return explain(deeper)
         kinds = [_WORDS[inner['type']] for inner in error.validator_value]
         reason = f'it must be {" or ".join(kinds)}'
         if isinstance(error.instance, int):
@@ -189,6 +225,8 @@ def _text(value: Any, separator: str) -> str:
         return ' '.join(f'{vcpu}:{pcpu}' for vcpu, pcpu in value.items())
     if isinstance(value, list):
         return separator.join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(value)
 
 
@@ -207,5 +245,5 @@ def to_document(wish: template.Template) -> dict[str, Any]:
             cell = where.setdefault('cells', {}).setdefault(int(parts[1]), {})
             cell[parts[0]] = int(value) if parts[0] == 'node' else value
         else:
-            where[parts[0]] = value
+            where[parts[0]] = value == 'true' if parts[0] == 'lend' else value
     return document

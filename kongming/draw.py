@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from collections.abc import Mapping
 import string
 
 from kongming import usage
@@ -24,7 +23,12 @@ FREE, TAKEN, SHARED = '.', '#', '~'
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase
 
 
-def host(state: usage.HostState, width: int = 78) -> str:
+#: ANSI colours of 256 that dark and light terminals both show well.
+_COLOURS = (39, 208, 41, 199, 220, 99, 45, 203, 112, 171, 214, 75)
+
+
+def host(state: usage.HostState, width: int = 78,
+         colour: bool = False) -> str:
     """A box a core, a line a thread, nodes one below the other.
 
     ::
@@ -37,8 +41,9 @@ def host(state: usage.HostState, width: int = 78) -> str:
         A server du-1   . free   ~ shared
 
     :param width: columns that a line may have
+    :param colour: whether to colour owners for a terminal
     """
-    letters: dict[str, str] = {}
+    letters = _Letters(colour)
     lines: list[str] = []
     marks: set[str] = set()
     for node in state.nodes:
@@ -54,7 +59,21 @@ def _title(node: usage.NodeState) -> str:
             f'{len(node.dedicated)} dedicated pCPUs, {free} free')
 
 
-def _boxes(node: usage.NodeState, letters: dict[str, str], marks: set[str],
+class _Letters(dict[str, str]):
+    """Owner -> letter, and how it looks."""
+
+    def __init__(self, colour: bool) -> None:
+        super().__init__()
+        self._colour = colour
+
+    def painted(self, letter: str) -> str:
+        if not self._colour or letter not in _LETTERS:
+            return letter
+        code = _COLOURS[_LETTERS.index(letter) % len(_COLOURS)]
+        return f'\033[1;38;5;{code}m{letter}\033[0m'
+
+
+def _boxes(node: usage.NodeState, letters: _Letters, marks: set[str],
            width: int) -> Iterable[str]:
     cores = node.cores()
     digits = max((len(str(p)) for core in cores for p in core), default=1)
@@ -64,15 +83,16 @@ def _boxes(node: usage.NodeState, letters: dict[str, str], marks: set[str],
         row = cores[start:start + per_line]
         yield '  ' + ('┌' + '─' * inner + '┐') * len(row)
         for thread in range(max(map(len, row))):
+            marked = [_mark(node, core[thread], letters, marks)
+                      if thread < len(core) else '' for core in row]
             yield '  ' + ''.join(
-                f'│{core[thread]:>{digits}} '
-                f'{_mark(node, core[thread], letters, marks)}│'
-                if thread < len(core) else '│' + ' ' * inner + '│'
-                for core in row)
+                f'│{core[thread]:>{digits}} {letters.painted(mark)}│'
+                if mark else '│' + ' ' * inner + '│'
+                for core, mark in zip(row, marked))
         yield '  ' + ('└' + '─' * inner + '┘') * len(row)
 
 
-def _mark(node: usage.NodeState, pcpu: int, letters: dict[str, str],
+def _mark(node: usage.NodeState, pcpu: int, letters: _Letters,
           marks: set[str]) -> str:
     if pcpu in node.shared:
         mark = SHARED
@@ -89,8 +109,9 @@ def _mark(node: usage.NodeState, pcpu: int, letters: dict[str, str],
     return mark
 
 
-def _legend(letters: Mapping[str, str], marks: set[str]) -> str:
+def _legend(letters: _Letters, marks: set[str]) -> str:
     words = {FREE: 'free', SHARED: 'shared', TAKEN: 'taken'}
     return '   '.join(
-        [f'{letter} {owner}' for owner, letter in letters.items()]
+        [f'{letters.painted(letter)} {owner}'
+         for owner, letter in letters.items()]
         + [f'{mark} {words[mark]}' for mark in words if mark in marks])

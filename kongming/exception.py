@@ -50,9 +50,14 @@ class Problem:
 
     def __str__(self) -> str:
         where = f', column {self.column}' if self.column else ''
-        shown = self.value if len(self.value) <= 60 else (
-            self.value[:57] + '...')
-        return printable(f"{self.key} = '{shown}'{where}: {self.reason}")
+        return (f"{shown(self.key, 80)} = '{shown(self.value, 60)}'{where}: "
+                f'{shown(self.reason, 400)}')
+
+
+def shown(text: str, most: int) -> str:
+    """Text from a tenant in at most so many characters."""
+    text = printable(text)
+    return text if len(text) <= most else text[:most - 3] + '...'
 
 
 def printable(text: str) -> str:
@@ -73,5 +78,73 @@ class InvalidTemplate(KongmingError):
         super().__init__('; '.join(str(p) for p in self.problems))
 
 
+class NotApplicable(KongmingError):
+    """A template that this domain, on this host, can't have.
+
+    :ivar problems: all that is in the way
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__('; '.join(self.problems))
+
+
+class CannotFollow(KongmingError):
+    msg_fmt = ('the flavor that it was booted with says %(keys)s, which '
+               'metadata can not take back')
+
+
 class InvalidTopology(KongmingError):
     msg_fmt = 'The host topology makes no sense: %(reason)s'
+
+
+class InvalidOption(KongmingError):
+    msg_fmt = "%(option)s = '%(value)s': %(reason)s"
+
+
+class CloudError(KongmingError):
+    """Nova or Placement did not do what they were asked for."""
+
+
+class Forbidden(CloudError):
+    pass
+
+
+class NotFound(CloudError):
+    pass
+
+
+class Conflict(CloudError):
+    """Somebody else changed it meanwhile, or it is in use.
+
+    :ivar code: Placement's word for it, e.g. placement.concurrent_update
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class InUse(CloudError):
+    """Something that can't be taken away while others have it."""
+
+
+class HypervisorError(KongmingError):
+    msg_fmt = "libvirt at %(uri)s: %(reason)s"
+
+
+class NotVisible(KongmingError):
+    msg_fmt = ("The threads of the domain %(name)s can't be seen: %(reason)s. "
+               'Run it as root on the host itself.')
+
+
+class NoRoom(KongmingError):
+    """A node has less free memory than is to go there."""
+
+
+class CgroupError(KongmingError):
+    """What a vCPU's cgroup is to say, and doesn't."""
+
+
+class NotMoved(KongmingError):
+    """Memory that stayed where it was."""

@@ -213,7 +213,8 @@ def _options(host: usage.HostState, demand: demand_mod.Demand,
             if cell.need > node.n_free:
                 raise Unfit('count', f'{cell.need} dedicated pCPU(s) asked '
                                      f'for, {node.n_free} of '
-                                     f'{len(node.dedicated)} free')
+                                     f'{len(node.dedicated - node.never)} '
+                                     f'free')
             if demand.policy is not None and cell.need:
                 _choose(node, demand, cell, exact, wishes.emulator)
             page = _check_memory(node, cell.cell, limits)
@@ -316,6 +317,9 @@ def _check_shared(node: usage.NodeState, cell: guest_mod.Cell,
         raise Unfit('shared', f'{len(cell.shared)} shared vCPUs, the node '
                               f'has {len(node.shared)} pCPU(s) of '
                               f'cpu_shared_set')
+    if node.shared <= node.never:
+        raise Unfit('never', 'all of cpu_shared_set here is in [kongming] '
+                             'never_pcpus')
     if limits is None:
         return
     most = len(node.shared) * limits.cpu_allocation_ratio

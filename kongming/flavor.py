@@ -87,8 +87,10 @@ def groups(template: template_mod.Template,
                 cell.memory_mib * 1024 // cell.page_kib)
         elif cell.page_kib is None or cell.page_kib == -1:
             specs[f'{resources}:{inventory.MEMORY_MB}'] = str(cell.memory_mib)
+        traits = [inventory.TRAIT_HOOK]
         if number in template.nodes:
-            trait = inventory.node_trait(template.nodes[number])
+            traits.append(inventory.node_trait(template.nodes[number]))
+        for trait in traits:
             specs[f'trait{group(number)}:{trait}'] = 'required'
     if len(guest.cells) > 1:
         # isolate would bind every suffixed group of the request, those of

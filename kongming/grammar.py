@@ -20,6 +20,7 @@ and encoded again reads as before.  Nothing here knows a host: a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import re
@@ -80,7 +81,16 @@ class Relative(NamedTuple):
         return f'n{self.node}c{self.core}t{self.thread}'
 
 
-Target = Range | Relative
+class OfVcpus(NamedTuple):
+    """``v0-3``: the pCPUs that these vCPUs of the same server own."""
+
+    vcpus: Range
+
+    def __str__(self) -> str:
+        return f'v{self.vcpus}'
+
+
+Target = Range | Relative | OfVcpus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +117,7 @@ class Pin:
 
 _WORD = re.compile(r'\S+')
 _RANGE = re.compile(r'([0-9]+)(?:-([0-9]+))?')
+_OF_VCPUS = re.compile(r'v([0-9]+)(?:-([0-9]+))?')
 _RELATIVE = re.compile(
     r'n([0-9]+)(?:-([0-9]+))?'
     r'c([0-9]+)(?:-([0-9]+))?'
@@ -170,22 +181,33 @@ def parse_id_list(text: str, column: int, what: str,
 
 
 def parse_targets(text: str, column: int) -> tuple[Target, ...]:
-    """A comma-separated list of pCPU ids, ranges, relative addresses."""
+    """A comma-separated list of pCPU ids, ranges, addresses."""
     targets: list[Target] = []
     for at, part in _split(text, column):
         match = _RANGE.fullmatch(part)
         if match is not None:
             targets.append(_range(match[1], match[2], at, 'a pCPU', MAX_PCPU))
             continue
+        match = _OF_VCPUS.fullmatch(part)
+        if match is not None:
+            targets.append(OfVcpus(
+                _range(match[1], match[2], at, 'a vCPU', MAX_VCPU)))
+            continue
         match = _RELATIVE.fullmatch(part)
         if match is None:
             raise Malformed(at, f"'{part}' is not a pCPU; write an id (4), a "
-                                f"range (4-7) or node, core and thread "
-                                f"(n0c2t1, n0c2-5t0)")
+                                f"range (4-7), node, core and thread "
+                                f"(n0c2t1, n0c2-5t0) or what vCPUs own "
+                                f"(v0-3)")
         targets.append(Relative(
             _range(match[1], match[2], at, 'a node', MAX_NODE),
             _range(match[3], match[4], at, 'a core', MAX_PCPU),
             _range(match[5], match[6], at, 'a thread', MAX_PCPU)))
+    named = count_targets(targets)
+    if named > MAX_PCPU + 1:
+        # Else 255 characters could name hundreds of thousands.
+        raise Malformed(column, f'these are {named} pCPUs, more than a host '
+                                f'has')
     return tuple(targets)
 
 
@@ -194,6 +216,20 @@ def parse_pins(value: str) -> tuple[Pin, ...]:
 
     :raises Malformed: also where a vCPU stands twice, or two vCPUs on one
         pCPU, as far as that can be seen without a host
+    """
+    pins = parse_overlay(value)
+    for (column, word), pin in zip(words(value), pins):
+        if any(isinstance(target, OfVcpus) for target in pin.targets):
+            raise Malformed(column, f"'{word}': what a vCPU owns is said "
+                                    f'here; only profiles and threads that '
+                                    f'are no vCPU can refer to it')
+    return pins
+
+
+def parse_overlay(value: str) -> tuple[Pin, ...]:
+    """The same where vCPUs may go to what others of their server own.
+
+    ``0-7~v0-1``: all eight are packed onto what the first two own.
     """
     pins: list[Pin] = []
     seen: set[int] = set()
@@ -260,9 +296,10 @@ def format_threads(threads: Threads) -> str:
         map(str, threads))
 
 
-def count_targets(targets: tuple[Target, ...]) -> int:
+def count_targets(targets: Sequence[Target]) -> int:
     return sum(
         len(t.ids()) if isinstance(t, Range)
+        else len(t.vcpus.ids()) if isinstance(t, OfVcpus)
         else len(t.node.ids()) * len(t.core.ids()) * len(t.thread.ids())
         for t in targets)
 
@@ -285,20 +322,34 @@ class Layout(Protocol):
         """The node's cores in counting order, or None for no such node."""
 
 
-def resolve(targets: tuple[Target, ...], host: Layout) -> list[int]:
+def resolve(targets: tuple[Target, ...], host: Layout,
+            owned: Mapping[int, int] | None = None) -> list[int]:
     """pCPU ids of the targets on this host, in their order.
 
     An id is taken as it is, whether or not the host has it.
 
-    :raises Unresolvable: for a relative address that the host hasn't
+    :param owned: vCPU -> the pCPU that it owns; None: nothing is owned yet,
+        and what vCPUs own is left out
+    :raises Unresolvable: for a relative address that the host hasn't, or a
+        vCPU that owns nothing
     """
     found: list[int] = []
     for target in targets:
         if isinstance(target, Range):
             found.extend(target.ids())
+        elif isinstance(target, OfVcpus):
+            if owned is not None:
+                found.extend(_owned_by(target, owned))
         else:
             found.extend(_resolve_relative(target, host))
     return found
+
+
+def _owned_by(target: OfVcpus, owned: Mapping[int, int]) -> Iterator[int]:
+    for vcpu in target.vcpus.ids():
+        if vcpu not in owned:
+            raise Unresolvable(f'{target}: vCPU {vcpu} owns no pCPU')
+        yield owned[vcpu]
 
 
 def _resolve_relative(target: Relative, host: Layout) -> Iterator[int]:

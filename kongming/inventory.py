@@ -19,6 +19,7 @@ run the fitter with nothing but Placement at hand.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -41,10 +42,14 @@ PAGES = {2048: 'CUSTOM_KONGMING_PAGES_2M',
 
 TRAIT = 'CUSTOM_KONGMING'
 TRAIT_OWNER = 'CUSTOM_OWNER_KONGMING'
+#: On the nodes of a host whose nova-compute obeys templates.  A host can be
+#: published without that, to be looked at; template servers must not go there.
+TRAIT_HOOK = 'CUSTOM_KONGMING_HOOK'
 TRAIT_NUMA_ROOT = 'HW_NUMA_ROOT'
 
 _PCPU_CLASS = re.compile('CUSTOM_KONGMING_PCPU_([0-9]+)')
 _NODE_TRAIT = re.compile('CUSTOM_KONGMING_NODE_([0-9]+)')
+_CHILD_NAME = re.compile('.*_KONGMING_NODE[0-9]+')
 _CORE_TRAIT = re.compile('CUSTOM_KONGMING_CORE((?:_[0-9]+)+)')
 _CORES_TRAIT = re.compile(
     'CUSTOM_KONGMING_CORES_([0-9]+)_([0-9]+)_([0-9]+)_([0-9]+)_([0-9]+)')
@@ -90,22 +95,28 @@ def provider_uuid(compute_uuid: str, node: int) -> str:
     return str(uuid.uuid5(uuid.UUID(compute_uuid), f'KONGMING_NODE{node}'))
 
 
+def is_ours(name: str) -> bool:
+    """Whether a provider of this name is a child that we make."""
+    return _CHILD_NAME.fullmatch(name) is not None
+
+
 def build(nodename: str, compute_uuid: str, host: usage.HostState,
           ratios: Ratios,
-          reserved: Mapping[int, Mapping[str, int]] | None = None) -> list[
-              Provider]:
+          reserved: Mapping[int, Mapping[str, int]] | None = None,
+          traits: Iterable[str] = ()) -> list[Provider]:
     """The children that a compute node's provider should have.
 
     :param nodename: the compute node's hypervisor hostname
     :param compute_uuid: uuid of its own provider
     :param reserved: node -> class -> amount, see
         :func:`kongming.accounts.reserved`
+    :param traits: further traits for each
     """
     return [Provider(provider_name(nodename, node.id),
                      provider_uuid(compute_uuid, node.id),
                      _inventory(node, ratios, (reserved or {}).get(
                          node.id, {})),
-                     _traits(node))
+                     _traits(node) | frozenset(traits))
             for node in host.nodes]
 
 
@@ -128,6 +139,9 @@ def _inventory(node: usage.NodeState, ratios: Ratios,
     for pcpu in sorted(node.dedicated):
         add(pcpu_class(pcpu), 1)
     add(VCPU, len(node.shared), ratios.cpu)
+    if VCPU in records and node.shared <= node.never:
+        # There is nothing left that a template could float over.
+        records[VCPU]['reserved'] = len(node.shared)
     huge = 0
     for pages in node.pages:
         if pages.size_kib in PAGES:
@@ -140,6 +154,58 @@ def _inventory(node: usage.NodeState, ratios: Ratios,
 def _traits(node: usage.NodeState) -> frozenset[str]:
     return frozenset({TRAIT, TRAIT_OWNER, TRAIT_NUMA_ROOT,
                       node_trait(node.id), *core_traits(node.cores())})
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a host's children get from what they are to what they should be.
+
+    :ivar wanted: the children to be there, what has to stay included
+    :ivar gone: uuids of the children to delete
+    :ivar kept: child's uuid -> resource classes that the host has no more but
+        somebody has allocated: Placement refuses to drop them, so they stay,
+        and nothing of them is given out
+    """
+
+    wanted: tuple[Provider, ...]
+    gone: tuple[str, ...]
+    kept: Mapping[str, frozenset[str]]
+
+
+def plan(wanted: Iterable[Provider], have: Iterable[Provider],
+         in_use: Callable[[str], Set[str]]) -> Plan:
+    """What to do about the children that a host has.
+
+    :param have: the children of ours that Placement has
+    :param in_use: child's uuid -> the classes allocated on it; asked only
+        where something is to be taken away
+    """
+    result = {provider.uuid: provider for provider in wanted}
+    gone: list[str] = []
+    kept: dict[str, frozenset[str]] = {}
+    for provider in have:
+        new = result.get(provider.uuid)
+        lost = set(provider.inventory) - set(new.inventory if new else ())
+        staying = lost & in_use(provider.uuid) if lost else set()
+        if staying:
+            kept[provider.uuid] = frozenset(staying)
+            new = new or dataclasses.replace(provider, inventory={})
+            result[provider.uuid] = dataclasses.replace(new, inventory={
+                **new.inventory,
+                **{name: {**provider.inventory[name], 'reserved':
+                          provider.inventory[name]['total']}
+                   for name in staying}})
+        elif new is None:
+            gone.append(provider.uuid)
+    return Plan(tuple(result.values()), tuple(gone), kept)
+
+
+def same_inventory(one: Mapping[str, Mapping[str, Any]],
+                   other: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether two inventories say the same; Placement keeps more fields."""
+    return one.keys() == other.keys() and all(
+        other[name].get(field) == value
+        for name, record in one.items() for field, value in record.items())
 
 
 def core_traits(cores: Iterable[Sequence[int]]) -> list[str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kongming import choices
 from kongming import demand as demand_mod
 from kongming import grammar
 from kongming import template as template_mod
@@ -57,7 +58,9 @@ def _lint_profiles(template: template_mod.Template) -> Iterator[str]:
                    f'(grant = profile)')
         if not (profile.pins or profile.emulator or profile.sched
                 or profile.qos):
-            yield f'profile {name} changes nothing'
+            yield (f'profile {name} changes nothing, so that it has nothing '
+                   f'to lend' if profile.lend
+                   else f'profile {name} changes nothing')
     if 'profile' in template.grant and not template.profiles:
         yield 'a choice of profile is granted, but there is no profile'
 
@@ -101,7 +104,7 @@ def _lint_on_host(demand: demand_mod.Demand, host: usage.HostState,
         if home is None and exact:
             home = node_of.get(next(iter(exact.values())))
         strict = template.memory.get(
-            number, template_mod.STRICT) == template_mod.STRICT
+            number, choices.STRICT) == choices.STRICT
         away = sorted({node_of[p] for pcpus in floats.values()
                        for p in pcpus if p in node_of} - {home})
         if home is not None and away and strict:

@@ -37,7 +37,7 @@ class Unfit(Exception):
 
     :ivar kind: what is in the way: ``pcpu``, ``core``, ``count``,
         ``memory``, ``pages``, ``shared``, ``node``, ``granted``,
-        ``template``
+        ``template``, ``never``
     :ivar pcpus: the pCPUs in the way, where it is they
     """
 

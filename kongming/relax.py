@@ -124,6 +124,10 @@ def _singles(target: grammar.Target) -> Iterator[grammar.Target]:
     if isinstance(target, grammar.Range):
         yield from (grammar.Range(p, p) for p in target.ids())
         return
+    if isinstance(target, grammar.OfVcpus):
+        yield from (grammar.OfVcpus(grammar.Range(v, v))
+                    for v in target.vcpus.ids())
+        return
     for node in target.node.ids():
         for core in target.core.ids():
             for thread in target.thread.ids():

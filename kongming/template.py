@@ -26,6 +26,7 @@ import dataclasses
 import re
 from typing import Any
 
+from kongming import choices
 from kongming import exception
 from kongming import grammar
 from kongming import tuning
@@ -41,9 +42,6 @@ MAX_LENGTH = 255
 MAX_CELL = grammar.MAX_NODE
 MAX_IOTHREAD = 1023
 
-STRICT, PREFERRED = 'strict', 'preferred'
-#: What a flavor may allow the server's metadata to do.
-GRANTS = ('profile', 'template', 'qos')
 #: A profile's name that stands for "whatever the windows say".
 AUTO = 'auto'
 
@@ -57,6 +55,8 @@ class Profile:
     :ivar when: windows in which it is active; none: by request only
     :ivar pins: cell -> map that replaces the cell's own; here a dedicated
         vCPU may float, over what its server owns and the shared set
+    :ivar lend: whether others may use, meanwhile, what this leaves of the
+        pCPUs that the server owns
     """
 
     when: tuple[window.Window, ...] = ()
@@ -64,6 +64,7 @@ class Profile:
     emulator: grammar.Threads | None = None
     sched: tuple[tuning.Sched, ...] = ()
     qos: tuple[tuning.Qos, ...] = ()
+    lend: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,8 @@ class Template:
     :ivar emulator: where the emulator threads run; None: as Nova decides
     :ivar iothreads: I/O thread, from 1 -> where it runs
     :ivar profiles: name -> overlay
+    :ivar borrow: whether shared vCPUs use what others lend as well: on their
+        own ``node``, on the whole ``host``, or not at all
     :ivar grant: what the server's metadata may ask for
     """
 
@@ -88,12 +91,13 @@ class Template:
     sched: tuple[tuning.Sched, ...] = ()
     qos: tuple[tuning.Qos, ...] = ()
     profiles: Mapping[str, Profile] = dataclasses.field(default_factory=dict)
+    borrow: str | None = None
     grant: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.pins or self.nodes or self.profiles or self.qos
                     or self.sched or self.emulator or self.iothreads
-                    or self.memory or self.grant)
+                    or self.memory or self.borrow or self.grant)
 
     @property
     def cells(self) -> list[int]:
@@ -111,37 +115,14 @@ def has_template(specs: Mapping[str, str]) -> bool:
     return False
 
 
+def ours(specs: Mapping[str, str]) -> dict[str, str]:
+    """The keys that are KongMing's."""
+    return {key: value for key, value in specs.items()
+            if key.startswith(PREFIX)}
+
+
 # The keys.  Each is a field of Template or Profile; a numbered one is an entry
 # of that field.
-
-def parse_node(value: str) -> int:
-    return grammar.parse_int(value.strip(), 1, 'a host NUMA node',
-                             grammar.MAX_NODE)
-
-
-def parse_memory(value: str) -> str:
-    if value not in (STRICT, PREFERRED):
-        raise grammar.Malformed(
-            1, f"'{value}' is no way to bind memory; {STRICT} and "
-               f'{PREFERRED} are')
-    return value
-
-
-def parse_grant(value: str) -> frozenset[str]:
-    """Words separated by blanks or commas."""
-    granted = set()
-    for match in re.finditer(r'[^\s,]+', value):
-        if match.group() not in GRANTS:
-            raise grammar.Malformed(
-                match.start() + 1, f"'{match.group()}' can not be granted; "
-                                   f'{", ".join(GRANTS)} can')
-        granted.add(match.group())
-    return frozenset(granted)
-
-
-def format_grant(granted: frozenset[str]) -> str:
-    return ' '.join(name for name in GRANTS if name in granted)
-
 
 def _join(entries: Iterable[Any]) -> str:
     return ' '.join(map(str, entries))
@@ -172,16 +153,19 @@ _EMULATOR = _Key('emulator', 'emulator', grammar.parse_threads,
                  grammar.format_threads)
 _SCHED = _Key('sched', 'sched', tuning.parse_sched, _join)
 _QOS = _Key('qos', 'qos', tuning.parse_qos, _join)
+_OVERLAY = dataclasses.replace(_PIN, parse=grammar.parse_overlay)
+_LEND = _Key('lend', 'lend', choices.parse_flag, choices.format_flag)
 _WHEN = _Key('when', 'when', window.parse_windows, window.format_windows)
 
 TEMPLATE_KEYS = {key.stem: key for key in (
-    _Key('node', 'nodes', parse_node, str, MAX_CELL), _PIN,
-    _Key('memory', 'memory', parse_memory, str, MAX_CELL), _EMULATOR,
+    _Key('node', 'nodes', choices.parse_node, str, MAX_CELL), _PIN,
+    _Key('memory', 'memory', choices.parse_memory, str, MAX_CELL), _EMULATOR,
     _Key('iothread', 'iothreads', grammar.parse_threads,
          grammar.format_threads, MAX_IOTHREAD, least=1),
-    _SCHED, _QOS, _Key('grant', 'grant', parse_grant, format_grant))}
+    _SCHED, _QOS, _Key('borrow', 'borrow', choices.parse_borrow),
+    _Key('grant', 'grant', choices.parse_grant, choices.format_grant))}
 PROFILE_KEYS = {key.stem: key for key in (
-    _WHEN, _PIN, _EMULATOR, _SCHED, _QOS)}
+    _WHEN, _OVERLAY, _EMULATOR, _SCHED, _QOS, _LEND)}
 
 _PROFILE_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_-]{0,31}')
 _PROFILE_FORM = ('a letter and up to 31 more letters, digits, - or _ make '
@@ -254,15 +238,17 @@ class _Reader:
                     p for target in entry.targets
                     if isinstance(target, grammar.Range)
                     for p in target.ids()]
-                taken = [f'vCPU {v} stands in cell {vcpus[v]} already'
-                         for v in entry.vcpu_ids()
-                         if vcpus.get(v, cell) != cell]
-                taken += [f'pCPU {p} is given to cell {pcpus[p]} already'
-                          for p in owned if pcpus.get(p, cell) != cell]
+                # Of many, the first one: a tenant can make thousands.
+                taken = next((
+                    f'vCPU {v} stands in cell {vcpus[v]} already'
+                    for v in entry.vcpu_ids()
+                    if vcpus.get(v, cell) != cell), None) or next((
+                        f'pCPU {p} is given to cell {pcpus[p]} already'
+                        for p in owned if pcpus.get(p, cell) != cell), None)
                 if taken:
                     self.problems.append(exception.Problem(
                         f'{self.prefix}pin.{cell}', str(entry), 0,
-                        f'{taken[0]}; give each once'))
+                        f'{taken}; give each once'))
                 vcpus.update(dict.fromkeys(entry.vcpu_ids(), cell))
                 pcpus.update(dict.fromkeys(owned, cell))
 

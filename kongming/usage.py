@@ -23,14 +23,20 @@ from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import copy
 import functools
 import operator
 import types
 from typing import NamedTuple
 
+from kongming import guest
+from kongming import topology
+
 PcpuSet = set[int] | frozenset[int]
 #: pCPUs of which nobody is known to be the owner.
 NOBODY: Mapping[int, str] = types.MappingProxyType({})
+NO_PAGES: Mapping[tuple[int, int], int] = types.MappingProxyType({})
+NO_PCPUS: frozenset[int] = frozenset()
 
 
 class Pages(NamedTuple):
@@ -46,8 +52,11 @@ class NodeState:
 
     :ivar dedicated: pCPUs of the node in ``cpu_dedicated_set``
     :ivar taken: those of them that somebody owns
-    :ivar free: those of them that nobody owns; ``n_free`` of them
+    :ivar free: those of them that a template can have: that nobody owns and
+        that are not in ``never``; ``n_free`` of them
     :ivar shared: pCPUs of the node in ``cpu_shared_set``
+    :ivar never: pCPUs of the host that are never given to a server with a
+        template, ``[kongming] never_pcpus``
     :ivar siblings: sibling sets of all these, in any order; an offline pCPU
         may stand for itself with an empty one
     :ivar memory_mib: all memory of the node, MiB
@@ -65,6 +74,7 @@ class NodeState:
     free: PcpuSet
     n_free: int
     shared: PcpuSet
+    never: PcpuSet
     siblings: Sequence[PcpuSet]
     memory_mib: int
     memory_used_mib: int
@@ -81,13 +91,15 @@ class NodeState:
                  memory_mib: int = 0, memory_used_mib: int = 0,
                  pages: Sequence[Pages] = (), shared_used: int = 0,
                  owners: Mapping[int, str] = NOBODY,
-                 l3: Mapping[int, int] | None = None) -> None:
+                 l3: Mapping[int, int] | None = None,
+                 never: PcpuSet = NO_PCPUS) -> None:
         self.id = id
         self.dedicated = dedicated
         self.taken = taken
-        self.free = dedicated - taken
+        self.free = dedicated - taken - never
         self.n_free = len(self.free)
         self.shared = shared
+        self.never = never
         self.siblings = [frozenset(core) for core in siblings]
         self.memory_mib = memory_mib
         self.memory_used_mib = memory_used_mib
@@ -101,12 +113,35 @@ class NodeState:
         """Cores in counting order, see :class:`kongming.topology.Node`."""
         return sorted(tuple(sorted(core)) for core in self.siblings if core)
 
+    def holding(self, taken: PcpuSet,
+                cell: guest.Cell | None = None) -> NodeState:
+        """The same node with these pCPUs owned, and no others.
+
+        :param cell: a guest cell whose memory and shared vCPUs come on top
+        """
+        memory, shared, pages = 0, 0, list(self.pages)
+        if cell is not None:
+            memory, shared = cell.memory_mib, len(cell.shared)
+            pages = [
+                page._replace(free=page.free
+                              - memory * 1024 // page.size_kib)
+                if page.size_kib == cell.page_kib else page
+                for page in pages]
+        return NodeState(
+            self.id, self.dedicated, taken, shared=self.shared,
+            siblings=self.siblings,
+            memory_mib=self.memory_mib,
+            memory_used_mib=self.memory_used_mib + memory, pages=pages,
+            shared_used=self.shared_used + shared, owners=self.owners,
+            l3=self.l3, never=self.never)
+
     def emptied(self) -> NodeState:
         """The same node with nothing taken of it."""
         return NodeState(
             self.id, self.dedicated, shared=self.shared,
             siblings=self.siblings, memory_mib=self.memory_mib, l3=self.l3,
-            pages=[Pages(p.size_kib, p.total, p.total) for p in self.pages])
+            pages=[Pages(p.size_kib, p.total, p.total) for p in self.pages],
+            never=self.never)
 
 
 _BY_ID = operator.attrgetter('id')
@@ -132,14 +167,59 @@ class HostState:
         node = self.node(node_id)
         return None if node is None else node.cores()
 
+    def named(self, owners: Mapping[int, str]) -> HostState:
+        """The same host with names for more owners."""
+        nodes = [copy.copy(node) for node in self.nodes]
+        for node in nodes:
+            node.owners = {**owners, **node.owners}
+        return HostState(nodes)
+
     def emptied(self) -> HostState:
         """The same host with nothing taken of it."""
         return HostState(node.emptied() for node in self.nodes)
 
     @functools.cached_property
     def shared(self) -> frozenset[int]:
-        """``cpu_shared_set`` of the whole host."""
-        return frozenset().union(*(node.shared for node in self.nodes))
+        """What a template can float over: ``cpu_shared_set`` of the whole
+        host but for ``never``.
+        """
+        return frozenset().union(*(node.shared for node in self.nodes)
+                                 ) - self.never
+
+    @functools.cached_property
+    def never(self) -> frozenset[int]:
+        """``[kongming] never_pcpus`` of the whole host."""
+        return frozenset().union(*(node.never for node in self.nodes))
+
+
+def of_host(host: topology.Host, dedicated: PcpuSet | None,
+            shared: PcpuSet | None,
+            held_pages: Mapping[tuple[int, int], int] = NO_PAGES,
+            never: PcpuSet = NO_PCPUS) -> HostState:
+    """A host with nothing in use, as Nova sees it by its options.
+
+    :param dedicated: ``cpu_dedicated_set``, None where it is not set
+    :param shared: ``cpu_shared_set``; where neither is set every pCPU is both
+        (nova/virt/libvirt/driver.py, _get_host_numa_topology)
+    :param held_pages: (node, page size in KiB) -> pages that Nova may not
+        give out, as ``reserved_huge_pages`` says
+    :param never: pCPUs that no template may have
+    """
+    if dedicated is None and shared is None:
+        dedicated = shared = host.pcpus
+    dedicated, shared = dedicated or frozenset(), shared or frozenset()
+    return HostState(
+        NodeState(
+            node.id, node.pcpus & dedicated, shared=node.pcpus & shared,
+            siblings=[core.pcpus for core in node.cores],
+            memory_mib=node.memory_mib,
+            l3={pcpu: core.l3 for core in node.cores
+                for pcpu in core.pcpus if core.l3 is not None},
+            pages=[Pages(size, total, total - min(
+                total, held_pages.get((node.id, size), 0)))
+                for size, total in sorted(node.pages.items())],
+            never=never)
+        for node in host.restricted_to(dedicated | shared).nodes)
 
 
 class Limits(NamedTuple):

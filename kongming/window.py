@@ -20,6 +20,7 @@ it begins.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import dataclasses
 import datetime
 import re
@@ -29,6 +30,11 @@ from kongming import grammar
 
 DAYS = ('Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun')
 _WHOLE_DAY = 24 * 60
+
+_DAY = datetime.timedelta(days=1)
+#: How far ahead a change is looked for.  A year has every change of a zone's
+#: offset, and two years have it on other days of the week.
+_DAYS_AHEAD = 2 * 366
 
 _FORM = 'write [days] HH:MM-HH:MM [zone], such as Mon-Fri 22:00-06:00 UTC'
 _TIMES = re.compile(r'([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})')
@@ -59,15 +65,32 @@ class Window:
             parts.append(self.zone)
         return ' '.join(parts)
 
+    @property
+    def tzinfo(self) -> zoneinfo.ZoneInfo:
+        return zoneinfo.ZoneInfo(self.zone or 'UTC')
+
     def contains(self, moment: datetime.datetime) -> bool:
         """Whether a moment, aware of its time zone, is inside."""
-        local = moment.astimezone(zoneinfo.ZoneInfo(self.zone or 'UTC'))
+        local = moment.astimezone(self.tzinfo)
         minute = local.hour * 60 + local.minute
         today = local.weekday()
         if self.end > self.start:
             return self._on(today) and self.start <= minute < self.end
         return ((self._on(today) and minute >= self.start)
                 or (self._on((today - 1) % 7) and minute < self.end))
+
+    def edges(self, day: datetime.date) -> Iterator[datetime.datetime]:
+        """Where its hours begin and end on a local day, in UTC.
+
+        Both moments where an hour is repeated, and some moment where it is
+        skipped.
+        """
+        midnight = datetime.datetime.combine(day, datetime.time())
+        for minutes in (self.start, self.end):
+            local = midnight + datetime.timedelta(minutes=minutes)
+            for fold in (0, 1):
+                yield local.replace(tzinfo=self.tzinfo, fold=fold).astimezone(
+                    datetime.timezone.utc)
 
     def _on(self, day: int) -> bool:
         return self.days is None or any(
@@ -99,6 +122,61 @@ def format_windows(windows: tuple[Window, ...]) -> str:
 def active(windows: tuple[Window, ...], moment: datetime.datetime) -> bool:
     """Whether any of the windows contains the moment."""
     return any(window.contains(moment) for window in windows)
+
+
+def next_change(windows: tuple[Window, ...],
+                moment: datetime.datetime) -> datetime.datetime | None:
+    """The next moment at which :func:`active` changes.
+
+    Between two edges of the windows, and changes of their zones' offsets, it
+    is constant; so it is asked at each of these in turn.  While no offset
+    changes, a week is as the week before.
+
+    :param moment: aware of its time zone
+    :returns: after ``moment``, in UTC; None where nothing changes within two
+        years
+    """
+    moment = moment.astimezone(datetime.timezone.utc)
+    now = active(windows, moment)
+    zones = {window.tzinfo for window in windows}
+    begin = moment.replace(microsecond=0)
+    quiet = 0
+    for _ in range(_DAYS_AHEAD if windows else 0):
+        end = begin + _DAY
+        candidates = {_shift(zone, begin, end) for zone in zones
+                      if _offset(zone, begin) != _offset(zone, end)}
+        quiet = 0 if candidates else quiet + 1
+        if quiet <= 8:
+            for window in windows:
+                # Where offsets go back, local time may begin a day before.
+                today = begin.astimezone(window.tzinfo).date()
+                for days in (-1, 0, 1, 2):
+                    candidates.update(window.edges(today + days * _DAY))
+            for candidate in sorted(candidates):
+                if (moment < candidate <= end
+                        and active(windows, candidate) != now):
+                    return candidate
+        begin = end
+    return None
+
+
+def _offset(zone: zoneinfo.ZoneInfo,
+            moment: datetime.datetime) -> datetime.timedelta | None:
+    return moment.astimezone(zone).utcoffset()
+
+
+def _shift(zone: zoneinfo.ZoneInfo, begin: datetime.datetime,
+           end: datetime.datetime) -> datetime.datetime:
+    """The first second with another offset than ``begin`` has."""
+    before = _offset(zone, begin)
+    low, high = 0, int((end - begin).total_seconds())
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _offset(zone, begin + datetime.timedelta(seconds=middle)) == before:
+            low = middle
+        else:
+            high = middle
+    return begin + datetime.timedelta(seconds=high)
 
 
 def _parse_window(text: str, offset: int) -> Window:

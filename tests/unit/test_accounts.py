@@ -15,10 +15,10 @@ from kongming import usage
 from tests import base
 
 
-def node(taken, memory=0, pages=(), shared=0):
+def node(taken, memory=0, pages=(), shared=0, **kwargs):
     return usage.NodeState(0, frozenset(range(8)), frozenset(taken),
                            memory_mib=4096, memory_used_mib=memory,
-                           shared_used=shared, pages=pages)
+                           shared_used=shared, pages=pages, **kwargs)
 
 
 def owned(*pcpus, **fields):
@@ -61,8 +61,8 @@ class ReservedTest(base.TestCase):
                    {'a': named(5, 6, PCPU=2)}, unsettled={'a'})
 
     def test_source_of_a_migration(self):
-        self.check({}, node({1, 2}), {}, {'m': named(1, 2, PCPU=2)},
-                   moving={'m'})
+        self.check({}, node({1, 2}), {'m': owned(1, 2)},
+                   {'m': named(1, 2, PCPU=2)})
 
     def test_huge_pages_and_shared_vcpus(self):
         pages = [usage.Pages(4, 100, 100), usage.Pages(2048, 512, 256)]
@@ -70,3 +70,21 @@ class ReservedTest(base.TestCase):
                    node((), 612, pages, shared=2),
                    {'a': owned(memory_mib=512, page_kib=2048),
                     'b': owned(vcpus=2, memory_mib=100)}, {})
+
+    def test_never_given_to_a_template(self):
+        for never in ({6, 7}, {6, 7, 99}):
+            self.check({'PCPU': 2, 'PCPU_6': 1, 'PCPU_7': 1},
+                       node((), never=frozenset(never)), {}, {})
+
+    def test_never_given_but_owned(self):
+        never = frozenset({6, 7})
+        # By a native server, once only.
+        self.check({'PCPU': 2, 'PCPU_6': 1, 'PCPU_7': 1},
+                   node({6}, never=never), {'a': owned(6)}, {})
+        # By a server with a template, from before.
+        self.check({'PCPU': 1, 'PCPU_7': 1}, node({6}, never=never),
+                   {'a': owned(6)}, {'a': named(6, PCPU=1)})
+        # By a claim that is about to be swapped.
+        self.check({'PCPU': 2, 'PCPU_6': 1, 'PCPU_7': 1},
+                   node({1, 6}, never=never), {'a': owned(1, 6)},
+                   {'a': named(1, 2, PCPU=2)}, unsettled={'a'})

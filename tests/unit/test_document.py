@@ -47,6 +47,17 @@ class DocumentTest(base.TestCase):
         self.assertEqual(wish, document.from_document(
             document.to_document(wish)))
 
+    def test_lend_is_true_or_false(self):
+        wish = document.parse('version: 1\nborrow: node\nprofiles: '
+                              '{n: {lend: true, when: 22:00-06:00}}')
+        self.assertEqual((True, 'node'), (
+            wish.profiles['n'].lend, wish.borrow))
+        found = document.to_document(wish)
+        self.assertIs(True, found['profiles']['n']['lend'])
+        self.assertEqual(wish, document.from_document(found))
+        self.assertIn('it must be true or false', self.problems(
+            'version: 1\nprofiles: {n: {lend: "true"}}')[0])
+
     def test_all_problems_at_once(self):
         found = self.problems('version: 2\ncolour: red\ncells:\n'
                               '  0: {node: x, pins: "0:1"}\n  1: 5\n')

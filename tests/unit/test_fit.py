@@ -205,8 +205,8 @@ class ThreadsTest(base.TestCase):
                 f'kongming:{key.replace("_", ".")}': value
                 for key, value in specs.items()})))
 
-    def refused(self, words, **specs):
-        result = self.fit(**specs)
+    def refused(self, words, asked=None, /, **specs):
+        result = self.fit(asked, **specs)
         self.assertFalse(result)
         self.assertIn(words, str(result))
 
@@ -227,6 +227,19 @@ class ThreadsTest(base.TestCase):
         result = fit.fit(self.host, demand.Demand(self.mixed, wish()),
                          limits=usage.Limits(0.5, 1.0))
         self.assertIn('cpu_allocation_ratio 0.5', str(result))
+
+    def test_what_vcpus_own(self):
+        self.assertTrue(self.fit(emulator='v0', iothread_1='v1,8',
+                                 profile_n_pin_0='0-3~v0-1,0'))
+        for specs in ({'emulator': 'v2'}, {'iothread_1': 'v9'},
+                      {'profile_n_pin_0': '0-1~v1-2'},
+                      {'profile_n_emulator': 'v3'}):
+            self.refused('is not dedicated and owns no pCPU', **specs)
+
+    def test_borrow_without_a_shared_vcpu(self):
+        self.assertTrue(self.fit(borrow='node'))
+        self.refused('no vCPU of the server is shared', server(2),
+                     borrow='node')
 
     def test_emulator_on_what_is_owned_or_shared(self):
         self.assertTrue(self.fit(pin_0='0:2', emulator='0,2'))

@@ -15,6 +15,7 @@ from kongming import guest
 from kongming import template
 from tests import base
 
+HOOKED = {'trait_KM0:HOOK': 'required'}
 TWO_CELLS = {'hw:cpu_policy': 'dedicated', 'hw:numa_nodes': '2'}
 
 
@@ -32,13 +33,14 @@ class GroupsTest(base.TestCase):
         self.assertEqual(
             {'resources_KM0:PCPU': '2', 'resources_KM0:PCPU_5': '1',
              'resources_KM0:PCPU_9': '1', 'resources_KM0:MEMORY_MB': '2048',
-             'trait_KM0:NODE_1': 'required'},
+             'trait_KM0:NODE_1': 'required', **HOOKED},
             groups({'node.0': '1', 'pin.0': '0:9 1:5'}, vcpus=2,
                    cpu_policy='dedicated'))
 
     def test_relative_pins_are_counted(self):
         self.assertEqual(
-            {'resources_KM0:PCPU': '2', 'resources_KM0:MEMORY_MB': '2048'},
+            {'resources_KM0:PCPU': '2', 'resources_KM0:MEMORY_MB': '2048',
+             **HOOKED},
             groups({'pin.0': '0:n0c1t0'}, vcpus=2, cpu_policy='dedicated'))
 
     def test_open_cells_are_isolated_named_ones_not(self):
@@ -53,7 +55,7 @@ class GroupsTest(base.TestCase):
         self.assertEqual(
             {'resources_KM0:PCPU': '2', 'resources_KM0:VCPU': '3',
              'resources_KM0:PAGES_2M': '1024',
-             'trait_KM0:NODE_0': 'required'},
+             'trait_KM0:NODE_0': 'required', **HOOKED},
             groups({'node.0': '0'}, cpu_policy='mixed',
                    cpu_dedicated_mask='3', mem_page_size='2MB',
                    emulator_threads_policy='isolate'))

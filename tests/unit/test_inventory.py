@@ -31,6 +31,20 @@ def host():
         usage.NodeState(3, frozenset({4}), siblings=[{4}], memory_mib=1024)])
 
 
+class NeverTest(base.TestCase):
+
+    def reserved(self, never):
+        node = usage.NodeState(0, frozenset({2}), shared=frozenset({0, 1}),
+                               memory_mib=64, never=frozenset(never))
+        found, = inventory.build('cmp1', COMPUTE, usage.HostState([node]),
+                                 inventory.Ratios(cpu=4.0))
+        return found.inventory['CUSTOM_KONGMING_VCPU']['reserved']
+
+    def test_nothing_to_float_over(self):
+        self.assertEqual([0, 0, 2], [
+            self.reserved(never) for never in ((), {1, 2}, {0, 1})])
+
+
 class BuildTest(base.TestCase):
 
     def setUp(self):
@@ -117,7 +131,6 @@ class CoreTraitsTest(base.TestCase):
 
     @hypothesis.given(st.sets(st.integers(0, 255), max_size=64),
                       st.integers(1, 4), st.randoms())
-    @hypothesis.settings(deadline=None)
     def test_layout_survives(self, pcpus, threads, rng):
         left = sorted(pcpus)
         rng.shuffle(left)

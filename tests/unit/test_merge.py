@@ -12,6 +12,7 @@
 
 import datetime
 
+from kongming import choices
 from kongming import merge
 from kongming import template
 from tests import base
@@ -61,12 +62,48 @@ class ProfileTest(base.TestCase):
         self.assertIsNone(result.profile)
         self.assertIn('late, night, spare, auto', str(result.refused[0]))
 
-    def test_now_is_the_overlay_on_the_base(self):
+    def test_a_profile_lies_over_the_base(self):
         result = intent('profile', profile='night')
         self.assertEqual('0:2 1:3', ' '.join(map(
             str, result.base.pins[0])))
-        self.assertEqual('0-1~2', str(result.now.pins[0][0]))
-        self.assertEqual(result.base.qos, result.now.qos)
+        self.assertEqual('0-1~2', str(result.overlay.pins[0][0]))
+        self.assertEqual(result.base.qos, result.qos)
+        self.assertEqual({}, intent().overlay.pins)
+
+
+class NextChangeTest(base.TestCase):
+
+    def change(self, moment, grant='', **metadata):
+        return merge.next_change(flavor(grant), {
+            f'kongming:{key}': value for key, value in metadata.items()},
+            moment)
+
+    def test_by_windows(self):
+        expected = [(22, 'night'), (23, 'late'), (0, 'night'), (6, None)]
+        moment = DAY
+        for hour, profile in expected:
+            moment = self.change(moment)
+            self.assertEqual((hour, profile), (
+                moment.hour, intent('', moment).profile))
+
+    def test_a_profile_named_by_metadata_stays(self):
+        self.assertIsNone(self.change(DAY, 'profile', profile='spare'))
+
+    def test_otherwise_the_windows_have_it(self):
+        for grant, name in (('profile', 'auto'), ('profile', 'none-such'),
+                            ('template', 'spare')):
+            self.assertEqual(22, self.change(DAY, grant, profile=name).hour)
+
+    def test_one_that_does_not_come_first_is_no_change(self):
+        wish = template.decode({'kongming:profile.a.when': '08:00-20:00',
+                                'kongming:profile.b.when': '10:00-22:00'})
+        moment = merge.next_change(wish, None, DAY.replace(hour=8))
+        self.assertEqual(20, moment.hour)
+        self.assertEqual('b', merge.merge(wish, None, moment).profile)
+
+    def test_no_windows(self):
+        self.assertIsNone(merge.next_change(template.decode(
+            {'kongming:profile.a.qos': '0:quota=10%'}), None, DAY))
 
 
 class OverlayTest(base.TestCase):
@@ -85,7 +122,7 @@ class OverlayTest(base.TestCase):
                 ('iothread_1', 'shared', 'template'),
                 ('sched', '0:idle', 'template'),
                 ('qos', '0:weight=9', 'qos')):
-            others = ' '.join(g for g in template.GRANTS if g != needed)
+            others = ' '.join(g for g in choices.GRANTS if g != needed)
             result = intent(others, **{key: value})
             self.assertEqual(flavor(others), result.base)
             self.assertIn(f"needs the grant '{needed}'",
@@ -95,7 +132,9 @@ class OverlayTest(base.TestCase):
 
     def test_never_the_grant_nor_a_profile(self):
         for key, value in (('grant', 'template'),
-                           ('profile_mine_qos', '0:weight=10000')):
+                           ('profile_mine_qos', '0:weight=10000'),
+                           ('profile_night_lend', 'true'),
+                           ('borrow', 'host')):
             result = intent('profile template qos', **{key: value})
             self.assertEqual(flavor('profile template qos'), result.base)
             self.assertEqual(1, len(result.refused))

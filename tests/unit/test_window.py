@@ -83,6 +83,165 @@ class ContainsTest(base.TestCase):
                           '2026-10-25': 120, '2026-10-26': 60}, minutes)
 
 
+MINUTE = datetime.timedelta(minutes=1)
+
+
+def week(windows):
+    """Zone -> for each minute of its local week, whether one is open."""
+    tables = {}
+    for one in windows:
+        table = tables.setdefault(one.tzinfo, bytearray(7 * 1440))
+        length = (one.end - one.start) % 1440 or 1440
+        for part in one.days or (grammar.Range(0, 6),):
+            for day in range(part.low, part.low + 1
+                             + (part.high - part.low) % 7):
+                for minute in range(one.start, one.start + length):
+                    table[(day * 1440 + minute) % len(table)] = True
+    return tables
+
+
+def changes_by_minute(windows, moment, end):
+    """Each change up to ``end``, found by looking at each minute."""
+    tables = week(windows).items()
+    before, found = None, []
+    while moment <= end:
+        now = False
+        for zone, table in tables:
+            local = moment.astimezone(zone)
+            if table[local.weekday() * 1440 + local.hour * 60
+                     + local.minute]:
+                now = True
+        if now != before and before is not None:
+            found.append((moment, now))
+        before = now
+        moment += MINUTE
+    return found
+
+
+def changes(windows, moment, end):
+    """Each change up to ``end``, from one to the next."""
+    found = []
+    while ((change := window.next_change(windows, moment))
+           and change <= end):
+        found.append((change, window.active(windows, change)))
+        moment = change
+    return found
+
+
+class NextChangeTest(base.TestCase):
+
+    def check(self, value, after, *expected):
+        """The changes after a moment, one from another."""
+        windows = window.parse_windows(value)
+        moment = at(after)
+        for text in expected:
+            moment = window.next_change(windows, moment)
+            self.assertEqual(at(text), moment)
+            self.assertIs(UTC, moment.tzinfo)
+
+    def year(self, value):
+        windows = window.parse_windows(value)
+        start, end = at('2026-01-01T00:00'), at('2027-01-01T00:00:01')
+        self.assertEqual(changes_by_minute(windows, start, end),
+                         changes(windows, start, end))
+
+    def test_strictly_after(self):
+        self.check('22:00-06:00', '2026-11-22T21:59:59.999999',
+                   '2026-11-22T22:00', '2026-11-23T06:00')
+        self.check('22:00-06:00', '2026-11-22T22:00:00.000001',
+                   '2026-11-23T06:00')
+
+    def test_any_zone_in(self):
+        windows = window.parse_windows('22:00-06:00')
+        self.assertEqual(
+            at('2026-11-22T22:00'), window.next_change(
+                windows, at('2026-11-23T05:59', 'Asia/Shanghai')))
+
+    def test_windows_that_touch_or_overlap_are_one(self):
+        self.check('08:00-12:00; 12:00-14:00; 13:00-24:00',
+                   '2026-11-22T07:00', '2026-11-22T08:00',
+                   '2026-11-23T00:00', '2026-11-23T08:00')
+
+    def test_never(self):
+        for value in ('00:00-24:00', '00:00-24:00 Europe/Berlin',
+                      'Mon-Fri 00:00-24:00; Sat,Sun 06:00-24:00; '
+                      'Sat-Sun 00:00-06:00'):
+            self.assertIsNone(window.next_change(
+                window.parse_windows(value), at('2026-11-22T12:00')))
+        self.assertIsNone(window.next_change((), at('2026-11-22T12:00')))
+
+    def test_skipped_hour(self):
+        # Berlin goes from 02:00 to 03:00 at 01:00 UTC on 2026-03-29.
+        self.check('02:15-02:45 Europe/Berlin', '2026-03-28T02:00',
+                   '2026-03-30T00:15')
+        self.check('01:30-02:30 Europe/Berlin', '2026-03-29T00:00',
+                   '2026-03-29T00:30', '2026-03-29T01:00')
+        self.check('02:30-04:00 Europe/Berlin', '2026-03-29T00:00',
+                   '2026-03-29T01:00', '2026-03-29T02:00')
+        self.check('Sun 02:00-03:00 Europe/Berlin', '2026-03-28T00:00',
+                   '2026-04-05T00:00')
+
+    def test_repeated_hour(self):
+        # And from 03:00 to 02:00 at 01:00 UTC on 2026-10-25.
+        self.check('02:15-02:45 Europe/Berlin', '2026-10-24T12:00',
+                   '2026-10-25T00:15', '2026-10-25T00:45',
+                   '2026-10-25T01:15', '2026-10-25T01:45')
+        self.check('01:00-02:30 Europe/Berlin', '2026-10-24T12:00',
+                   '2026-10-24T23:00', '2026-10-25T00:30',
+                   '2026-10-25T01:00', '2026-10-25T01:30')
+        self.check('01:00-03:00 Europe/Berlin', '2026-10-24T12:00',
+                   '2026-10-24T23:00', '2026-10-25T02:00')
+
+    def test_a_week_ahead(self):
+        # 2026-11-21 is a Saturday.
+        self.check('Sat 10:00-11:00', '2026-11-21T10:30',
+                   '2026-11-21T11:00', '2026-11-28T10:00')
+
+    def test_clocks_set_back_to_the_day_before(self):
+        # From Sunday 00:01 to Saturday 23:01, at 02:31 UTC.
+        self.check('Sat 23:30-23:45 America/St_Johns', '2010-11-07T02:30:30',
+                   '2010-11-07T03:00', '2010-11-07T03:15')
+
+    def test_two_midnights_within_a_day(self):
+        """From 23:30 to 00:30, 24 hours that are 25 of the clock."""
+        self.check('Mon 00:10-01:00 Europe/Berlin; Wed 22:20-22:25',
+                   '2026-03-28T22:30', '2026-03-29T22:10')
+
+    def test_rare(self):
+        """The gap opens only while Europe and America disagree."""
+        self.check('00:00-12:00 Europe/Berlin; '
+                   '06:00-18:00 America/New_York', '2026-11-24T00:00',
+                   '2027-03-14T22:00', '2027-03-14T23:00')
+
+    def test_a_day_that_was_skipped(self):
+        # Samoa had no Friday 2011-12-30.
+        self.check('Fri 00:00-24:00 Pacific/Apia', '2011-12-25T00:00',
+                   '2012-01-05T10:00', '2012-01-06T10:00')
+        self.check('Thu 20:00-04:00 Pacific/Apia', '2011-12-30T00:00',
+                   '2011-12-30T06:00', '2011-12-30T10:00',
+                   '2012-01-05T06:00')
+
+    def test_year_in_berlin(self):
+        self.year('Mon-Fri 22:00-06:00 Europe/Berlin; '
+                  'Sat,Sun 02:30-02:31 Europe/Berlin')
+
+    def test_year_in_new_york(self):
+        self.year('Sun 01:17-02:59 America/New_York; '
+                  'Tue,Thu 00:00-24:00 America/New_York')
+
+    def test_year_in_lord_howe(self):
+        """It goes half an hour forth and back."""
+        self.year('01:45-02:15 Australia/Lord_Howe')
+
+    def test_year_without_daylight_saving(self):
+        self.year('Fri-Mon 22:00-06:00 Asia/Shanghai')
+
+    def test_year_in_casablanca(self):
+        """It goes back for Ramadan."""
+        self.year('Sun-Mon 01:30-03:30 Africa/Casablanca; '
+                  '14:00-15:00 Europe/Berlin')
+
+
 class BadTest(base.TestCase):
 
     def test_column_and_words(self):
@@ -111,6 +270,34 @@ days = st.none() | st.lists(
         lambda pair: grammar.Range(*pair)), min_size=1, max_size=3).map(tuple)
 
 
+ZONES = (None, 'UTC', 'Asia/Shanghai', 'Europe/Berlin', 'America/New_York',
+         'Australia/Lord_Howe', 'America/Havana', 'Asia/Kathmandu',
+         'Africa/Casablanca')
+
+
+@st.composite
+def some_windows(draw):
+    found = []
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, 1439))
+        end = draw(st.integers(0, 1440).filter(lambda end: end != start))
+        found.append(window.Window(draw(days), start, end,
+                                   draw(st.sampled_from(ZONES))))
+    return tuple(found)
+
+
+@st.composite
+def some_moment(draw):
+    """Often near a change of daylight saving."""
+    near = draw(st.sampled_from((
+        '2026-03-29T01:00', '2026-10-25T01:00', '2026-03-08T07:00',
+        '2026-11-01T06:00', '2026-04-04T15:00', '2026-10-03T15:30',
+        '2026-03-08T05:00', '2026-11-01T05:00', '2026-02-15T02:00',
+        '2026-07-01T00:00')))
+    return at(near).astimezone(UTC) + datetime.timedelta(
+        seconds=draw(st.integers(-2 * 86400, 2 * 86400)))
+
+
 class PropertyTest(base.TestCase):
 
     @hypothesis.given(days, st.integers(0, 1439), st.integers(0, 1440),
@@ -130,3 +317,17 @@ class PropertyTest(base.TestCase):
         self.assertNotEqual(
             window.Window(None, start, end).contains(moment),
             window.Window(None, end, start).contains(moment))
+
+    @hypothesis.settings(max_examples=100)
+    @hypothesis.given(some_windows(), some_moment())
+    def test_next_change(self, windows, moment):
+        end = moment + datetime.timedelta(days=1)
+        expected = changes_by_minute(windows, moment, end)
+        self.assertEqual(expected, [
+            (ceiling(change, moment), now)
+            for change, now in changes(windows, moment, end)])
+
+
+def ceiling(change, start):
+    """The first whole number of minutes after ``start``, from a change on."""
+    return start - (start - change) // MINUTE * MINUTE

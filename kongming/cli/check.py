@@ -1,0 +1,83 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``kongming check``: what is not as it should be on this host."""
+
+from cliff import lister
+
+from kongming import audit
+from kongming.cli import columns
+from kongming.cli import help as help_mod
+from kongming.cli import look
+
+COLUMNS = ('kind', 'domain', 'thread', 'pcpus', 'other', 'text')
+#: Exit status.
+FOUND = 2
+
+
+class Check(help_mod.Help, lister.Lister):
+    """Check that the domains here keep to what they own.
+
+    Looks at all domains that run; needs to be root. What can be found::
+
+        overlap    a pCPU that two domains own
+        foreign    a vCPU or I/O thread on a pCPU of another domain's
+        emulator   emulator threads on a pCPU of another domain's
+        isolate    somebody on a core of a domain with
+                   hw:cpu_thread_policy=isolate
+        memory     memory on a node that it may not be on
+        offline    a thread pinned to a pCPU that is not online
+        affinity   a thread that the kernel has elsewhere than the XML
+        template   a domain elsewhere than its flavor's template says
+
+    A domain owns the pCPUs that its vCPUs are pinned to one to one, one of
+    Nova's those of its dedicated vCPUs. What a profile has left, servers that
+    borrow may use.
+
+    Exit status: 0 nothing was found, 2 something was found; anything else:
+    it could not be looked (1 an error, 64 a mistake in the command line).
+
+    Examples::
+
+        kongming check
+        kongming check --kind overlap --kind memory instance-0000002a
+        kongming check -f json || notify-the-operator
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument('domain', metavar='<domain>', nargs='*',
+                            help='Tell only what concerns this domain (name '
+                                 'or UUID), as the one that does wrong or '
+                                 'the one that suffers.')
+        parser.add_argument('--kind', metavar='<kind>', action='append',
+                            choices=audit.KINDS,
+                            help=f'Tell only violations of this kind; can be '
+                                 f'repeated: {", ".join(audit.KINDS)}.')
+        look.add_arguments(parser)
+        return parser
+
+    def run(self, parsed_args):
+        return super().run(parsed_args) or (FOUND if self.app.found else 0)
+
+    def take_action(self, parsed_args):
+        seen = look.look(parsed_args, memory=True)
+        names = {each.domain.name for each in look.choose(
+            seen.running, parsed_args.domain)}
+        found = [each for each in audit.find(*seen)
+                 if names & {each.domain, each.other}
+                 and each.kind in (parsed_args.kind or audit.KINDS)]
+        self.app.found = bool(found)
+        return COLUMNS, [
+            (each.kind, each.domain, columns.Maybe(each.thread),
+             columns.Pcpus(each.pcpus), columns.Maybe(each.other), each.text)
+            for each in found]

@@ -1,0 +1,102 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What a flavor says of a vCPU is the most that metadata may ask for it."""
+
+from kongming import ceiling
+from kongming import merge
+from kongming import qos
+from kongming import template
+from tests import base
+
+
+def read(**keys):
+    return template.decode({f'kongming:{key}': value
+                            for key, value in keys.items()})
+
+
+class AboveTest(base.TestCase):
+
+    def check(self, words, asked, flavor, key='qos'):
+        found = [str(problem) for problem in ceiling.above(
+            read(**{key: asked}), read(**({key: flavor} if flavor else {})))]
+        if words:
+            self.assertIn(words, found[0])
+            self.assertEqual(1, len(found))
+        else:
+            self.assertEqual([], found)
+
+    def test_weight(self):
+        self.check(None, '0:weight=200', '0:weight=200')
+        self.check(None, '0:weight=9', '0:weight=200')
+        self.check('vCPU 0 has a weight of at most 200', '0:weight=201',
+                   '0:weight=200')
+        # Without a weight it would be the usual one.
+        self.check('vCPU 1 has a weight of at most 50', '0:weight=9',
+                   '0-1:weight=50')
+        self.check(None, '0:weight=9', '0-1:weight=100')
+
+    def test_quota_and_burst(self):
+        self.check(None, '0:quota=50%,burst=20%', '0:quota=50%,burst=20%')
+        for asked in ('0:quota=51%', '0:weight=9', '1:quota=50%',
+                      '0:quota=50%,burst=21%'):
+            self.check('vCPU 0 has at most the quota and the burst of the '
+                       'flavor (0:quota=50%,burst=20%)', asked,
+                       '0:quota=50%,burst=20%')
+        self.check('the burst of the flavor', '0:quota=20%,burst=20%',
+                   '0:quota=50%')
+
+    def test_of_what_the_flavor_does_not_say(self):
+        self.check(None, '0:weight=10000 1:quota=100%,burst=100%', None)
+        self.check(None, '0:weight=7,quota=100% 1:weight=10000',
+                   '0:weight=7')
+
+    def test_quota_of_nova(self):
+        quota = qos.native({'quota:cpu_quota': '25000',
+                            'quota:cpu_period': '50000'}).quota
+        self.assertEqual(5000, quota)
+        self.assertIsNone(qos.native({'quota:cpu_quota': '-1'}).quota)
+        for asked, flavor, fine in (
+                ('0:quota=50%', None, True), ('0:weight=10000', None, True),
+                ('0:quota=51%', None, False),
+                ('0:quota=50%,burst=1%', None, False),
+                # What the template says counts for the vCPU that it names.
+                ('0:quota=60%', '0:quota=60%', True),
+                ('0:quota=60% 1:quota=51%', '0:quota=60%', False)):
+            found = list(ceiling.above(
+                read(qos=asked), read(**({'qos': flavor} if flavor else {})),
+                quota))
+            self.assertEqual(fine, not found, asked)
+        intent = merge.merge(read(grant='qos'),
+                             {'kongming:qos': '0:quota=51%'}, quota=quota)
+        self.assertIn("at most 50% and no burst, as the flavor's "
+                      'quota:cpu_quota says', str(intent.refused[0]))
+
+    def test_scheduler(self):
+        for asked, flavor in (('0:fifo:5', '0:rr:5'), ('0:idle', '0:batch'),
+                              ('0:other', '0:fifo:1'), ('1:fifo:99', '0:rr:1'),
+                              ('0:rr:3', '1:other')):
+            self.check(None, asked, flavor, 'sched')
+        for asked, flavor in (('0:fifo:6', '0:rr:5'), ('0:batch', '0:idle'),
+                              ('0:other', '0:batch'), ('0:fifo:1', '0:other'),
+                              ('1:batch', '0:idle')):
+            self.check('vCPU 0 is scheduled no better than the flavor says',
+                       asked, flavor, 'sched')
+
+    def test_in_a_server(self):
+        flavor = read(qos='0:quota=50%', grant='qos')
+        for wish in ('0:quota=51%', '1:weight=1'):
+            intent = merge.merge(flavor, {'kongming:qos': wish})
+            self.assertIs(flavor, intent.base)
+            self.assertEqual(1, len(intent.refused))
+        self.assertEqual(4000, merge.merge(
+            flavor, {'kongming:qos': '0:quota=40%'}).base.qos[0].quota)
