@@ -31,6 +31,7 @@ from kongming import exception as km_exc
 from kongming import fit
 from kongming import flavor
 from kongming import inventory
+from kongming import merge
 from kongming import template
 from kongming import usage
 from nova.compute import resource_tracker
@@ -38,10 +39,13 @@ from nova.compute import task_states
 from nova.compute import vm_states
 from nova import exception
 from nova import objects
+from nova.objects import fields
 from nova import utils
 from nova.virt import hardware
 from oslo_log import log as logging
 
+from nova_ext import held as held_mod
+from nova_ext import limits
 from nova_ext import translate
 
 LOG = logging.getLogger(__name__)
@@ -50,6 +54,8 @@ LOG = logging.getLogger(__name__)
 #: settles as soon as its networks and volumes are ready.
 WAIT = 30.0
 _POLL = 0.1, 1.0
+#: States from which a server is claimed and spawned; an unshelved one, too.
+_BOOTING = (vm_states.BUILDING, vm_states.SHELVED_OFFLOADED)
 
 
 class _Refused(Exception):
@@ -64,34 +70,51 @@ class _Refused(Exception):
         self.passing = passing
 
 
-def settle(rt, context, instance, allocations):
+def settle(rt, context, held, allocations):
     """Give a claimed server the pCPUs and nodes of its template.
 
     Changes nothing for a server that has them already, so it can be repeated.
 
     :param rt: Nova's resource tracker, which holds the claim
+    :param held: nova_ext.held.Held
     :param allocations: the server's Placement allocations by provider uuid;
         a node granted there is the node that is used
+    :returns: whether anything was changed
     :raises nova.exception.ComputeResourcesUnavailable: if the template can't
         be had here; Nova aborts the claim then and tries its next host
     """
     try:
-        wish = template.decode(instance.flavor.extra_specs)
+        wish, beyond = _wish(held)
     except km_exc.InvalidTemplate as exc:
         raise _unavailable(exc) from exc
+    if beyond:
+        raise _unavailable('; '.join(map(str, beyond)))
     deadline = time.monotonic() + WAIT
     pause, longest = _POLL
     while True:
         try:
-            _swap(rt, context, instance, wish, allocations)
-            return
+            return _swap(rt, context, held, wish, allocations)
         except _Refused as exc:
             if not exc.passing or time.monotonic() > deadline:
                 raise _unavailable(exc) from exc
             LOG.debug('Waiting for servers that boot at the same time: %s',
-                      exc, instance=instance)
+                      exc, instance=held.instance)
         time.sleep(pause)
         pause = min(2 * pause, longest)
+
+
+def _wish(held):
+    """The flavor's template; what has changed live since stays so at home.
+
+    :returns: kongming.template.Template, and what of the flavor's is beyond
+        this host's limits
+    :raises kongming.exception.InvalidTemplate: if the flavor's is none
+    """
+    wish, beyond = limits.decode(held.instance.flavor.extra_specs)
+    if held.at_home:
+        wish = merge.merge(wish, held.instance.metadata,
+                           limits=limits.of_host()).base
+    return wish, beyond
 
 
 def _unavailable(reason):
@@ -99,39 +122,45 @@ def _unavailable(reason):
 
 
 @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
-def _swap(rt, context, instance, wish, allocations):
+def _swap(rt, context, held, wish, allocations):
     """One attempt, under Nova's resource lock."""
-    compute = rt.compute_nodes[instance.node]
-    claimed = instance.numa_topology
-    asked = demand.Demand(_asked(instance), wish)
+    instance, compute = held.instance, rt.compute_nodes[held.nodename]
+    claimed = held.topology
+    asked = demand.Demand(_asked(held), wish)
     if asked.problem:
         raise _Refused(asked.problem, passing=False)
-    if claimed is None:
-        return  # it owns nothing, and its template names nothing to own
+    if claimed is None and not limits.never():
+        return False  # it owns nothing, and its template names nothing
     if not compute.numa_topology:
         raise _Refused('the host reports no NUMA topology', passing=False)
-    host = hardware.numa_usage_from_instance_numa(
-        objects.NUMATopology.obj_from_db_obj(compute.numa_topology),
-        claimed, free=True)
+    before = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
+    if claimed is None:
+        if limits.host_state(before).shared:
+            return False
+        raise _Refused('all pCPUs that it could float over are in [kongming] '
+                       'never_pcpus', passing=False)
+    if held.at_home and satisfied(wish, claimed, before):
+        return False
+    host = hardware.numa_usage_from_instance_numa(before, claimed, free=True)
     bounds = {
-        'allowed': _allowed(instance, compute.uuid, host, allocations),
+        'allowed': _allowed(held, compute.uuid, host, allocations),
         'limits': usage.Limits(compute.cpu_allocation_ratio,
                                compute.ram_allocation_ratio)}
-    result = fit.fit(translate.host_state(host), asked, **bounds)
-    if not result:
-        raise _refusal(rt, context, instance, host, asked, bounds)
+    result = (fit.fit(limits.host_state(host), asked, **bounds)
+              or _beside_unsettled(rt, context, held, host, asked, bounds))
     wanted = translate.assigned(claimed, result)
-    if _same(claimed, wanted):
-        return
-    _store(rt, context, instance, compute, host, wanted)
+    if held_mod.same(claimed, wanted):
+        return False
+    store(held, compute, host, wanted)
     LOG.info('Template settled: %s', result, instance=instance)
+    return True
 
 
-def _asked(instance):
+def _asked(held):
     """The guest as it was asked for: a claim has page sizes resolved."""
-    guest = translate.guest_of(instance.numa_topology)
+    guest = translate.guest_of(held.topology)
     wanted = hardware.numa_get_constraints(
-        instance.flavor, instance.image_meta)
+        held.instance.flavor, held.image_meta)
     if wanted is None or len(wanted) != len(guest.cells):
         return guest
     return guest._replace(cells=tuple(
@@ -139,80 +168,90 @@ def _asked(instance):
         for cell, asked in zip(guest.cells, wanted.cells)))
 
 
-def _allowed(instance, compute_uuid, host, allocations):
+def _allowed(held, compute_uuid, host, allocations):
     """cell -> the nodes that it may go to, or None for any."""
-    if instance.pci_requests and instance.pci_requests.requests:
+    instance = held.instance
+    if _has_near_devices(instance):
         # Nova has claimed devices to go with the nodes of its claim.
         return {number: {cell.id} for number, cell in
-                enumerate(instance.numa_topology.cells)}
+                enumerate(held.topology.cells)}
     return granted_nodes(compute_uuid, host, instance.flavor.extra_specs,
                          allocations)
 
 
-def _store(rt, context, instance, compute, host, topology):
+def _has_near_devices(instance):
+    """Whether PCI devices that were claimed are to be near its nodes."""
+    requests = instance.pci_requests.requests if instance.pci_requests else []
+    return any(request.numa_policy != fields.PCINUMAAffinityPolicy.PREFERRED
+               for request in requests)
+
+
+def store(held, compute, host, topology):
     """Make a topology the server's, in the database first.
 
     :param host: the host's NUMATopology without this server
     """
     used = hardware.numa_usage_from_instance_numa(host, topology)
-    before, saved = instance.numa_topology, False
-    instance.numa_topology = topology
-    try:
-        instance.save()
-        saved = True
-    finally:
-        if not saved:
-            # Nova is about to abort the claim: what this object says is what
-            # it gives back, so it has to be what the tracker holds.
-            instance.numa_topology = before
+    held.keep(topology)
     compute.numa_topology = used._to_json()
     # The scheduler reads the record.  If this fails the boot fails, and
     # tracker and server agree on what to give back.
     compute.save()
 
 
-def _refusal(rt, context, instance, host, asked, bounds):
-    """Why the template doesn't fit.
+def _beside_unsettled(rt, context, held, host, asked, bounds):
+    """A second look, at who is in the way.
+
+    Servers that are about to settle use no memory yet, and may settle on
+    another node, so theirs is not in the way.  Their pCPUs are, until they
+    have settled: then this server lets go of its own, so that they can.
 
     Owners go by name into the log only: the reason is the server's fault,
     which its tenant reads.
-    Where all that is in the way is about to go, this server lets go of its
-    own pCPUs, so that the others can settle.
+
+    :returns: kongming.fit.Assignment
+    :raises _Refused: with the reason
     """
-    neighbours = objects.InstanceList.get_by_host_and_node(
-        context, rt.host, instance.node,
-        expected_attrs=['flavor', 'numa_topology'])
+    instance = held.instance
     owners = {}
-    passing = set()
-    for other in neighbours:
+    without = host
+    for other in objects.InstanceList.get_by_host_and_node(
+            context, rt.host, held.nodename,
+            expected_attrs=['flavor', 'numa_topology']):
         if other.uuid == instance.uuid or other.numa_topology is None:
             continue
         owned = (other.numa_topology.cpu_pinning
                  | other.numa_topology.cpuset_reserved)
-        owners.update(dict.fromkeys(owned, f'server {other.display_name} '
-                                           f'({other.uuid})'))
+        name = km_exc.printable(other.display_name)
+        owners.update(dict.fromkeys(owned, f'server {name} ({other.uuid})'))
         if about_to_settle(other, host):
-            passing |= owned
+            without = hardware.numa_usage_from_instance_numa(
+                without, other.numa_topology, free=True)
+    with_pins = without.obj_clone()
+    for cell, now in zip(with_pins.cells, host.cells):
+        cell.pinned_cpus = now.pinned_cpus
+    result = fit.fit(limits.host_state(with_pins), asked, **bounds)
+    if result:
+        return result
     LOG.info('%(host)s: the template does not fit: %(reason)s',
              {'host': rt.host, 'reason': fit.fit(
-                 translate.host_state(host, owners), asked, **bounds)},
+                 limits.host_state(host, owners), asked, **bounds)},
              instance=instance)
-    why = fit.fit(translate.host_state(host), asked, **bounds)
-    if not passing:
-        return _Refused(str(why), passing=False)
-    without = host.obj_clone()
-    for cell in without.cells:
-        cell.pinned_cpus = cell.pinned_cpus - passing
-    if not fit.fit(translate.host_state(without), asked, **bounds):
-        return _Refused(str(why), passing=False)
-    _let_go(rt, context, instance, host)
-    return _Refused(str(why), passing=True)
+    why = str(fit.fit(limits.host_state(host), asked, **bounds))
+    if _has_near_devices(instance):
+        nodes = sorted({cell.id for cell in held.topology.cells})
+        why += (f' (PCI devices that have to be near were claimed for node '
+                f'{", ".join(map(str, nodes))})')
+    passing = bool(fit.fit(limits.host_state(without), asked, **bounds))
+    if passing:
+        _let_go(rt, held, host)
+    raise _Refused(why, passing)
 
 
 def about_to_settle(other, host):
     """Whether a server holds pCPUs that it will swap before it runs."""
     specs = other.flavor.extra_specs
-    if (other.vm_state != vm_states.BUILDING
+    if (other.vm_state not in _BOOTING
             or not template.has_template(specs)):
         return False
     if other.task_state != task_states.SPAWNING:
@@ -224,20 +263,46 @@ def about_to_settle(other, host):
         return False
 
 
-def _let_go(rt, context, instance, host):
+@utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
+def take_any(rt, held):
+    """Pins for a server that runs whatever its template says.
+
+    Those of its claim, unless it has let go of them, or of those that are
+    never given to a template.
+
+    :raises nova.exception.ComputeResourcesUnavailable: if there are none left
+    """
+    claimed, compute = held.topology, rt.compute_nodes[held.nodename]
+    if claimed is None or not held.has_let_go and (
+            held.at_home or limits.never().isdisjoint(
+                claimed.cpu_pinning | claimed.cpuset_reserved)):
+        return
+    host = hardware.numa_usage_from_instance_numa(
+        objects.NUMATopology.obj_from_db_obj(compute.numa_topology), claimed,
+        free=True)
+    result = fit.fit(limits.host_state(host), demand.Demand(
+        _asked(held), template.Template()))
+    if not result:
+        raise _unavailable(result)
+    store(held, compute, host, translate.assigned(claimed, result))
+
+
+def _let_go(rt, held, host):
     """Keep node and memory of the claim, give back its pCPUs."""
-    bare = instance.numa_topology.obj_clone()
+    bare = held.topology.obj_clone()
     if not bare.cpu_pinning and not bare.cpuset_reserved:
         return
     for cell in bare.cells:
         if cell.cpu_pinning is not None:
             cell.cpu_pinning = {}
         cell.cpuset_reserved = None
-    _store(rt, context, instance, rt.compute_nodes[instance.node], host, bare)
+    store(held, rt.compute_nodes[held.nodename], host, bare)
 
 
 def satisfied(wish, topology, host):
     """Whether a server is where its template names a node or a pCPU.
+
+    What it has it keeps, be it among those that are never given.
 
     :param topology: nova.objects.InstanceNUMATopology
     :param host: nova.objects.NUMATopology
@@ -276,11 +341,3 @@ def granted_nodes(compute_uuid, host, specs, allocations):
         allowed[number] = {node for node, found in granted.items()
                            if found == wanted} or set(granted)
     return allowed
-
-
-def _same(one, other):
-    return all(a.id == b.id
-               and (a.cpu_pinning or {}) == (b.cpu_pinning or {})
-               and (a.cpuset_reserved or set()) == (b.cpuset_reserved or set())
-               and a.pagesize == b.pagesize
-               for a, b in zip(one.cells, other.cells))

@@ -15,22 +15,37 @@
 A server without a ``kongming:`` key meets nothing here but ``super()``.
 """
 
+import random
+import threading
+
 from kongming import conf as km_conf
+from kongming import exception as km_exc
 from kongming import inventory
+from kongming import merge
 from kongming import template
 import nova.conf
 import nova.context
+from nova import exception
 from nova import objects
+from nova.virt import event as virtevent
 from nova.virt.libvirt import driver
 from oslo_log import log as logging
+from oslo_utils import excutils
 
-from nova_ext import claim
+from nova_ext import claim as claims
+from nova_ext import guests
+from nova_ext import held
+from nova_ext import limits
+from nova_ext import live
 from nova_ext import publish
-from nova_ext import translate
 
 CONF = nova.conf.CONF
 km_conf.register_opts(CONF)
 LOG = logging.getLogger(__name__)
+#: How soon to look again at a server that was busy, in seconds.
+_BUSY = 5.0
+#: What happens to domains within this time is seen to by one pass, in seconds.
+_BREATH = 1.0
 
 
 class LibvirtDriver(driver.LibvirtDriver):
@@ -43,12 +58,239 @@ class LibvirtDriver(driver.LibvirtDriver):
         # ComputeVirtAPI).
         return self.virtapi._compute.rt
 
+    def __init__(self, virtapi, read_only=False):
+        super().__init__(virtapi, read_only)
+        self._reconciler = live.Reconciler(self)
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+
+    def native_numa_config(self, *args, **kwargs):
+        """What Nova itself makes of a claimed topology."""
+        return super()._get_guest_numa_config(*args, **kwargs)
+
+    def _get_guest_numa_config(self, instance_numa_topology, flavor,
+                               image_meta):
+        # Asked for at each definition of a domain, and for the destination
+        # of a live migration.
+        topology = instance_numa_topology
+        if topology is not None:
+            self._take_back(topology)
+        if not template.has_template(flavor.extra_specs):
+            return super()._get_guest_numa_config(topology, flavor,
+                                                  image_meta)
+        if topology is None:
+            config = super()._get_guest_numa_config(None, flavor, image_meta)
+            return config._replace(cpuset=self._floats(config.cpuset))
+        topology = guests.settled(topology)
+        config = super()._get_guest_numa_config(topology, flavor, image_meta)
+        try:
+            wish, problems = limits.decode(flavor.extra_specs)
+        except km_exc.InvalidTemplate as exc:
+            # It runs all the same where on_failure says so.
+            wish, problems = template.Template(), [exc]
+        for problem in (*problems, *guests.shape(
+                config, topology, merge.Intent(wish),
+                self._get_host_numa_topology())):
+            LOG.warning('Not obeyed: %s', problem)
+        return config
+
+    def _take_back(self, topology):
+        """Whoever borrows a pCPU leaves it before its owner runs on it."""
+        try:
+            self._reconciler.take_back(topology.cpu_pinning
+                                       | topology.cpuset_reserved)
+        except Exception:
+            # A native server may be about to start.
+            LOG.exception('Borrowers could not be asked to leave')
+
+    def suspend(self, context, instance):
+        # It is resumed with the pins that it is saved with.
+        if template.has_template(instance.flavor.extra_specs):
+            self._reconciler.own_only(instance)
+        super().suspend(context, instance)
+
+    def _floats(self, pcpus):
+        """What a server with a template but without NUMA cells floats over.
+
+        :param pcpus: as Nova has it; empty or None where it leaves it open
+        :returns: the same where nothing would be left
+        """
+        never = limits.never()
+        if not never:
+            return pcpus
+        return (pcpus or self._get_vcpu_available()) - never or pcpus
+
+    def check_can_live_migrate_destination(self, context, instance, *args,
+                                           **kwargs):
+        data = super().check_can_live_migrate_destination(
+            context, instance, *args, **kwargs)
+        if (template.has_template(instance.flavor.extra_specs)
+                and instance.numa_topology is None):
+            # The source writes it into the domain (nova/virt/libvirt/
+            # migration.py, _update_cpu_shared_set_xml).
+            data.dst_cpu_shared_set_info = self._floats(
+                data.dst_cpu_shared_set_info)
+        return data
+
+    def init_host(self, host):
+        # What is malformed is no limit: better not to start.
+        limits.never()
+        super().init_host(host)
+        try:
+            self._look_after_servers()
+        except Exception:
+            # nova-compute starts all the same.
+            LOG.exception('Running servers are not looked after, but for '
+                          'when somebody asks for their diagnostics')
+
+    def _look_after_servers(self):
+        if CONF.kongming.reconcile_interval:
+            threading.Thread(target=self._reconcile_forever, daemon=True,
+                             name='kongming').start()
+
+    def cleanup_host(self, host):
+        self._stop.set()
+        self._wake.set()
+        self._reconciler.stop()
+        super().cleanup_host(host)
+
+    def emit_event(self, event):
+        super().emit_event(event)
+        try:
+            self._look_again(event)
+        except Exception:
+            # It would end the thread that takes libvirt's events
+            # (nova/virt/libvirt/host.py, _dispatch_thread).
+            LOG.exception('Not looked after at once: %s', event)
+
+    def _look_again(self, event):
+        # A domain that starts or resumes may not be where it was wanted.
+        if getattr(event, 'transition', None) in (
+                virtevent.EVENT_LIFECYCLE_STARTED,
+                virtevent.EVENT_LIFECYCLE_RESUMED):
+            self.wake()
+
+    def wake(self):
+        """Have a pass made now rather than later."""
+        self._wake.set()
+
+    def _reconcile_forever(self):
+        pause = interval = CONF.kongming.reconcile_interval
+        while not self._stop.is_set():
+            # Computes that were started together don't ask together.
+            if self._wake.wait(pause * random.uniform(0.8, 1.2)):
+                # Whoever pauses and resumes servers in a loop is no reason
+                # for a pass each time.
+                self._stop.wait(_BREATH)
+            self._wake.clear()
+            if not self._stop.is_set():
+                busy = self._reconcile(patient=True)
+                pause = min(interval, _BUSY) if busy else interval
+
+    def _reconcile(self, patient=False):
+        try:
+            return self._reconciler.run(patient)
+        except Exception:
+            # Nothing that goes wrong here ends the passes, or nova-compute.
+            LOG.exception('A pass over the servers with a template failed')
+            return False
+
+    def get_instance_diagnostics(self, instance):
+        """The doorbell: whoever asks for diagnostics finds it done."""
+        if template.has_template(instance.flavor.extra_specs):
+            self._reconcile()
+        return super().get_instance_diagnostics(instance)
+
+    def reboot(self, context, instance, *args, **kwargs):
+        if template.has_template(instance.flavor.extra_specs):
+            server = held.Held(instance, self._host.get_hostname(),
+                               instance.image_meta)
+            if server.has_let_go:
+                # Its boot was cut short while it waited for others to settle.
+                # Nova would have it float over shared pCPUs.
+                self._settle(
+                    context, server,
+                    self.virtapi.reportclient.get_allocs_for_consumer(
+                        context, instance.uuid)['allocations'])
+        return super().reboot(context, instance, *args, **kwargs)
+
     def spawn(self, context, instance, image_meta, injected_files,
               admin_password, allocations, *args, **kwargs):
         if template.has_template(instance.flavor.extra_specs):
-            claim.settle(self._tracker, context, instance, allocations)
+            server = held.Held(
+                instance, self._host.get_hostname(), image_meta)
+            if not server.stay(context):
+                self._settle(context, server, allocations)
         return super().spawn(context, instance, image_meta, injected_files,
                              admin_password, allocations, *args, **kwargs)
+
+    def finish_migration(self, context, migration, instance, disk_info,
+                         network_info, image_meta, resize_instance,
+                         allocations, *args, **kwargs):
+        if template.has_template(instance.flavor.extra_specs):
+            self._settle(context, held.Held(
+                instance, self._host.get_hostname(), image_meta), allocations)
+        return super().finish_migration(
+            context, migration, instance, disk_info, network_info, image_meta,
+            resize_instance, allocations, *args, **kwargs)
+
+    def post_claim_migrate_data(self, context, instance, migrate_data,
+                                claim):
+        if (template.has_template(instance.flavor.extra_specs)
+                and claim.claimed_numa_topology is not None):
+            allocations = self.virtapi.reportclient.get_allocs_for_consumer(
+                context, instance.uuid)['allocations']
+            try:
+                self._settle(context, held.Incoming(
+                    claim, self._host.get_hostname()), allocations)
+            except Exception as exc:
+                # Nobody else aborts the claim at this point
+                # (nova/compute/manager.py, _live_migration_claim).
+                with excutils.save_and_reraise_exception() as ctxt:
+                    claim.abort()
+                    ctxt.reraise = False
+                    reason = str(exc)
+                    if isinstance(exc, exception.ComputeResourcesUnavailable):
+                        reason = exc.format_message()
+                    else:
+                        LOG.exception('Not settled', instance=instance)
+                    # After anything else conductor would put a server that
+                    # runs into ERROR, and try no other host.
+                    raise exception.MigrationPreCheckError(reason=reason)
+        return super().post_claim_migrate_data(
+            context, instance, migrate_data, claim)
+
+    def _settle(self, context, server, allocations):
+        if server.instance.host != self._tracker.host:
+            self._reconciler.allocations.expected.add(server.instance.uuid)
+        try:
+            changed = claims.settle(self._tracker, context, server,
+                                    allocations)
+        except exception.ComputeResourcesUnavailable as exc:
+            if server.at_home:
+                # It ran with them, and its disk is gone by now.
+                LOG.warning('Rebuilt with the pins that it had: %s', exc,
+                            instance=server.instance)
+            elif CONF.kongming.on_failure == 'fail':
+                raise
+            else:
+                LOG.warning('Running with the pins that Nova chose, as '
+                            '[kongming] on_failure says: %s', exc,
+                            instance=server.instance)
+            claims.take_any(self._tracker, server)
+            return
+        if changed:
+            self._report(context, server)
+
+    def _report(self, context, server):
+        """Tell Placement now; the claim told it of other pCPUs."""
+        try:
+            self._tracker.update_usage(context, server.instance,
+                                       server.nodename)
+        except Exception:
+            # The next periodic report says the same.
+            LOG.warning('Placement could not be told at once',
+                        exc_info=True, instance=server.instance)
 
     def update_provider_tree(self, provider_tree, nodename,
                              allocations=None):
@@ -71,21 +313,39 @@ class LibvirtDriver(driver.LibvirtDriver):
                       nodename)
             return
         topology = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
-        host = translate.host_state(topology)
+        if not (CONF.compute.cpu_dedicated_set
+                or CONF.compute.cpu_shared_set):
+            # Nobody said which pCPUs are for whom, so there is nothing to
+            # ask for, and Placement's answers are none the longer.
+            topology.cells = []
+        host = limits.host_state(topology)
         context = nova.context.get_admin_context()
         held = publish.reserved(
             context, self._tracker, self.virtapi.reportclient, provider_tree,
-            nodename, topology, host)
+            nodename, topology, host,
+            frozenset(self._reconciler.allocations.behind))
         ratios = self._get_allocation_ratios(
             provider_tree.data(nodename).inventory)
         publish.update(
             provider_tree, nodename, host,
             inventory.Ratios(ratios['VCPU'], ratios['MEMORY_MB']), held,
-            lambda uuid: self._allocated(context, uuid))
+            lambda uuid: self._allocated(context, uuid),
+            lambda consumer: _name_of(context, consumer))
 
     def _allocated(self, context, uuid):
-        """Resource classes that somebody has on a provider."""
+        """Resource class -> the consumers who have some on a provider."""
         client = self.virtapi.reportclient
         found = client.get_allocations_for_resource_provider(context, uuid)
-        return {name for consumer in found.allocations.values()
-                for name in consumer['resources']}
+        users: dict[str, set[str]] = {}
+        for consumer, allocation in found.allocations.items():
+            for name in allocation['resources']:
+                users.setdefault(name, set()).add(consumer)
+        return users
+
+
+def _name_of(context, consumer):
+    try:
+        server = objects.Instance.get_by_uuid(context, consumer)
+    except exception.InstanceNotFound:
+        return f'consumer {consumer}'
+    return f'server {km_exc.printable(server.display_name)} ({consumer})'

@@ -43,7 +43,7 @@ class KongmingFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
         if (not template.has_template(spec_obj.flavor.extra_specs)
                 or utils.request_is_rebuild(spec_obj)):
             return filter_obj_list
-        request = _Request(spec_obj)
+        request = Request(spec_obj)
         return [host for host in filter_obj_list
                 if self._passes(host, request)]
 
@@ -80,7 +80,7 @@ class KongmingFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
         return str(why[-1])
 
 
-class _Request:
+class Request:
     """What is the same for every host of one request."""
 
     def __init__(self, spec_obj):

@@ -15,6 +15,7 @@
 from kongming import accounts
 from kongming import flavor
 from kongming import inventory
+from nova import exception
 from nova import objects
 from oslo_log import log as logging
 
@@ -24,7 +25,7 @@ LOG = logging.getLogger(__name__)
 
 
 def reserved(context, rt, reportclient, provider_tree, nodename, topology,
-             host):
+             host, behind=frozenset()):
     """What each node's inventory has to reserve.
 
     Asks Placement only where a server's flavor has asked for one of our
@@ -33,45 +34,92 @@ def reserved(context, rt, reportclient, provider_tree, nodename, topology,
     :param provider_tree: as Placement has it
     :param topology: nova.objects.NUMATopology of the host
     :param host: the same as kongming.usage.HostState
+    :param behind: servers whose allocation is about to follow what they own
     :returns: node -> resource class -> amount
     """
-    if not any(node.taken or node.memory_used_mib or node.shared_used
+    if not any(node.taken or node.never or node.memory_used_mib
+               or node.shared_used
                or any(pages.free != pages.total for pages in node.pages)
                for node in host.nodes):
         return {}
     compute = rt.compute_nodes[nodename]
-    servers: dict[int, dict[str, accounts.Owned]] = {
-        node.id: {} for node in host.nodes}
-    unsettled = set()
-    asked = False
-    for server in objects.InstanceList.get_by_host_and_node(
-            context, rt.host, nodename,
-            expected_attrs=['flavor', 'numa_topology']):
-        asked = asked or any(map(flavor.is_group_key,
-                                 server.flavor.extra_specs))
-        if server.numa_topology is None:
+    servers = objects.InstanceList.get_by_host_and_node(
+        context, rt.host, nodename,
+        expected_attrs=['flavor', 'numa_topology', 'migration_context'])
+    users = {server.uuid: server.numa_topology for server in servers}
+    unsettled = {server.uuid for server in servers
+                 if server.numa_topology is not None
+                 and (server.uuid in behind
+                      or claim.about_to_settle(server, topology))}
+    allocations = {}
+    if rt.tracked_migrations or any(
+            flavor.is_group_key(key) for server in servers
+            for key in server.flavor.extra_specs):
+        for node in host.nodes:
+            uuid = inventory.provider_uuid(compute.uuid, node.id)
+            if provider_tree.exists(uuid):
+                found = reportclient.get_allocations_for_resource_provider(
+                    context, uuid).allocations
+                allocations[node.id] = {
+                    consumer: allocation['resources']
+                    for consumer, allocation in found.items()}
+    consumers = {consumer for found in allocations.values()
+                 for consumer in found}
+    _add_moves(context, rt, consumers, users)
+    return {node.id: accounts.reserved(
+        node, _owned_of(node.id, users, topology),
+        allocations.get(node.id, {}), unsettled) for node in host.nodes}
+
+
+def _add_moves(context, rt, consumers, users):
+    """What servers left behind, have before them, or hold twice.
+
+    Nova makes over to the migration what a server has on its source, and
+    allocates in the server's own name what it has claimed on its destination.
+
+    :param consumers: those who have something allocated here
+    :param users: consumer -> InstanceNUMATopology; changed here
+    """
+    for consumer in consumers - users.keys():
+        try:
+            migration = objects.Migration.get_by_uuid(context, consumer)
+        except exception.MigrationNotFound:
             continue
-        if claim.about_to_settle(server, topology):
-            unsettled.add(server.uuid)
-        for cell in server.numa_topology.cells:
-            if cell.id in servers:
-                servers[cell.id][server.uuid] = _owned(cell, topology)
-    moving = {migration.uuid for migration in rt.tracked_migrations.values()}
-    result = {}
-    for node in host.nodes:
-        allocations = {}
-        uuid = inventory.provider_uuid(compute.uuid, node.id)
-        if (asked or moving) and provider_tree.exists(uuid):
-            allocations = {
-                consumer: found['resources'] for consumer, found in
-                reportclient.get_allocations_for_resource_provider(
-                    context, uuid).allocations.items()}
-        result[node.id] = accounts.reserved(
-            node, servers[node.id], allocations, unsettled, moving)
-    return result
+        if migration.source_compute == rt.host:
+            server = _server(context, migration.instance_uuid)
+            users[consumer] = _topology(server, 'old') if server else None
+    for uuid, migration in rt.tracked_migrations.items():
+        if migration.dest_compute == rt.host:
+            server = _server(context, uuid)
+            if server and server.migration_context:
+                users[uuid] = _topology(server, 'new')
 
 
-def _owned(cell, topology):
+def _server(context, uuid):
+    try:
+        return objects.Instance.get_by_uuid(
+            context, uuid,
+            expected_attrs=['numa_topology', 'migration_context'])
+    except exception.InstanceNotFound:
+        return None
+
+
+def _topology(server, which):
+    """Its topology before or after the move that it is in."""
+    context = server.migration_context
+    if context is None:
+        return server.numa_topology
+    return getattr(context, f'{which}_numa_topology')
+
+
+def _owned_of(node, users, topology):
+    """consumer -> kongming.accounts.Owned, of one node."""
+    return {consumer: owned(cell, topology)
+            for consumer, numa in users.items() if numa is not None
+            for cell in numa.cells if cell.id == node}
+
+
+def owned(cell, topology):
     pcpus = set((cell.cpu_pinning or {}).values())
     pcpus |= cell.cpuset_reserved or set()
     if cell.cpu_thread_policy == 'isolate':
@@ -82,52 +130,52 @@ def _owned(cell, topology):
                           cell.pagesize)
 
 
-def update(provider_tree, nodename, host, ratios, held, in_use):
+def update(provider_tree, nodename, host, ratios, held, in_use, name_of):
     """Make the tree hold what the library says that the host looks like.
 
     Everything is worked out before the tree is touched; Nova's own provider
-    is never written.  What is gone from the host but still allocated stays,
-    all of it reserved: Placement would refuse to take it away, and Nova's
-    whole update of the host would fail with that.
+    is never written.
 
     :param provider_tree: nova.compute.provider_tree.ProviderTree
     :param nodename: name of the compute node's provider in it
     :param host: kongming.usage.HostState
     :param ratios: kongming.inventory.Ratios
     :param held: node -> class -> amount, as :func:`reserved` tells
-    :param in_use: provider uuid -> the resource classes allocated on it;
-        asked only where something is to be taken away
+    :param in_use: provider uuid -> resource class -> the consumers who have
+        it; asked only where something is to be taken away
+    :param name_of: consumer -> how to call it
     """
     root = provider_tree.data(nodename).uuid
-    wanted = {}
-    traits = {}
-    for provider in inventory.build(nodename, root, host, ratios, held):
-        wanted[provider.uuid] = dict(provider.inventory)
-        traits[provider.uuid] = provider
-    gone = []
+    have = []
     for uuid in provider_tree.get_provider_uuids(nodename):
         data = provider_tree.data(uuid)
-        if inventory.TRAIT_OWNER not in data.traits:
-            continue
-        lost = set(data.inventory) - set(wanted.get(uuid, ()))
-        kept = lost & in_use(uuid) if lost else set()
-        if kept:
-            LOG.warning('%(name)s has no %(classes)s any more, but servers '
-                        'have them allocated; nothing of them is given out',
-                        {'name': data.name,
-                         'classes': ', '.join(sorted(kept))})
-        if uuid not in wanted and not kept:
-            gone.append(uuid)
-        elif kept:
-            wanted.setdefault(uuid, {}).update(
-                (name, {**data.inventory[name],
-                        'reserved': data.inventory[name]['total']})
-                for name in kept)
-    for uuid in gone:
+        if inventory.TRAIT_OWNER in data.traits:
+            have.append(inventory.Provider(
+                data.name, uuid, data.inventory, frozenset(data.traits)))
+    users = {}
+
+    def classes_in_use(uuid):
+        users[uuid] = in_use(uuid)
+        return set(users[uuid])
+
+    plan = inventory.plan(
+        inventory.build(nodename, root, host, ratios, held,
+                        [inventory.TRAIT_HOOK]), have,
+        classes_in_use)
+    for uuid, kept in plan.kept.items():
+        LOG.warning(
+            '%(name)s has no %(classes)s any more, but %(who)s has it '
+            'allocated; nothing of it is given out until it is free',
+            {'name': provider_tree.data(uuid).name,
+             'classes': ', '.join(sorted(kept)),
+             'who': ', '.join(sorted({
+                 name_of(consumer) for class_ in kept
+                 for consumer in users[uuid][class_]}))})
+    for uuid in plan.gone:
         provider_tree.remove(uuid)
-    for uuid, records in wanted.items():
-        if not provider_tree.exists(uuid):
-            provider_tree.new_child(traits[uuid].name, root, uuid=uuid)
-        provider_tree.update_inventory(uuid, records)
-        if uuid in traits:
-            provider_tree.update_traits(uuid, traits[uuid].traits)
+    for provider in plan.wanted:
+        if not provider_tree.exists(provider.uuid):
+            provider_tree.new_child(provider.name, root, uuid=provider.uuid)
+        provider_tree.update_inventory(provider.uuid,
+                                       dict(provider.inventory))
+        provider_tree.update_traits(provider.uuid, provider.traits)

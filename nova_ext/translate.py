@@ -26,14 +26,17 @@ _NOTHING: frozenset[int] = frozenset()
 _NO_L3: dict[int, int] = {}
 
 
-def host_state(topology, owners=usage.NOBODY):
+def host_state(topology, owners=usage.NOBODY, never=usage.NO_PCPUS):
     """What is to be had of a host.
 
     :param topology: nova.objects.NUMATopology, usage included
     :param owners: pCPU -> name of its owner, where the caller knows it
+    :param never: pCPUs that no template may have; of this host, see
+        :func:`nova_ext.limits.host_state`
     :returns: kongming.usage.HostState
     """
-    return usage.HostState([_Node(cell, owners) for cell in topology.cells])
+    return usage.HostState(
+        [_Node(cell, owners, never) for cell in topology.cells])
 
 
 class _Node(usage.NodeState):
@@ -43,12 +46,15 @@ class _Node(usage.NodeState):
     fit, and of most hosts few fields are asked for.
     """
 
-    def __init__(self, cell, owners):
+    def __init__(self, cell, owners, never):
         self._cell = cell
         self.id = cell.id
         self.dedicated = cell.pcpuset
         self.taken = cell.pinned_cpus
+        self.never = never
         self.free = self.dedicated - self.taken
+        if never:
+            self.free -= never
         self.n_free = len(self.free)
         self.owners = owners
         self.l3 = _NO_L3

@@ -12,7 +12,14 @@
 
 """What all test cases share."""
 
+import hypothesis
 import testtools
+
+#: A busy machine is slow, which says nothing of what is tested.
+hypothesis.settings.register_profile('kongming', hypothesis.settings(
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow]))
+hypothesis.settings.load_profile('kongming')
 
 
 class TestCase(testtools.TestCase):

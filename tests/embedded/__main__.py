@@ -48,6 +48,9 @@ def _served(args):
     """A test case whose only test is to serve."""
 
     class Served(cloud.CLOUDS[args.hypervisor]):
+        HOOKED = not args.native
+        SHARED_PCPUS = 0 if args.dedicated else 1
+
         def serve(self):
             stop = threading.Event()
             signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -75,6 +78,10 @@ def main():
     parser.add_argument('--hosts', type=int, default=1,
                         help='compute hosts; more than one with simulated '
                              'only (default: 1)')
+    parser.add_argument('--native', action='store_true',
+                        help="Nova's own driver and filters")
+    parser.add_argument('--dedicated', action='store_true',
+                        help='with libvirt, no pCPU is shared')
     parser.add_argument('--port', type=int, default=0,
                         help='on 127.0.0.1 (default: a free one)')
     args = parser.parse_args()

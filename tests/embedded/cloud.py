@@ -26,8 +26,10 @@ import glob
 import os
 import os.path
 import sys
+from xml.etree import ElementTree
 
 import fixtures
+import nova.conf
 from nova import context as nova_context
 from nova import objects
 from nova.tests import fixtures as nova_fixtures
@@ -37,7 +39,14 @@ from nova.tests.functional.libvirt import base
 from placement import deploy
 import psutil
 
+from kongming import conf as km_conf
+from kongming import topology
+from nova_ext import privileged
 from tests.embedded import guests
+from tests.embedded import hypervisor
+from tests.embedded import witness
+
+CONF = nova.conf.CONF
 
 #: Nova's tests look for api-paste.ini beside nova/, where it is in a source
 #: tree; the wheel puts it under the environment's prefix.
@@ -58,18 +67,41 @@ class KongmingMixin:
     ADMIN_API = True
     #: False: the native driver and filters, to compare with.
     HOOKED = True
+    RECONCILE_INTERVAL = 0
+    #: How often a server is looked at, twice a second, until it is there.
+    RETRIES = 60
+    #: Further filters of Nova's.
+    FILTERS: tuple[str, ...] = ()
 
     #: What the hypervisor is, in words.
     HYPERVISOR = ''
 
     def setUp(self):
         super().setUp()
+        # No daemon with more rights: the tests run as they are.
+        privileged.context.set_client_mode(False)
         self.placement_app = deploy.loadapp(
             self.placement_fixture.conf_fixture.conf)
         for image in guests.IMAGES:
             self.glance.create(None, dict(image), open(
                 guests.write(self.useFixture(fixtures.TempDir()).path,
                              image['name']), 'rb'))
+
+    def _wait_for_server_parameter(self, server, expected_params,
+                                   max_retries=10, *args, **kwargs):
+        # Nova's five seconds are short for two busy cores.
+        return super()._wait_for_server_parameter(
+            server, expected_params, max(max_retries, self.RETRIES), *args,
+            **kwargs)
+
+    def _wait_for_migration_status(self, server, expected_statuses):
+        for _ in range(5):
+            try:
+                return super()._wait_for_migration_status(
+                    server, expected_statuses)
+            except AssertionError:
+                continue
+        return super()._wait_for_migration_status(server, expected_statuses)
 
     def _setup_services(self):
         # Nova's fixture that guards which cell is meant by a context can
@@ -79,6 +111,10 @@ class KongmingMixin:
 
     def _setup_compute_service(self):
         self.flags(api_paste_config=_API_PASTE, group='wsgi')
+        # Tests ring the doorbell themselves.
+        km_conf.register_opts(CONF)
+        self.flags(reconcile_interval=self.RECONCILE_INTERVAL,
+                   group='kongming')
         self.flags(compute_driver=(
             'kongming.LibvirtDriver' if self.HOOKED
             else 'libvirt.LibvirtDriver'))
@@ -88,10 +124,14 @@ class KongmingMixin:
             self.flags(available_filters=[
                 'nova.scheduler.filters.all_filters',
                 'nova_ext.filters.KongmingFilter'], group='filter_scheduler')
+            self.flags(weight_classes=[
+                'nova.scheduler.weights.all_weighers',
+                'nova_ext.weights.KongmingWeigher'],
+                group='filter_scheduler')
         self.flags(enabled_filters=[
             'ComputeFilter', 'ComputeCapabilitiesFilter',
             'ImagePropertiesFilter',
-            *(['KongmingFilter'] if self.HOOKED else []),
+            *self.FILTERS, *(['KongmingFilter'] if self.HOOKED else []),
             'NUMATopologyFilter'], group='filter_scheduler')
         return self.start_service('scheduler')
 
@@ -101,6 +141,11 @@ class KongmingMixin:
         """The domain as the hypervisor tells it."""
         connection = self.connection_of(server_id)
         return connection.lookupByUUIDString(server_id).XMLDesc(0)
+
+    def capabilities(self, host='compute1'):
+        """What libvirt says of a host."""
+        driver = self.computes[host].driver
+        return driver._host.get_connection().getCapabilities()
 
     def instance(self, server_id):
         return objects.Instance.get_by_uuid(
@@ -162,6 +207,11 @@ class SimulatedCloud(KongmingMixin, base.ServersTestBase):
 
     def setUp(self):
         super().setUp()
+        self.useFixture(hypervisor.LiveTuning())
+        # The base class has sixteen online.
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.virt.libvirt.host.Host.get_online_cpus',
+            lambda host: set(range(max(16, self.host_info().cpus)))))
         self.flags(cpu_dedicated_set=self.DEDICATED,
                    cpu_shared_set=self.SHARED, group='compute')
 
@@ -176,12 +226,13 @@ class SimulatedCloud(KongmingMixin, base.ServersTestBase):
         return self.computes[host].driver._host.get_connection()
 
     def _get_connection(self, host_info=None, *args, **kwargs):
-        # The base class allows for 15 pCPUs, its mock for 16.
-        if host_info and host_info.cpus == 16:
+        # The base class allows for 15 pCPUs.
+        if host_info and host_info.cpus > 15:
             return fakelibvirt.Connection(
                 'qemu:///system', version=fakelibvirt.FAKE_LIBVIRT_VERSION,
                 hv_version=fakelibvirt.FAKE_QEMU_VERSION,
-                host_info=host_info, hostname=kwargs.get('hostname')
+                host_info=host_info, pci_info=args[0] if args else None,
+                hostname=kwargs.get('hostname')
                 or (args[5] if len(args) > 5 else None))
         return super()._get_connection(host_info, *args, **kwargs)
 
@@ -191,8 +242,12 @@ class LibvirtCloud(KongmingMixin, integrated_helpers._IntegratedTestBase):
 
     CAST_AS_CALL = False
     URI = 'qemu:///system'
+    #: A folder that Nova and QEMU see under the same path.
+    DISKS = '/var/tmp'
     VIRT_TYPE = 'kvm' if os.access('/dev/kvm', os.R_OK | os.W_OK) else 'qemu'
     HYPERVISOR = f'libvirt ({URI}, real {VIRT_TYPE} domains)'
+    #: How many pCPUs are shared; the others are dedicated.
+    SHARED_PCPUS = 1
 
     def setUp(self):
         self.compute_rp_uuids = {}
@@ -204,23 +259,40 @@ class LibvirtCloud(KongmingMixin, integrated_helpers._IntegratedTestBase):
         # Nova never ends the threads that take libvirt's events, so that no
         # test would end; nothing here waits for an event.
         fakelibvirt.disable_event_thread(self)
+        self.useFixture(fixtures.MockPatch(
+            'nova.virt.libvirt.host.Host._connection_closed'))
         # A page of XML in every failed test's log.
         self.useFixture(fixtures.MockPatch(
             'nova.virt.libvirt.host.Host._log_host_capabilities'))
         # QEMU runs as another user and has to reach its disks.
-        instances = self.useFixture(fixtures.TempDir(rootdir='/var/tmp')).path
+        instances = self.useFixture(fixtures.TempDir(rootdir=self.DISKS)).path
         os.chmod(instances, 0o755)
-        pcpus = sorted(os.sched_getaffinity(0))
+        shared, dedicated = self.cpu_sets()
         self.flags(instances_path=instances, force_config_drive=False,
                    vif_plugging_is_fatal=False, vif_plugging_timeout=0)
-        self.flags(cpu_shared_set=str(pcpus[0]),
-                   cpu_dedicated_set=','.join(map(str, pcpus[1:])),
+        self.flags(cpu_shared_set=topology.format_cpu_list(shared) or None,
+                   cpu_dedicated_set=topology.format_cpu_list(
+                       dedicated) or None,
                    group='compute')
         self.flags(virt_type=self.VIRT_TYPE, connection_uri=self.URI,
                    cpu_mode='none', inject_partition=-2, images_type='raw',
                    group='libvirt')
         self.flags(enabled=False, group='vnc')
         self.flags(enabled=False, group='spice')
+
+    def cpu_sets(self):
+        """The host's pCPUs: shared ones, dedicated ones."""
+        pcpus = sorted(os.sched_getaffinity(0))
+        return pcpus[:self.SHARED_PCPUS], pcpus[self.SHARED_PCPUS:]
+
+    def shell(self, script):
+        """Run a shell script where the domains run; what it writes."""
+        return witness.local(script)
+
+    def threads(self, server):
+        """vCPU -> pCPUs that its thread may run on."""
+        root = ElementTree.fromstring(self.domain_xml(server['id']))
+        return witness.threads(root.findtext('name'), self.shell)
 
     def _delete_servers(self):
         for server in self.api.get_servers(detail=False):

@@ -16,6 +16,7 @@ Each step prints the command that it runs; the ``openstack`` command is the
 real one.  Exits with 1 where anything is not as it should be.
 """
 
+import datetime
 import json
 import os
 import pathlib
@@ -29,6 +30,7 @@ from xml.etree import ElementTree
 
 import yaml
 
+from kongming import process
 from kongming import topology
 from tests.embedded import witness
 
@@ -57,7 +59,8 @@ class Cloud:
         self._out = open(self.folder / 'out', 'w')
         self._process = subprocess.Popen(
             [sys.executable, '-W', 'ignore', '-m', 'tests.embedded',
-             str(self.folder), '--hypervisor', hypervisor],
+             # Two pCPUs are enough for a server to go from one to another.
+             str(self.folder), '--hypervisor', hypervisor, '--dedicated'],
             stdout=self._out, stderr=self._out)
 
     def wait(self):
@@ -112,6 +115,20 @@ def choose(host):
     return node['node'], pcpus
 
 
+def set_template(cloud, flavor, vcpus, name, text,
+                 native=('hw:cpu_policy=dedicated',)):
+    """Create a flavor with the template of a document."""
+    document = cloud.folder / name
+    document.write_text(text)
+    print(f'$ cat {name}\n{text}', end='')
+    cloud.run('flavor', 'create', flavor, '--vcpus', str(vcpus),
+              '--ram', '64', '--disk', '1',
+              *(word for spec in native for word in ('--property', spec)),
+              '-c', 'name', '-c', 'vcpus')
+    cloud.run('kongming', 'template', 'set', '--flavor', flavor,
+              str(document))
+
+
 def agree(cloud, server, compute_uuid, template, real):
     """Ask every party where the server is; compare with the template."""
     pins, nodes = template
@@ -151,6 +168,162 @@ def agree(cloud, server, compute_uuid, template, real):
         raise Wrong(f'{", ".join(wrong)} do not agree with the template')
 
 
+class Guest:
+    """The one vCPU of a real domain on this machine, and its thread."""
+
+    def __init__(self, cloud, server):
+        name = ElementTree.fromstring(
+            cloud.hypervisor(server['id'])).findtext('name')
+        self._process = int(witness.local(f'echo {witness.pid_file(name)}'))
+        self._thread = process.vcpu_threads(self._process)[0]
+
+    def look(self):
+        """Print where it is and return it."""
+        at = f'/proc/{self._process}/task/{self._thread}'
+        print(f'$ grep Cpus_allowed_list {at}/status; cat {at}/stat')
+        found = witness.running(self._process, self._thread)
+        print(f'  vCPU 0 may run on pCPU '
+              f'{topology.format_cpu_list(found.allowed)}, ran on pCPU '
+              f'{found.last} last, has had {found.seconds:.2f} s of CPU time',
+              flush=True)
+        return found
+
+    def check(self, pcpu):
+        """Look twice: it is on its one pCPU, and it is running."""
+        first = self.look()
+        time.sleep(1)
+        second = self.look()
+        if not (first.allowed == second.allowed == {pcpu}
+                and first.last == second.last == pcpu):
+            raise Wrong(f'The thread is not on pCPU {pcpu}')
+        if second.seconds <= first.seconds:
+            raise Wrong('The guest has stopped')
+        return first, second
+
+
+def live(cloud, host, real):
+    """A server changes its pCPU and does not notice."""
+    node, pcpus = choose(host)
+    if len(pcpus) < 2:
+        step('A running server cannot change its pCPU here: there is one')
+        return
+    old, new = pcpus
+    step(f'A guest that never sleeps, on pCPU {old}; its flavor lets it move')
+    set_template(cloud, 'nfv.live', 1, 'live.yaml',
+                 f'version: 1\ncells:\n  0:\n    node: {node}\n'
+                 f'    pin: "0:{old}"\ngrant: [template]\n')
+    cloud.run('server', 'create', '--flavor', 'nfv.live', '--image', 'busy',
+              '--nic', 'none', '--wait', 'live-1', '-c', 'name',
+              '-c', 'status')
+    server = cloud.run('server', 'show', 'live-1', as_json=True, shown=False)
+    guest = Guest(cloud, server) if real else None
+    nodes = {0: frozenset({node})}
+    agree(cloud, server, host['uuid'], ({0: frozenset({old})}, nodes), real)
+    before = guest and guest.check(old)
+
+    step(f'It moves to pCPU {new} while it runs')
+    cloud.run('kongming', 'server', 'set', '--pin', f'0=0:{new}', '--wait',
+              'live-1', '-c', 'template', '-c', 'owned')
+    after = guest and guest.check(new)
+    if guest and after[0].seconds <= before[1].seconds:
+        raise Wrong('The guest was started anew')
+    agree(cloud, server, host['uuid'], ({0: frozenset({new})}, nodes), real)
+
+    step('What is left behind of it')
+    cloud.run('server', 'event', 'list', 'live-1', '-c', 'Action',
+              '-c', 'Start Time')
+    cloud.run('kongming', 'server', 'show', 'live-1', '-c', 'owned',
+              '-c', 'last_change')
+    if 'Success' not in cloud.run('kongming', 'server', 'show', 'live-1',
+                                  as_json=True, shown=False)['last_change']:
+        raise Wrong('The change was not recorded')
+    cloud.run('server', 'delete', '--wait', 'live-1')
+
+
+def places(cloud, server_id, real):
+    """vCPU -> pCPUs, by /proc where there is one, else by the domain."""
+    xml = cloud.hypervisor(server_id)
+    if real:
+        return witness.threads(ElementTree.fromstring(xml).findtext('name'))
+    return witness.domain(xml)[0]
+
+
+def night(cloud, host, real):
+    """What an admin writes once, and nobody has to look at again."""
+    node, pcpus = choose(host)
+    if len(pcpus) < 2:
+        step('Day and night need two pCPUs here: there is one')
+        return
+    own = {vcpu: frozenset({pcpu}) for vcpu, pcpu in enumerate(pcpus)}
+    packed = dict.fromkeys(own, own[0])
+    # Time to boot, and not long to wait.
+    now = datetime.datetime.now(datetime.UTC)
+    dusk = (now + datetime.timedelta(seconds=105)).replace(
+        second=0, microsecond=0)
+    dawn = dusk + datetime.timedelta(hours=8)
+    step(f'A server that is packed onto one of its two pCPUs at '
+         f'{dusk:%H:%M} UTC, and lends the other one')
+    set_template(
+        cloud, 'web', 2, 'web.yaml',
+        f'version: 1\ncells:\n  0:\n    node: {node}\n'
+        f'    pin: "0:{pcpus[0]} 1:{pcpus[1]}"\nprofiles:\n  night:\n'
+        f'    when: {dusk:%H:%M}-{dawn:%H:%M}\n'
+        f'    cells: {{0: {{pin: "0-1~v0"}}}}\n    lend: true\n'
+        f'  day:\n    cells: {{0: {{pin: "0-1:v0-1"}}}}\n'
+        f'grant: [profile]\n')
+    boot = ('server', 'create', '--image', 'idle', '--nic', 'none', '--wait',
+            '-c', 'name', '-c', 'status')
+    cloud.run(*boot, '--flavor', 'web', 'web-1')
+    names = {'web-1': 'lends', 'batch-1': 'borrows'}
+    shared = [n['shared'] for n in host['map'] if n['node'] == node][0]
+    if shared:
+        step('Another one, without pCPUs of its own, that borrows')
+        set_template(cloud, 'batch', 1, 'batch.yaml',
+                     f'version: 1\ncells: {{0: {{node: {node}}}}}\n'
+                     f'borrow: node\n',
+                     ('hw:cpu_policy=shared', 'hw:numa_nodes=1'))
+        cloud.run(*boot, '--flavor', 'batch', 'batch-1')
+    else:
+        del names['batch-1']
+    ids = {name: cloud.run('server', 'show', name, as_json=True,
+                           shown=False)['id'] for name in names}
+    at_day = {'web-1': own, 'batch-1': {0: frozenset(shared)}}
+    at_night = {'web-1': packed,
+                'batch-1': {0: frozenset(shared) | own[1]}}
+
+    def look(wanted):
+        found = {name: places(cloud, ids[name], real) for name in names}
+        for name, places_ in found.items():
+            print(f'  {datetime.datetime.now(datetime.UTC):%H:%M:%S}  '
+                  f'{name:<8}' + '  '.join(
+                      f'vCPU {v} on pCPU {topology.format_cpu_list(p)}'
+                      for v, p in sorted(places_.items())), flush=True)
+        if found != {name: wanted[name] for name in names}:
+            raise Wrong('That is not what the template says')
+
+    cloud.run('kongming', 'server', 'show', 'web-1', '-c', 'profile',
+              '-c', 'owned')
+    look(at_day)
+
+    step(f'Nobody does anything until {dusk:%H:%M}')
+    while (left := (dusk - datetime.datetime.now(datetime.UTC)
+                    ).total_seconds()) > 0:
+        if sys.stdout.isatty():
+            print(f'\r  {left:.0f} s ', end='', flush=True)
+        time.sleep(min(1, left))
+    time.sleep(1)
+    print('\r', end='')
+    look(at_night)
+    cloud.run('kongming', 'server', 'show', 'web-1', '-c', 'profile',
+              '-c', 'owned', '-c', 'last_change')
+
+    step('Somebody needs it at once, night or not')
+    cloud.run('kongming', 'server', 'set', '--profile', 'day', '--wait',
+              'web-1', '-c', 'profile', '-c', 'last_change')
+    look(at_day)
+    cloud.run('server', 'delete', '--wait', *names)
+
+
 def story(cloud, hypervisor):
     real = hypervisor == 'libvirt'
     print(f'  hypervisor: {json.loads(cloud.hypervisor())["hypervisor"]}')
@@ -167,15 +340,9 @@ def story(cloud, hypervisor):
          f'{"pCPUs" if len(pcpus) > 1 else "pCPU"} '
          f'{", ".join(map(str, pcpus))}')
     pin = ' '.join(f'{v}:{p}' for v, p in enumerate(pcpus))
-    document = cloud.folder / 'du.yaml'
-    document.write_text(f'version: 1\ncells:\n  0:\n    node: {node}\n'
-                        f'    pin: "{pin}"\n')
-    print(f'$ cat {document.name}\n{document.read_text()}', end='')
-    cloud.run('flavor', 'create', 'nfv.du', '--vcpus', str(len(pcpus)),
-              '--ram', '64', '--disk', '1', '--property',
-              'hw:cpu_policy=dedicated', '-c', 'name', '-c', 'vcpus')
-    cloud.run('kongming', 'template', 'set', '--flavor', 'nfv.du',
-              str(document))
+    set_template(cloud, 'nfv.du', len(pcpus), 'du.yaml',
+                 f'version: 1\ncells:\n  0:\n    node: {node}\n'
+                 f'    pin: "{pin}"\n')
 
     step('Bad input is refused before anything changes')
     if not cloud.run('kongming', 'template', 'set', '--flavor', 'nfv.du',
@@ -205,6 +372,11 @@ def story(cloud, hypervisor):
 
     step('Delete both: all is free again')
     cloud.run('server', 'delete', '--wait', 'du-1', 'du-2')
+
+    live(cloud, host, real)
+    night(cloud, host, real)
+
+    step('Nothing is left on the host')
     cloud.run('kongming', 'host', 'show', name)
     after = cloud.run('kongming', 'host', 'show', name, as_json=True,
                       shown=False)

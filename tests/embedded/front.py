@@ -15,7 +15,7 @@
 nova-api and Placement are served as they are.  What stands in for Keystone
 knows three users and gives tokens and a catalog; what stands in for Glance
 lists the images.  ``/hypervisor`` tells what no OpenStack API tells: the
-domain XML of a server.
+domain XML of a server, and ``/hypervisor/capabilities`` of its host.
 """
 
 import json
@@ -143,7 +143,8 @@ class Front:
         if not server_id:
             return _reply(start_response, '200 OK',
                           {'hypervisor': self.cloud.HYPERVISOR})
-        xml = self.cloud.domain_xml(server_id).encode()
+        xml = (self.cloud.capabilities() if server_id == 'capabilities'
+               else self.cloud.domain_xml(server_id)).encode()
         start_response('200 OK', [('Content-Type', 'application/xml'),
                                   ('Content-Length', str(len(xml)))])
         return [xml]

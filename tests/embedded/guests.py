@@ -19,8 +19,48 @@ from oslo_utils import uuidutils
 
 _SIZE = 1024 * 1024
 
-#: x86 real mode.  idle: cli; hlt; jmp back.  busy: jmp to itself.
-_CODE = {'idle': bytes.fromhex('faf4ebfd'), 'busy': bytes.fromhex('ebfe')}
+#: What the guest that has memory writes to: one word a page, 1 MiB on.
+DIRTY_MIB = 32
+
+#: Runs at 0x7c00: into 32-bit mode, since real mode reaches one MiB only.
+_TO_32_BITS = bytes.fromhex(
+    'fa 31c0 8ed8'           # cli; ds = 0
+    '0f0116 987c'            # lgdt [0x7c98]
+    '0f20c0 0c01 0f22c0'     # cr0 |= 1
+    'ea 177c 0800'           # jmp 8:0x7c17
+    '66b81000 8ed8')         # ds = 16
+#: No segment; 4 GiB of code, 4 GiB of data; and where that is.
+_TABLE = bytes.fromhex('0000000000000000 ffff0000009acf00 ffff00000092cf00'
+                       '1700 807c0000')
+
+
+def in_32_bits(code):
+    """What a boot sector has to do for flat 32-bit code to run.
+
+    :param code: bytes, 99 at most; no interrupts, no stack
+    """
+    return (_TO_32_BITS + code).ljust(0x80, b'\0') + _TABLE
+
+
+_DIRTY = bytes.fromhex(
+    'bf 00001000'            # edi = 1 MiB
+    '893f 81c700100000'      # [edi] = edi; edi += 4096
+    '81ff') + struct.pack('<I', (1 + DIRTY_MIB) << 20) + bytes.fromhex(
+    '72f0'                   # while edi < end
+    'f4 ebfd')               # hlt; jmp back
+
+#: The other CPUs wait for an interrupt that starts them: INIT and start-up
+#: to all but the one that sends it, by its local APIC.
+_BUSY = bytes.fromhex(
+    '66c705 00700000 ebfe'       # [0x7000] = jmp to itself
+    'c705 0003e0fe 00450c00'     # [0xfee00300] = INIT
+    'b9 00001000 e2fe'           # a moment
+    'c705 0003e0fe 07460c00'     # start-up at 0x7000
+    'ebfe')                      # jmp to itself
+
+#: idle: cli; hlt; jmp back, in real mode.  busy: no vCPU ever sleeps.
+_CODE = {'idle': bytes.fromhex('faf4ebfd'), 'busy': in_32_bits(_BUSY),
+         'dirty': in_32_bits(_DIRTY)}
 
 
 def _image(name):
@@ -34,19 +74,23 @@ def _image(name):
 
 #: As Nova's stand-in for Glance takes them.
 IMAGES = [_image(name) for name in _CODE]
+IDS = {image['name']: image['id'] for image in IMAGES}
 
 
-def boot_sector(name):
+def boot_sector(code):
     """512 bytes that a BIOS boots; Nova wants a partition in it as well."""
-    code = _CODE[name].ljust(446, b'\0')
     partition = struct.pack('<8B2I', 0x80, 0, 2, 0, 0x83, 0, 3, 0, 1,
                             _SIZE // 512 - 1)
-    return code + partition + bytes(48) + b'\x55\xaa'
+    return code.ljust(446, b'\0') + partition + bytes(48) + b'\x55\xaa'
 
 
-def write(folder, name):
-    """Write a disk image and return its path."""
+def write(folder, name, code=None):
+    """Write a disk image and return its path.
+
+    :param name: of the image
+    :param code: of its boot sector, where that is none of these guests
+    """
     path = os.path.join(folder, f'{name}.raw')
     with open(path, 'wb') as disk:
-        disk.write(boot_sector(name).ljust(_SIZE, b'\0'))
+        disk.write(boot_sector(code or _CODE[name]).ljust(_SIZE, b'\0'))
     return path

@@ -12,8 +12,12 @@
 
 """Where a server's threads are, told by each party that can know."""
 
+import os
 import pathlib
 import re
+import shlex
+import subprocess
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from kongming import inventory
@@ -31,21 +35,71 @@ def domain(xml):
     return pins, nodes
 
 
-def threads(domain_name):
+def local(script):
+    """Run a shell script on this machine and return what it writes."""
+    return subprocess.run(['sh', '-s'], input=script, check=True,
+                          capture_output=True, text=True).stdout
+
+
+def pid_file(domain_name):
+    """For a shell: the process of a QEMU domain."""
+    return f'$(cat /run/libvirt/qemu/{shlex.quote(domain_name)}.pid)'
+
+
+def threads(domain_name, shell=local):
     """What the kernel says: vCPU -> pCPUs that its thread may run on.
 
-    :param domain_name: of a QEMU domain that runs on this machine
+    :param domain_name: of a QEMU domain that runs
+    :param shell: runs a shell script where it runs
     """
-    pid = pathlib.Path(f'/run/libvirt/qemu/{domain_name}.pid').read_text()
-    found = {}
-    for task in pathlib.Path(f'/proc/{pid.strip()}/task').iterdir():
-        # QEMU names its vCPU threads "CPU 0/KVM" or "CPU 0/TCG".
-        name = re.match('CPU ([0-9]+)/', (task / 'comm').read_text())
-        if name:
-            allowed = re.search(r'^Cpus_allowed_list:\s*(\S+)$',
-                                (task / 'status').read_text(), re.MULTILINE)
-            found[int(name[1])] = topology.parse_cpu_list(allowed[1])
-    return found
+    return threads_of_all([domain_name], shell)[domain_name]
+
+
+def threads_of_all(domain_names, shell=local):
+    """As :func:`threads`, of several domains: name -> that."""
+    script = [f'(echo "== {name}"\ncd /proc/{pid_file(name)}/task || exit\n'
+              'grep -Hs "" */comm\n'
+              'grep -Hs ^Cpus_allowed_list: */status || true)\n'
+              for name in domain_names]
+    _empty, *parts = re.split('^== (.*)\n', shell(''.join(script)),
+                              flags=re.MULTILINE)
+    return {name: _threads(said)
+            for name, said in zip(parts[::2], parts[1::2])}
+
+
+def _threads(said):
+    # QEMU names its vCPU threads "CPU 0/KVM" or "CPU 0/TCG".
+    vcpus = dict(re.findall('^([0-9]+)/comm:CPU ([0-9]+)/', said,
+                            re.MULTILINE))
+    return {int(vcpus[task]): topology.parse_cpu_list(allowed)
+            for task, allowed in re.findall(
+                r'^([0-9]+)/status:Cpus_allowed_list:\s*(\S+)$', said,
+                re.MULTILINE) if task in vcpus}
+
+
+class Running(NamedTuple):
+    """A vCPU thread at one moment, as ``/proc`` has it.
+
+    :ivar allowed: pCPUs that it may run on
+    :ivar last: the pCPU that it ran on last
+    :ivar seconds: CPU time that it has had
+    """
+
+    allowed: frozenset[int]
+    last: int
+    seconds: float
+
+
+def running(process, thread):
+    """One thread of a process on this machine."""
+    task = pathlib.Path('/proc', str(process), 'task', str(thread))
+    allowed = re.search(r'^Cpus_allowed_list:\s*(\S+)$',
+                        (task / 'status').read_text(), re.MULTILINE)
+    # proc(5) counts from 1; the name, field 2, may have blanks in it.
+    fields = (task / 'stat').read_text().rpartition(')')[2].split()
+    utime, stime, last = (int(fields[number - 3]) for number in (14, 15, 39))
+    return Running(topology.parse_cpu_list(allowed[1]), last,
+                   (utime + stime) / os.sysconf('SC_CLK_TCK'))
 
 
 def nova(topology_api):

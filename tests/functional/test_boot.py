@@ -44,14 +44,14 @@ def only(pcpu):
 
 class BootBase(cloud.SimulatedCloud):
 
-    def flavor(self, specs, vcpus=2, groups=True, **hw):
+    def flavor(self, specs, vcpus=2, groups=True, memory=1024, **hw):
         """A flavor as ``template set`` makes it."""
         specs = {f'kongming:{key}': value for key, value in specs.items()}
         hw = {**PINNED, **{f'hw:{k}': v for k, v in hw.items()}}
         if groups:
             specs.update(flavor_mod.groups(
-                template.decode(specs), guest.from_flavor(vcpus, 1024, hw)))
-        return self._create_flavor(vcpu=vcpus, memory_mb=1024, disk=1,
+                template.decode(specs), guest.from_flavor(vcpus, memory, hw)))
+        return self._create_flavor(vcpu=vcpus, memory_mb=memory, disk=1,
                                    ephemeral=0, swap=0,
                                    extra_spec={**hw, **specs})
 

@@ -13,10 +13,12 @@
 """The real ``openstack`` shell against a cloud that is served over HTTP."""
 
 import contextlib
+import ctypes
 import io
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,17 +31,25 @@ import testtools
 import yaml
 
 
+def _end_with_parent():
+    """Even while it is stopped: prctl(2), PR_SET_PDEATHSIG."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 class ServedCloud:
-    """One cloud for all tests of this process, in a process of its own."""
+    """One cloud for all tests of this process, in a process of its own.
 
-    _running = None
+    :param options: of ``python -m tests.embedded``
+    """
 
-    def __init__(self):
+    _running: dict[tuple[str, ...], 'ServedCloud'] = {}
+
+    def __init__(self, *options):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix='kongming-cli-'))
         self.process = subprocess.Popen(
             [sys.executable, '-W', 'ignore', '-m', 'tests.embedded',
-             str(self.folder)], stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True)
+             str(self.folder), *options], stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, preexec_fn=_end_with_parent)
         deadline = time.monotonic() + 120
         while not (self.folder / 'ready').exists():
             if self.process.poll() is not None:
@@ -49,19 +59,29 @@ class ServedCloud:
                 raise RuntimeError(f'no cloud after 120 s, see {self.folder}')
             time.sleep(0.2)
 
+    def pause(self):
+        """Services that nobody asks anything use a core all the same."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
     @classmethod
-    def get(cls):
-        # It ends by itself when this process does.
-        if cls._running is None:
-            cls._running = cls()
-        return cls._running
+    def get(cls, *options):
+        if options not in cls._running:
+            cls._running[options] = cls(*options)
+        return cls._running[options]
 
 
 class CliBase(testtools.TestCase):
 
+    CLOUD: tuple[str, ...] = ()
+
     def setUp(self):
         super().setUp()
-        self.cloud = ServedCloud.get()
+        self.cloud = ServedCloud.get(*self.CLOUD)
+        self.cloud.resume()
+        self.addCleanup(self.cloud.pause)
         # A shell keeps its clients for the life of the process; the next
         # one here may be another user's.
         self.useFixture(fixtures.MonkeyPatch(
@@ -70,6 +90,13 @@ class CliBase(testtools.TestCase):
 
     def openstack(self, *words, user='admin', status=0):
         """Run the shell; returns (stdout, stderr)."""
+        code, out, err = self.run_shell(
+            lambda: shell.OpenStackShell().run(list(words)), user)
+        self.assertEqual(status, code, out + err)
+        return out, err
+
+    def run_shell(self, main, user='admin'):
+        """Call a command line's main; returns (status, stdout, stderr)."""
         out, err = io.StringIO(), io.StringIO()
         environ = {
             **{k: v for k, v in os.environ.items()
@@ -80,11 +107,10 @@ class CliBase(testtools.TestCase):
                 contextlib.redirect_stdout(out), \
                 contextlib.redirect_stderr(err):
             try:
-                code = shell.OpenStackShell().run(list(words))
+                code = main()
             except SystemExit as exc:
                 code = exc.code
-        self.assertEqual(status, code, out.getvalue() + err.getvalue())
-        return out.getvalue(), err.getvalue()
+        return code, out.getvalue(), err.getvalue()
 
     def json(self, *words, **kwargs):
         return json.loads(self.openstack(*words, '-f', 'json', **kwargs)[0])
@@ -188,7 +214,8 @@ class TemplateTest(CliBase):
         for words in (('template', 'set'), ('template', 'show'),
                       ('template', 'list'), ('template', 'unset'),
                       ('template', 'check'), ('host', 'show'),
-                      ('host', 'list')):
+                      ('host', 'list'), ('host', 'publish'),
+                      ('host', 'unpublish')):
             out, _err = self.openstack('kongming', *words, '--help')
             self.assertIn(f'openstack kongming {" ".join(words)}', out)
             self.assertIn('Example', out)

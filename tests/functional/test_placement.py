@@ -13,8 +13,13 @@
 """Placement never promises a pCPU that is taken, whoever took it."""
 
 import os
+import threading
 import time
 
+import fixtures
+
+from nova.tests.fixtures import libvirt as fakelibvirt
+from nova_ext import claim
 from tests.functional import test_boot
 
 
@@ -132,6 +137,73 @@ class FollowTest(test_boot.BootBase):
         self.audit()
         self.assertNotIn('CUSTOM_KONGMING_VCPU', self.children()[1][0])
 
+    def reshape(self, change=lambda host: None, **shape):
+        """Restart nova-compute on another host with the same domains."""
+        connection = self.computes['compute1'].driver._host.get_connection()
+        connection.host_info = fakelibvirt.HostInfo(
+            **{**self.SHAPE, **shape})
+        change(connection.host_info)
+        self.restart_compute_service('compute1')
+
+    @staticmethod
+    def without(*pcpus):
+        def change(host):
+            for cell in host.numa_topology.cells:
+                cell.cpus = [cpu for cpu in cell.cpus if cpu.id not in pcpus]
+                for cpu in cell.cpus:
+                    cpu.siblings = set(cpu.siblings) - set(pcpus)
+        return change
+
+    def test_pcpu_goes_offline_and_comes_back(self):
+        self.start_host()
+        self.boot(self.flavor({'pin.0': '0:12 1:13'}))
+        self.reshape(self.without(15))
+        self.assertEqual([10, 11, 12, 13, 14], self.total(1))
+        self.assertEqual(5, self.children()[1][0][
+            'CUSTOM_KONGMING_PCPU']['total'])
+        self.assertIn('CUSTOM_KONGMING_CORES_14_14_0_0_1',
+                      self.children()[1][2])
+        self.reshape()
+        self.assertEqual([10, 11, 12, 13, 14, 15], self.total(1))
+
+    def test_memory_is_added(self):
+        self.start_host()
+        before = self.children()[0][0]['CUSTOM_KONGMING_MEMORY_MB']['total']
+        self.reshape(kB_mem=32 * 1024 ** 2)
+        after = self.children()[0][0]['CUSTOM_KONGMING_MEMORY_MB']['total']
+        self.assertGreater(after, before)
+        self.boot(self.flavor({'pin.0': '0:12 1:13'}))
+
+    def test_node_is_gone(self):
+        self.flags(cpu_dedicated_set='2-7', cpu_shared_set='0-1',
+                   group='compute')
+        self.start_host()
+        self.assertEqual({0, 1}, set(self.children()))
+        self.reshape(cpu_nodes=1)
+        self.assertEqual({0}, set(self.children()))
+        self.boot(self.flavor({'pin.0': '0:2 1:3'}))
+
+    def test_what_is_in_the_way_is_said_by_name(self):
+        """A server's node is gone; nova-compute goes on, with the reason."""
+        self.flags(cpu_dedicated_set='2-7', cpu_shared_set='0-1,8-9',
+                   group='compute')
+        self.start_host()
+        server = self.boot(self.flavor(
+            {'node.0': '1'}, vcpus=1, cpu_policy='shared', numa_nodes='1'))
+        self.assertEqual(1, self.children()[1][1]['CUSTOM_KONGMING_VCPU'])
+        self.flags(cpu_shared_set='0-1', group='compute')
+        self.reshape(cpu_nodes=1)
+        self.assertRegex(
+            self.stdlog.logger.output,
+            'compute1_KONGMING_NODE1 has no CUSTOM_KONGMING_MEMORY_MB, '
+            'CUSTOM_KONGMING_VCPU any more, but server .* '
+            fr'\({server["id"]}\) has it allocated')
+        self.assertEqual([2, 3, 4, 5, 6, 7], self.total(0))
+        self.boot(self.flavor({'pin.0': '0:2 1:3'}))
+        self._delete_server(server)
+        self.audit()
+        self.assertEqual({0}, set(self.children()))
+
     def test_restart_changes_nothing(self):
         self.start_host()
         self.boot(self.flavor({'pin.0': '0:15 1:12'}))
@@ -166,8 +238,46 @@ class RaceTest(test_boot.BootBase):
             self._delete_server(server)
         self.assertNothingOwned()
 
+    def test_the_loser_gets_its_next_candidate(self):
+        """Three at once for the same pCPUs on two hosts: one each."""
+        self.start_host()
+        self.start_host('compute2')
+        flavor_id = self.flavor({'pin.0': '0:15 1:12'})
+        servers = [self.api.post_server({'server': self._build_server(
+            flavor_id=flavor_id, networks='none')}) for _ in range(3)]
+        states = [self.settled(server) for server in servers]
+        self.assertEqual(['ACTIVE', 'ACTIVE', 'ERROR'], sorted(states))
+        for host in ('compute1', 'compute2'):
+            self.assertEqual({0: set(), 1: {12, 15}}, self.owned(host))
+        for server in servers:
+            self._delete_server(server)
+        self.assertNothingOwned()
+
+    def test_memory_of_those_that_have_not_settled(self):
+        """Each is claimed where the other wants to be, memory and all."""
+        self.start_host()
+        flavors = [self.flavor({'pin.0': f'0:{pcpu}'}, vcpus=1, memory=5120)
+                   for pcpu in (10, 2)]
+        together = threading.Barrier(2, timeout=60)
+        settle = claim.settle
+
+        def wait_for_both(*args):
+            together.wait()
+            return settle(*args)
+
+        self.useFixture(fixtures.MonkeyPatch('nova_ext.claim.settle',
+                                             wait_for_both))
+        servers = [self.api.post_server({'server': self._build_server(
+            flavor_id=flavor, networks='none')}) for flavor in flavors]
+        self.assertEqual(['ACTIVE'] * 2, [
+            self.settled(server) for server in servers])
+        self.assertEqual({0: {2}, 1: {10}}, self.owned())
+        self.audit()
+        self.assertEqual([5120, 5120], [
+            memory for _pcpus, memory in self.usage().values()])
+
     #: KONGMING_TEST_SERVERS=100 takes four minutes on two cores.
-    MANY = int(os.environ.get('KONGMING_TEST_SERVERS', 24))
+    MANY = int(os.environ.get('KONGMING_TEST_SERVERS', 16))
 
     def test_many_on_the_last_pcpus(self):
         """Twelve dedicated pCPUs, many more servers that name them."""

@@ -1,0 +1,125 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What a template makes of the domain that Nova would define.
+
+Nova works out where threads and memory go; here its answer is read as the
+library's values, and changed before Nova writes the XML, so that all is as
+the template says from the first instruction on.
+"""
+
+from kongming import choices
+from kongming import memory
+from kongming import threads
+from nova.virt.libvirt import config as vconfig
+
+from nova_ext import limits
+from nova_ext import translate
+
+
+def threads_of(config):
+    """The threads in what Nova worked out.
+
+    :param config: nova.virt.libvirt.driver.GuestNumaConfig
+    :returns: kongming.threads.Threads
+    """
+    tune = config.cputune
+    if tune is None:
+        return threads.Threads()
+    return threads.Threads(
+        {pin.id: frozenset(pin.cpuset) for pin in tune.vcpupin},
+        frozenset(tune.emulatorpin.cpuset) if tune.emulatorpin else None,
+        {pin.iothread: frozenset(pin.cpuset)
+         for pin in getattr(tune, 'iothreadpin', ())},
+        {vcpu: threads.Sched(entry.scheduler, entry.priority or 0)
+         for entry in tune.vcpusched for vcpu in entry.vcpus})
+
+
+def settled(topology):
+    """A copy of a server's topology without the place that it is going to.
+
+    :param topology: nova.objects.InstanceNUMATopology
+    """
+    bare = topology.obj_clone()
+    bare.cells = [cell for cell in bare.cells if cell.cpuset or cell.pcpuset]
+    return bare
+
+
+def owned(topology):
+    """What a server owns, by its InstanceNUMATopology."""
+    pins = {vcpu: pcpu for cell in topology.cells
+            for vcpu, pcpu in (cell.cpu_pinning or {}).items()}
+    emulator: frozenset[int] = frozenset()
+    if translate.guest_of(topology).emulator_isolated:
+        emulator = frozenset(topology.cells[0].cpuset_reserved or ())
+    return threads.Owned(pins, emulator)
+
+
+def shape(config, topology, intent, host):
+    """Change what Nova worked out into what a template wants.
+
+    :param config: nova.virt.libvirt.driver.GuestNumaConfig, changed
+    :param topology: nova.objects.InstanceNUMATopology of the server
+    :param intent: kongming.merge.Intent
+    :param host: nova.objects.NUMATopology
+    :returns: what of the template was not obeyed, and why
+    """
+    if config.cputune is None:
+        return []
+    before = threads_of(config)
+    wanted, problems = threads.shape(
+        before, limits.host_state(host), owned(topology), intent)
+    tune = config.cputune
+    for pin in tune.vcpupin:
+        pin.cpuset = set(wanted.vcpus[pin.id])
+    if tune.emulatorpin:
+        tune.emulatorpin.cpuset = set(wanted.emulator or ())
+    for pin in getattr(tune, 'iothreadpin', ()):
+        pin.cpuset = set(wanted.iothreads[pin.iothread])
+    if wanted.sched != before.sched:
+        tune.vcpusched = _scheduled(wanted)
+    _bind(config.numatune, intent.base)
+    return problems
+
+
+def _scheduled(wanted):
+    """An element for each way of scheduling."""
+    entries = []
+    for sched in sorted(set(wanted.sched.values())):
+        entry = vconfig.LibvirtConfigGuestCPUTuneVCPUSched()
+        entry.vcpus = {vcpu for vcpu, found in wanted.sched.items()
+                       if found == sched}
+        entry.scheduler = sched.policy
+        entry.priority = sched.priority or None
+        entries.append(entry)
+    return entries
+
+
+def _bind(tune, wish):
+    """Say how memory is bound.
+
+    libvirt moves the memory of a running domain only where it is restrictive:
+    what may have to be moved is bound so, which keeps it on the node by the
+    cgroup just as well.
+    """
+    if tune is None:
+        return
+    modes = {node.cellid: wish.memory.get(node.cellid, choices.STRICT)
+             for node in tune.memnodes}
+    if len(modes) == 1:
+        mode, = modes.values()
+        if mode == choices.STRICT and 'template' in wish.grant:
+            mode = memory.RESTRICTIVE
+        tune.memory.mode = mode
+        modes = dict.fromkeys(modes, mode)
+    for node in tune.memnodes:
+        node.mode = modes[node.cellid]

@@ -1,0 +1,339 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Threads of settled servers kept where they are meant to be.
+
+Nothing here changes what is owned, and nothing here needs Nova's database:
+a profile begins and ends on time while the control plane is away.
+
+A pCPU that its owner lends is used by others only while the owner's threads
+are off it: borrowers leave first, then owners come back; owners go first, then
+borrowers come.  Whoever is about to run on a pCPU takes it back
+(:meth:`Keeper.take_back`), be it the owner or one that owns it by now.
+"""
+
+import dataclasses
+import datetime
+import threading
+from typing import Any
+
+from kongming import exception as km_exc
+from kongming import merge
+from kongming import template
+from kongming import threads
+from kongming import topology
+from oslo_log import log as logging
+
+from nova_ext import guests
+from nova_ext import intents
+from nova_ext import shares
+from nova_ext import steps
+
+LOG = logging.getLogger(__name__)
+NOTHING: frozenset[int] = frozenset()
+#: Characters of a line about what a tenant wrote.
+_LONGEST = 2000
+
+
+def now():
+    """The moment; tests have others."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """A server as it is to be kept.
+
+    :ivar server: nova.objects.Instance
+    :ivar topology: what it owns, without the place that it is going to
+    :ivar wanted: its threads where nobody lends anything
+    """
+
+    server: Any
+    topology: Any
+    intent: merge.Intent
+    wanted: threads.Threads
+    problems: list[str]
+
+    @property
+    def borrows(self):
+        return bool(self.intent.base.borrow)
+
+    @property
+    def lends(self):
+        return threads.lends(self.wanted, guests.owned(self.topology),
+                             self.intent)
+
+
+class Keeper:
+    """:param steps_: nova_ext.steps.Steps"""
+
+    def __init__(self, steps_):
+        self._steps = steps_
+        #: server -> what was last found of it, in a pass that asked Nova
+        self._last, self._last_loose = {}, {}
+        #: server -> (wanted, problems) that it was given last
+        self._given = {}
+        self.intents = intents.Intents()
+        #: borrowing server -> (Kept, others' pCPUs that it may be on)
+        self._borrowers = {}
+        #: what borrowers may be on; None: not known yet
+        self._lent = None
+        self._lending = threading.RLock()
+        #: pCPUs taken back, and servers that borrow nothing more, since
+        #: Nova was asked last
+        self._taken_back = set()
+        self._leaving = set()
+        #: (server, changes) that were made and not recorded yet
+        self.done: list[tuple[Any, list[str]]] = []
+        self._shares = shares.Shares(steps_.domain, self.done,
+                                     self.intents.refused)
+        #: when a profile begins or ends next
+        self.next_change = None
+
+    def begin(self):
+        """A pass is about to ask Nova."""
+        with self._lending:
+            self._taken_back.clear()
+            self._leaving.clear()
+
+    def first(self, servers):
+        """Know what is lent: nothing, which all borrowers are told.
+
+        :param servers: all servers of the host with a template, settled or
+            not
+        """
+        with self._lending:
+            if self._lent is not None:
+                return
+            for server in servers:
+                if server.numa_topology is None:
+                    continue
+                try:
+                    kept = self._look(server, None)
+                except Exception:
+                    continue  # a pass tells why
+                if kept.borrows:
+                    # What it may be on is not known.
+                    self._borrowers[server.uuid] = (
+                        kept, self._steps.dedicated())
+            self._leave({}, NOTHING)
+
+    def keep(self, servers, loose):
+        """Bring threads to where they are meant to be now.
+
+        :param servers: uuid -> nova.objects.Instance, settled ones; those
+            that can't be helped are taken out
+        :param loose: likewise, those without a NUMA topology
+        :returns: uuid -> kongming.merge.Intent, and uuid -> the error of each
+            that was taken out
+        """
+        failed = {}
+        kept = {}
+        moment = now()
+        for uuid, server in list(servers.items()):
+            try:
+                kept[uuid] = self._look(server, moment)
+            except Exception as exc:
+                failed[uuid] = exc
+        with self._lending:
+            lent = NOTHING.union(*(each.lends for each in kept.values()))
+            still_used = self._leave(kept, lent)
+        healthy = dict(kept)
+        for uuid, each in kept.items():
+            try:
+                self._heal(each, still_used)
+                self._shares.bring(each.server, each.intent)
+            except Exception as exc:
+                # One that can't be helped is not in the others' way.
+                failed[uuid] = exc
+                del healthy[uuid]
+        changes = [self._next_change(each.server, each.intent, moment)
+                   for each in kept.values()]
+        for uuid, server in loose.items():
+            try:
+                intent = self.intents.of(server, moment)
+                self._shares.bring(server, intent)
+                changes.append(self._next_change(server, intent, moment))
+            except Exception as exc:
+                failed[uuid] = exc
+        with self._lending:
+            self._lend(healthy)
+            for uuid in failed.keys() & servers.keys():
+                del servers[uuid]
+            self._last = {uuid: server for uuid, server in servers.items()
+                          if not self._taken_back & _pcpus(server)}
+        self._last_loose = dict(loose)
+        self._forget(servers.keys() | loose.keys())
+        self.next_change = min(filter(None, changes), default=None)
+        return {uuid: kept[uuid].intent for uuid in servers}, failed
+
+    def switch(self):
+        """Profiles that begin or end by now, by what was known last."""
+        if self.next_change is not None and now() >= self.next_change:
+            self.keep(dict(self._last), self._last_loose)
+
+    @staticmethod
+    def _next_change(server, intent, moment):
+        return merge.next_change(intent.base, server.metadata, moment)
+
+    def _forget(self, servers):
+        """Forget all servers but these."""
+        for uuid in self._given.keys() - servers:
+            del self._given[uuid]
+        self.intents.keep(servers)
+        self._shares.forget(servers)
+
+    def _look(self, server, moment):
+        """Its template with what its metadata may say, and its threads."""
+        intent = self.intents.of(server, moment)
+        bare = guests.settled(server.numa_topology)
+        return Kept(server, bare, intent,
+                    *self._steps.wanted(server, bare, intent))
+
+    def _heal(self, kept, still_used):
+        """Bring threads to what is owned and meant.
+
+        A difference is a wish that is new, or else something that somebody
+        did by hand, or a step that was cut short.
+
+        :param still_used: pCPUs that others have not left
+        """
+        server, before = kept.server, self._given.get(kept.server.uuid)
+        lent = self._lent if kept.borrows else NOTHING
+        changes = self._steps.differences(server, kept.topology, kept.intent,
+                                          lent)
+        meant = (before[0] != kept.wanted if before else
+                 kept.intent.profile or template.has_template(server.metadata))
+        if changes:
+            waited = still_used & kept.wanted.pcpus
+            if waited:
+                raise steps.Failed(
+                    reason=f'a borrower could not leave pCPU '
+                           f'{topology.format_cpu_list(waited)} yet')
+            LOG.log(*((logging.INFO, 'Threads are put where they are meant '
+                                     'to be%s: %s') if meant else
+                      (logging.WARNING, 'Threads were not where they belong '
+                                        'and are put back%s: %s')),
+                    f' in profile {kept.intent.profile}'
+                    if kept.intent.profile else '', '; '.join(changes),
+                    instance=server)
+            self._run_on(kept, lent)
+            if meant:
+                self.done.append((server, changes))
+        if kept.problems and (before is None or before[1] != kept.problems):
+            LOG.warning('Not obeyed: %s', km_exc.shown(
+                '; '.join(kept.problems), _LONGEST), instance=server)
+        self._given[server.uuid] = kept.wanted, kept.problems
+
+    def given_anew(self, uuid):
+        """What a server owns has changed, so what is wanted is new."""
+        self._given.pop(uuid, None)
+
+    def _run_on(self, kept, lent):
+        self._steps.run_on(kept.server, kept.topology, kept.intent, lent)
+
+    # Lending.
+
+    def _leave(self, kept, lent):
+        """Borrowers leave what is not lent any more.
+
+        :param kept: uuid -> Kept, of settled servers
+        :param lent: what is to be lent from now on
+        :returns: pCPUs that borrowers could not be brought to leave
+        """
+        staying = (self._lent or NOTHING) & lent - self._taken_back
+        stuck = set()
+        for uuid, (known, borrowed) in list(self._borrowers.items()):
+            if borrowed <= staying:
+                continue
+            try:
+                self._run_on(kept.get(uuid, known), staying)
+            except Exception:
+                LOG.exception('Borrowed pCPUs could not be given back',
+                              instance=known.server)
+                stuck |= borrowed - staying
+                continue
+            self._borrowers[uuid] = known, borrowed & staying
+        self._lent = staying
+        return frozenset(stuck)
+
+    def _lend(self, kept):
+        """Borrowers come to what owners have left.
+
+        :param kept: uuid -> Kept, of servers that are where they are meant
+            to be
+        """
+        # Who is not settled keeps what it has, and gets nothing more.
+        for uuid, (known, borrowed) in list(self._borrowers.items()):
+            if uuid not in kept and (
+                    not borrowed
+                    or self._steps.domain(known.server) is None):
+                del self._borrowers[uuid]
+        self._lent = NOTHING.union(*(
+            each.lends for each in kept.values())) - self._taken_back
+        for uuid, each in kept.items():
+            if not each.borrows or uuid in self._leaving:
+                continue
+            _known, before = self._borrowers.get(uuid, (each, NOTHING))
+            self._borrowers[uuid] = each, before | self._lent
+            try:
+                changes = self._steps.differences(
+                    each.server, each.topology, each.intent, self._lent)
+                if changes:
+                    LOG.info('It borrows what others lend: %s',
+                             '; '.join(changes), instance=each.server)
+                    self._run_on(each, self._lent)
+                self._borrowers[uuid] = each, self._lent
+            except Exception:
+                LOG.exception('It could not borrow what others lend',
+                              instance=each.server)
+
+    def take_back(self, pcpus, everybody):
+        """Have borrowers leave pCPUs that somebody is about to run on.
+
+        Called before Nova defines a domain, and before an owner changes.
+
+        :param pcpus: of the domain, owned by its server
+        :param everybody: called without arguments where nothing is known yet;
+            returns all servers of the host with a template
+        """
+        with self._lending:
+            if self._lent is None:
+                self.first(everybody())
+            self._taken_back |= pcpus
+            if any(borrowed & pcpus
+                   for _known, borrowed in self._borrowers.values()):
+                stuck = self._leave({}, self._lent - pcpus)
+                if stuck:
+                    LOG.error('pCPU %s is still used by a server that '
+                              'borrowed it', sorted(stuck & pcpus))
+            # What was known of their owners may be so no more.
+            self._last = {uuid: server for uuid, server in self._last.items()
+                          if not pcpus & _pcpus(server)}
+
+    def own_only(self, server, everybody):
+        """Have one server leave all that it borrows, before it is saved.
+
+        :param everybody: as for :meth:`take_back`
+        """
+        with self._lending:
+            if self._lent is None:
+                self.first(everybody())
+            self._leaving.add(server.uuid)
+            known, _borrowed = self._borrowers.pop(server.uuid, (None, None))
+            if known is not None:
+                self._run_on(known, NOTHING)
+
+
+def _pcpus(server):
+    return guests.owned(server.numa_topology).pcpus

@@ -1,0 +1,352 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Running servers put where they are wanted: one pass over a host.
+
+Level-triggered: what each server's flavor and granted metadata say is compared
+with what it owns and with what libvirt does, and the difference is carried out
+step by step (:mod:`nova_ext.steps`).
+"""
+
+import threading
+import time
+
+from kongming import exception as km_exc
+from kongming import memory
+from kongming import rearrange
+from kongming import template
+from nova.compute import vm_states
+import nova.context
+from nova import objects
+from oslo_log import log as logging
+
+from nova_ext import allocations
+from nova_ext import claim
+from nova_ext import guests
+from nova_ext import keep
+from nova_ext import limits
+from nova_ext import record
+from nova_ext import steps
+from nova_ext import translate
+
+LOG = logging.getLogger(__name__)
+#: How soon to try again what failed, in seconds, and how late at most.
+_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
+_ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
+               'system_metadata']
+_STATES = (vm_states.ACTIVE, vm_states.PAUSED, vm_states.STOPPED,
+           vm_states.RESCUED)
+
+
+class Reconciler:
+    """:param driver: nova_ext.driver.LibvirtDriver"""
+
+    def __init__(self, driver):
+        self._driver = driver
+        self._steps = steps.Steps(driver)
+        self._keeper = keep.Keeper(self._steps)
+        self._one_pass = threading.Lock()
+        #: held while threads are moved
+        self._hands = threading.Lock()
+        self._alarm = None
+        self._asked = self._answered = 0
+        self._patient = False
+        #: server -> the reason that it was told last
+        self._told = {}
+        #: server -> (wish, when to try again, seconds until then)
+        self._failed = {}
+        self.allocations = allocations.Allocations(driver)
+
+    def run(self, patient=False):
+        """One pass; safe to be called at any time, from any thread.
+
+        Many who ask at once are answered by the same pass.
+
+        :param patient: whether to leave alone for a while what failed before
+        :returns: whether a server was left out because it was busy, or
+            changed too often
+        """
+        self._asked += 1
+        mine = self._asked
+        with self._one_pass:
+            if self._answered >= mine:
+                return False
+            begun = self._asked
+            context = nova.context.get_admin_context()
+            rt = self._driver._tracker
+            self._patient = patient
+            busy = [self._pass(context, rt, nodename)
+                    for nodename in list(rt.compute_nodes)]
+            self._answered = begun
+            return any(busy)
+
+    def _pass(self, context, rt, nodename):
+        compute = rt.compute_nodes[nodename]
+        self._keeper.begin()
+        everybody = objects.InstanceList.get_by_host_and_node(
+            context, rt.host, nodename, expected_attrs=_ATTRIBUTES)
+        with_template = [
+            server for server in everybody
+            if template.has_template(server.flavor.extra_specs)]
+        servers = {server.uuid: server for server in with_template
+                   if _is_settled(server)}
+        # Without a NUMA topology there is only QoS to see to.
+        loose = {server.uuid: server for server in with_template
+                 if _is_idle(server) and server.uuid not in servers}
+        for uuid, server in list(servers.items()):
+            if server.migration_context is not None:
+                servers[uuid] = self._steps.end_move(context, uuid)
+        for known in (self._told, self._failed):
+            for uuid in known.keys() - servers.keys() - loose.keys():
+                del known[uuid]
+        self._steps.forget(servers.keys())
+        self._keeper.intents.keep_pace(
+            {server.uuid for server in with_template})
+        self._keeper.first(with_template)
+        with self._hands:
+            self._bring(context, rt, compute, servers, loose,
+                        _owners(everybody))
+        self.allocations.give_back(
+            context, nodename, {server.uuid for server in everybody})
+        self._set_alarm()
+        return self._keeper.intents.waiting() or any(
+            server.task_state for server in with_template)
+
+    def _bring(self, context, rt, compute, servers, loose, owners):
+        """Bring servers to where they are wanted, as far as they can be.
+
+        :param loose: servers without a NUMA topology
+        :param owners: pCPU -> who has it, in words
+        """
+        intents = self._keep(context, servers, loose)
+        if not compute.numa_topology:
+            return
+        nodename = compute.hypervisor_hostname
+        self.allocations.catch_up(context, nodename, servers)
+        host = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
+        pending = {
+            uuid: self._resident(server, intents[uuid].base)
+            for uuid, server in servers.items()
+            if not claim.satisfied(intents[uuid].base, server.numa_topology,
+                                   host)
+            and not self._waits(uuid, intents[uuid].base)}
+        for uuid in servers.keys() - pending.keys():
+            self._told.pop(uuid, None)
+        if not pending:
+            return
+        plan = rearrange.plan(limits.host_state(host, owners),
+                              pending.values())
+        for uuid, reason in plan.refused.items():
+            self._tell(servers[uuid], steps.Failed(reason=reason))
+        if plan.steps:
+            self.take_back({pcpu for step in plan.steps
+                            for move in step.moves for pcpu in move[1:]})
+            self._carry_out(context, rt, nodename, plan, servers, intents)
+            self.allocations.catch_up(context, nodename, servers)
+
+    def _keep(self, context, servers, loose):
+        """Threads and memory to where they are meant to be.
+
+        :param servers: those that can't be helped are taken out
+        :returns: uuid -> kongming.merge.Intent
+        """
+        everybody = {**servers, **loose}
+        intents, failed = self._keeper.keep(servers, loose)
+        for uuid, server in list(servers.items()):
+            try:
+                self._mend(context, server)
+            except Exception as exc:
+                failed[uuid] = exc
+                del servers[uuid]
+        self._record_kept()
+        for uuid, error in failed.items():
+            self._tell(everybody[uuid], error)
+        for uuid in loose.keys() - failed.keys():
+            self._told.pop(uuid, None)
+        return intents
+
+    def _record_kept(self):
+        """What was done and refused, maybe while Nova was away."""
+        while self._keeper.done:
+            server, changes = self._keeper.done[0]
+            record.Change(server, self._driver._tracker.host, changes).end()
+            self._keeper.done.pop(0)
+        refused = self._keeper.intents.refused
+        while refused:
+            server, error = refused[0]
+            record.refused(server, self._driver._tracker.host, error)
+            refused.pop(0)
+
+    def take_back(self, pcpus):
+        """See :meth:`nova_ext.keep.Keeper.take_back`."""
+        self._keeper.take_back(pcpus, self._with_template)
+
+    def own_only(self, server):
+        """See :meth:`nova_ext.keep.Keeper.own_only`."""
+        self._keeper.own_only(server, self._with_template)
+
+    def switch(self):
+        """Profiles that begin or end by now, without asking Nova."""
+        with self._hands:
+            self._keeper.switch()
+        self._set_alarm()
+
+    def _set_alarm(self):
+        """Switch when the next profile begins or ends."""
+        self.stop()
+        moment = self._keeper.next_change
+        if moment is not None:
+            self._alarm = threading.Timer(
+                max(0.0, (moment - keep.now()).total_seconds()), self._ring)
+            self._alarm.daemon = True
+            self._alarm.start()
+
+    def _ring(self):
+        try:
+            self.switch()
+        except Exception:
+            # The next pass tries again.
+            LOG.exception('Profiles could not be switched')
+        # What was changed is recorded by a pass.
+        self._driver.wake()
+
+    def stop(self):
+        """Switch by itself no more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _with_template(self):
+        everybody = objects.InstanceList.get_by_host(
+            nova.context.get_admin_context(), self._driver._tracker.host,
+            expected_attrs=_ATTRIBUTES)
+        return [server for server in everybody
+                if template.has_template(server.flavor.extra_specs)]
+
+    def _waits(self, uuid, wish):
+        """Whether a wish that failed is not to be tried again yet."""
+        failed = self._failed.get(uuid)
+        return (self._patient and failed is not None and failed[0] == wish
+                and time.monotonic() < failed[1])
+
+    def _wait(self, uuid, wish):
+        """Try a wish that failed again later, and then later still."""
+        failed = self._failed.get(uuid)
+        pause = _PAUSE
+        if failed is not None and failed[0] == wish:
+            pause = min(2 * failed[2], _LONGEST_PAUSE)
+        self._failed[uuid] = wish, time.monotonic() + pause, pause
+
+    def _tell(self, server, error):
+        """Record why a server stays as it is, once for each reason."""
+        reason = str(error)
+        if self._told.get(server.uuid) == reason:
+            return
+        self._told[server.uuid] = reason
+        if not isinstance(error, steps.Failed):
+            LOG.error('It could not be looked after', exc_info=error,
+                      instance=server)
+            error = steps.Failed(reason=reason).with_traceback(
+                error.__traceback__)
+        record.refused(server, self._driver._tracker.host, error)
+
+    def _resident(self, server, wish):
+        owned = guests.owned(server.numa_topology)
+        pins = dict(owned.pins)
+        if owned.emulator:
+            pins[rearrange.EMULATOR] = min(owned.emulator)
+        domain = self._steps.domain(server)
+        return rearrange.Resident(
+            server.uuid, translate.guest_of(server.numa_topology), wish, pins,
+            [cell.id for cell in server.numa_topology.cells],
+            memory.why_not(memory.read(domain)) if domain is not None else '')
+
+    def _mend(self, context, server):
+        """What else is not as it is owned: memory, a step cut short."""
+        bare = guests.settled(server.numa_topology)
+        domain = self._steps.domain(server)
+        if domain is not None:
+            bound = memory.read(domain)
+            if not memory.why_not(bound) and bound.nodes != {
+                    bare.cells[0].id}:
+                LOG.warning('Its memory was bound to node %s and is brought '
+                            'back', sorted(bound.nodes), instance=server)
+                self._steps.move_memory_home(server, domain)
+        # A step that was cut short has left a place beside its own.
+        isolated = translate.guest_of(bare).emulator_isolated
+        reserved = [pcpu for cell in server.numa_topology.cells
+                    for pcpu in cell.cpuset_reserved or ()]
+        if (len(bare.cells) != len(server.numa_topology.cells)
+                or len(reserved) > int(isolated)):
+            server.numa_topology = self._steps.own_no_more(context, server)
+
+    def _carry_out(self, context, rt, nodename, plan, servers, intents):
+        """All of a plan, or nothing of it."""
+        changes = {
+            uuid: record.Change(
+                servers[uuid], rt.host,
+                [step for step in plan.steps if step.server == uuid])
+            for uuid in dict.fromkeys(step.server for step in plan.steps)}
+        done: list[rearrange.Step] = []
+        error = None
+        for step in plan.steps:
+            try:
+                changes[step.server].moved_kib += self._steps.take(
+                    context, servers[step.server], step,
+                    intents[step.server])
+            except Exception as exc:
+                LOG.exception('A live change is taken back')
+                self._take_back(context, done, servers, intents)
+                error = steps.Failed(reason=str(exc)).with_traceback(
+                    exc.__traceback__)
+                break
+            done.append(step)
+            self.allocations.behind.add(step.server)
+        self.allocations.follow(context, changes)
+        for uuid, change in changes.items():
+            self._keeper.given_anew(uuid)
+            change.end(error)
+            if error:
+                self._wait(uuid, intents[uuid].base)
+            else:
+                self._failed.pop(uuid, None)
+        # Placement's 'reserved' follows, as after a claim.  The report is the
+        # host's, whichever server it is made for.
+        rt.update_usage(context, servers[uuid], nodename)
+
+    def _take_back(self, context, done, servers, intents):
+        for step in reversed(done):
+            try:
+                self._steps.take(context, servers[step.server], step.back(),
+                                 intents[step.server])
+            except Exception:
+                # What it owns is consistent; the next pass sees to the rest.
+                LOG.exception('A step could not be taken back',
+                              instance=servers[step.server])
+
+
+def _owners(servers):
+    """pCPU -> its server, in words that an admin reads."""
+    return {pcpu: f'server {km_exc.printable(server.display_name)} '
+                  f'({server.uuid})'
+            for server in servers if server.numa_topology is not None
+            for pcpu in (server.numa_topology.cpu_pinning
+                         | server.numa_topology.cpuset_reserved)}
+
+
+def _is_idle(server):
+    """Whether nothing else is being done to it."""
+    return server.task_state is None and server.vm_state in _STATES
+
+
+def _is_settled(server):
+    """Whether it has a topology, and nothing else is being done to it."""
+    return _is_idle(server) and server.numa_topology is not None

@@ -1,0 +1,45 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The few things that need more rights than nova-compute has."""
+
+from kongming import cgroup
+from kongming import process
+from kongming import qos
+from oslo_privsep import capabilities
+from oslo_privsep import priv_context
+
+#: ``[kongming_privileged]`` in nova.conf, as of every privsep context.
+context = priv_context.PrivContext(
+    'nova_ext',
+    cfg_section='kongming_privileged',
+    pypath=__name__ + '.context',
+    capabilities=[capabilities.CAP_SYS_NICE, capabilities.CAP_SYS_PTRACE,
+                  capabilities.CAP_DAC_READ_SEARCH])
+
+
+@context.entrypoint
+def set_scheduler(pid, vcpu, policy, priority):
+    process.set_scheduler(pid, vcpu, policy, priority)
+
+
+@context.entrypoint
+def set_share(pid, vcpu, share):
+    # It comes as a plain list.  The files belong to root, as whom privsep
+    # runs by default: that needs no capability.
+    cgroup.set_share(pid, vcpu, qos.Share(*share))
+
+
+@context.entrypoint
+def memory_by_node(pid):
+    """node -> KiB of a guest's RAM."""
+    return process.memory(pid)

@@ -1,0 +1,68 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""KongmingWeigher: a template server goes where it breaks up the least.
+
+``weight_classes = nova.scheduler.weights.all_weighers`` and
+``nova_ext.weights.KongmingWeigher`` in ``[filter_scheduler]``.
+"""
+
+from kongming import conf as km_conf
+from kongming import fit
+from kongming import fragments
+from kongming import template
+from kongming import usage
+import nova.conf
+from nova.scheduler import utils
+from nova.scheduler import weights
+
+from nova_ext import filters
+from nova_ext import translate
+
+CONF = nova.conf.CONF
+km_conf.register_opts(CONF)
+
+
+class KongmingWeigher(weights.BaseHostWeigher):
+    """Servers without a template weigh the same everywhere."""
+
+    def weight_multiplier(self, host_state):
+        return utils.get_weight_multiplier(
+            host_state, 'kongming_weight_multiplier',
+            CONF.kongming.weight_multiplier)
+
+    def weigh_objects(self, weighed_obj_list, weight_properties):
+        # The flavor is read once a request, whatever the number of hosts.
+        if not template.has_template(
+                weight_properties.flavor.extra_specs):
+            return [0.0] * len(weighed_obj_list)
+        # Not kept on self: requests are weighed at the same time.
+        request = filters.Request(weight_properties)
+        return [self._weight(weighed.obj, request)
+                for weighed in weighed_obj_list]
+
+    def _weigh_object(self, host_state, weight_properties):
+        """The same for one host by itself."""
+        return self._weight(host_state, filters.Request(weight_properties))
+
+    @staticmethod
+    def _weight(host_state, request):
+        if (request.problem or request.demand is None
+                or not host_state.numa_topology):
+            return 0.0
+        host = translate.host_state(host_state.numa_topology)
+        result = fit.fit(host, request.demand, limits=usage.Limits(
+            host_state.cpu_allocation_ratio,
+            host_state.ram_allocation_ratio))
+        if not isinstance(result, fit.Assignment):
+            return 0.0
+        return -fragments.of(host, result)

@@ -1,0 +1,118 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What Nova's simulated libvirt lacks: changes of a running domain.
+
+Answers, refusals included, are those that a real libvirt 9.0 gives.
+"""
+
+from xml.etree import ElementTree
+
+import fixtures
+from nova.tests.fixtures import libvirt as fakelibvirt
+
+from kongming import topology
+
+_DOMAIN = 'nova.tests.fixtures.libvirt.Domain'
+
+
+def _refuse(message):
+    return fakelibvirt.make_libvirtError(fakelibvirt.libvirtError, message)
+
+
+def _pin_vcpu(domain, vcpu, cpumap, flags):
+    if vcpu >= domain._def['vcpu']['number']:
+        raise _refuse(f'vcpu {vcpu} is out of range')
+    if not any(cpumap):
+        raise _refuse('Empty cpu list for pinning')
+    domain._def['cpu_pins'][str(vcpu)] = _cpu_list(cpumap)
+
+
+def _pin_emulator(domain, cpumap, flags):
+    domain._def['emulator_pin'] = _cpu_list(cpumap)
+
+
+def _pin_iothread(domain, thread, cpumap, flags):
+    domain._def['iothread_pin'] = _cpu_list(cpumap)
+
+
+def _cpu_list(cpumap):
+    return topology.format_cpu_list(
+        pcpu for pcpu, on in enumerate(cpumap) if on)
+
+
+def _set_numa_parameters(domain, params, flags):
+    if flags == 3:
+        raise _refuse("Flags 'VIR_DOMAIN_AFFECT_LIVE' and "
+                      "'VIR_DOMAIN_AFFECT_CONFIG' are mutually exclusive")
+    tune = ElementTree.fromstring(domain._def['numatune'])
+    memory = tune.find('./memory')
+    if memory.get('mode', 'strict') != 'restrictive':
+        raise _refuse('Requested operation is not valid: change of nodeset '
+                      'for running domain requires restrictive numa mode')
+    memory.set('nodeset', params['numa_nodeset'])
+    domain._def['numatune'] = ElementTree.tostring(tune, encoding='unicode')
+
+
+def _get_free_pages(connection, sizes, start, count, flags=0):
+    """All that is there: this host's memory is as free as can be."""
+    return {cell.id: {page.size: page.total for page in cell.mempages
+                      if page.size in sizes}
+            for cell in connection.host_info.numa_topology.cells[
+                start:start + count]}
+
+
+class LiveTuning(fixtures.Fixture):
+    """Pins, and memory as the domain's ``numatune`` binds it."""
+
+    def _setUp(self):
+        for name, function in (('pinVcpuFlags', _pin_vcpu),
+                               ('pinEmulator', _pin_emulator),
+                               ('pinIOThread', _pin_iothread),
+                               ('setNumaParameters', _set_numa_parameters),
+                               ('connect', lambda domain:
+                                domain._connection)):
+            self.useFixture(fixtures.MonkeyPatch(f'{_DOMAIN}.{name}',
+                                                 function))
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.tests.fixtures.libvirt.Connection.getFreePages',
+            _get_free_pages))
+        self._keep_numatune()
+
+    def _keep_numatune(self):
+        """The simulated domain forgets how its memory is bound."""
+        parse, describe = (fakelibvirt.Domain._parse_definition,
+                           fakelibvirt.Domain.XMLDesc)
+
+        def parse_definition(domain, xml):
+            found = parse(domain, xml)
+            tune = ElementTree.fromstring(xml).find('./numatune')
+            found['numatune'] = (None if tune is None else
+                                 ElementTree.tostring(tune,
+                                                      encoding='unicode'))
+            return found
+
+        def xml_desc(domain, flags):
+            text = describe(domain, flags)
+            if not domain._def['numatune']:
+                return text
+            root = ElementTree.fromstring(text)
+            tune = root.find('./numatune')
+            if tune is not None:
+                root.remove(tune)
+            root.append(ElementTree.fromstring(domain._def['numatune']))
+            return ElementTree.tostring(root, encoding='unicode')
+
+        for name, function in (('_parse_definition', parse_definition),
+                               ('XMLDesc', xml_desc)):
+            self.useFixture(fixtures.MonkeyPatch(f'{_DOMAIN}.{name}',
+                                                 function))

@@ -1,0 +1,195 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Publishing by command, beside the hook and without it."""
+
+import pathlib
+import tempfile
+import urllib.request
+
+import yaml
+
+from kongming.cli import app
+from tests.functional import test_cli
+
+SETS = '--dedicated', '2-7,10-15', '--shared', '0-1,8-9'
+
+
+class Base(test_cli.CliBase):
+
+    def setUp(self):
+        super().setUp()
+        clouds = yaml.safe_load((self.cloud.folder / 'clouds.yaml').open())
+        url = clouds['clouds']['kongming-admin']['auth']['auth_url']
+        folder = pathlib.Path(self.enterContext(
+            tempfile.TemporaryDirectory()))
+        self.capabilities = folder / 'capabilities.xml'
+        self.capabilities.write_bytes(urllib.request.urlopen(
+            url.replace('identity/v3', 'hypervisor/capabilities')).read())
+
+    def publish(self, *words, **kwargs):
+        return self.json('kongming', 'host', 'publish', 'compute1',
+                         '--capabilities', str(self.capabilities),
+                         *(words or SETS), **kwargs)
+
+    def server(self, flavor):
+        name = self.getUniqueString()
+        self.openstack('server', 'create', '--flavor', flavor, '--image',
+                       'idle', '--nic', 'none', '--wait', name)
+        self.addCleanup(self.openstack, 'server', 'delete', '--wait', name)
+        return name
+
+    def free(self):
+        row, = self.json('kongming', 'host', 'list')
+        return row['free']
+
+
+class BesideTheHookTest(Base):
+
+    def test_both_say_the_same(self):
+        """Hook and command make one payload, whatever is in use."""
+        self.assertEqual([], self.publish()['written'])
+        native = self.flavor(2)
+        mixed = self.flavor(3, 'hw:cpu_policy=mixed',
+                            'hw:cpu_dedicated_mask=0-1')
+        exact = self.flavor(2)
+        self.openstack('kongming', 'template', 'set', '--flavor', exact,
+                       '--pin', '0=0:15 1:12')
+        self.server(exact)
+        for flavor in (native, mixed):
+            self.server(flavor)
+        done = self.publish()
+        self.assertEqual(([], [], []),
+                         (done['written'], done['kept'], done['doubts']))
+        self.assertEqual(6, self.free())
+
+
+class WithoutTheHookTest(Base):
+
+    CLOUD = ('--native',)
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self.openstack, 'kongming', 'host', 'unpublish',
+                        'compute1')
+
+    def test_publish_follow_unpublish(self):
+        providers = self.json('hypervisor', 'list')
+        done = self.publish()
+        self.assertEqual(6, len(done['written']), done)
+        self.assertEqual(12, self.free())
+        self.server(self.flavor(2))
+        self.assertEqual(['inventory of'], [
+            words.rpartition(' ')[0] for words in self.publish()['written']])
+        self.assertEqual(10, self.free())
+        self.assertEqual([], self.publish()['written'])
+        gone = self.json('kongming', 'host', 'unpublish', 'compute1')
+        self.assertEqual(2, len(gone['deleted']))
+        self.assertEqual([], self.json('kongming', 'host', 'list'))
+        self.assertEqual(providers, self.json('hypervisor', 'list'))
+
+    def test_emulator_that_nobody_can_name(self):
+        self.publish()
+        name = self.server(self.flavor(
+            1, 'hw:emulator_threads_policy=isolate'))
+        doubts = self.publish()['doubts']
+        self.assertEqual(1, len(doubts), doubts)
+        self.assertIn(f'server {name}', doubts[0])
+        # One node's six can't be named, and two of them are gone.
+        self.assertEqual(6, self.free())
+
+    def test_template_servers_do_not_go_there(self):
+        self.publish()
+        flavor = self.flavor(1)
+        self.openstack('kongming', 'template', 'set', '--flavor', flavor,
+                       '--pin', '0=0:7')
+        name = self.getUniqueString()
+        self.openstack('server', 'create', '--flavor', flavor, '--image',
+                       'idle', '--nic', 'none', '--wait', name, status=1)
+        self.addCleanup(self.openstack, 'server', 'delete', '--wait', name)
+
+    def test_dry_run(self):
+        self.assertEqual(6, len(self.publish(*SETS, '--dry-run')['written']))
+        self.assertEqual([], self.json('kongming', 'host', 'list'))
+
+    def test_on_the_host(self):
+        """kongming publish, the console script."""
+        conf = self.capabilities.with_name('nova.conf')
+        conf.write_text('[compute]\ncpu_dedicated_set = 2-15,^8-9\n'
+                        'cpu_shared_set = 0-1,8-9\n')
+        self.assertEqual(0, self.kongming(
+            'publish', '--name', 'compute1', '--capabilities',
+            str(self.capabilities), '--config-file', str(conf))[0])
+        self.assertEqual(12, self.free())
+
+    def kongming(self, *words):
+        """The console script; returns (exit status, stdout, stderr)."""
+        return self.run_shell(lambda: app.main(
+            ['--os-cloud', 'kongming-admin', *words]))
+
+
+class BadInputTest(Base):
+
+    def refused(self, words, *arguments, user='admin', host='compute1'):
+        _out, err = self.openstack('kongming', 'host', 'publish', host,
+                                   *arguments, status=1, user=user)
+        self.assertIn(words, err)
+        self.assertNotIn('Traceback', err)
+
+    def test_no_sets(self):
+        self.refused('say --dedicated and --shared', '--capabilities',
+                     str(self.capabilities))
+
+    def test_malformed_set(self):
+        self.refused("--dedicated = '2-x': '2-x' is no pCPU, no range",
+                     '--capabilities', str(self.capabilities),
+                     '--dedicated', '2-x')
+
+    def test_malformed_option(self):
+        conf = self.capabilities.with_name('nova.conf')
+        conf.write_text('[compute]\ncpu_dedicated_set = 7-2\n')
+        self.refused("[compute] cpu_dedicated_set = '7-2'",
+                     '--capabilities', str(self.capabilities),
+                     '--config-file', str(conf))
+
+    def test_no_such_file(self):
+        self.refused('No such file', '--capabilities', '/nonexistent', *SETS)
+
+    def test_not_capabilities(self):
+        self.capabilities.write_text('<domain/>')
+        self.refused('no host/topology/cells', '--capabilities',
+                     str(self.capabilities), *SETS)
+
+    def test_no_libvirt_there(self):
+        self.refused('libvirt at test+tcp://127.0.0.1:1/default',
+                     '--connect', 'test+tcp://127.0.0.1:1/default', *SETS)
+
+    def test_no_such_host(self):
+        self.refused("no host 'nowhere'", '--capabilities',
+                     str(self.capabilities), *SETS, host='nowhere')
+
+    def test_not_an_admin(self):
+        self.refused('needs the admin role', '--capabilities',
+                     str(self.capabilities), *SETS, user='member')
+        _out, err = self.openstack('kongming', 'host', 'unpublish',
+                                   'compute1', status=1, user='member')
+        self.assertIn('needs the admin role', err)
+
+    def test_unpublish_names_the_consumers(self):
+        exact = self.flavor(1)
+        self.openstack('kongming', 'template', 'set', '--flavor', exact,
+                       '--pin', '0=0:15')
+        name = self.server(exact)
+        _out, err = self.openstack('kongming', 'host', 'unpublish',
+                                   'compute1', status=1)
+        self.assertIn(f'server {name} (', err)
+        self.assertIn('Delete or move them first', err)

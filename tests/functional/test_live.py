@@ -1,0 +1,644 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Running servers are brought to where they are wanted."""
+
+import importlib
+from unittest import mock
+
+import fixtures
+
+from kongming import affinity
+from kongming import memory
+from nova import context as nova_context
+from nova import objects
+from nova.tests.fixtures import libvirt as fakelibvirt
+from nova.tests.fixtures import notifications
+from nova_ext import claim
+from nova_ext import guests as guests_mod
+from nova_ext import live
+from nova_ext import record
+from oslo_serialization import jsonutils
+from tests.embedded import guests
+from tests.functional import test_boot
+from tests.functional import test_life
+
+only = test_boot.only
+
+
+class LiveBase(test_life.LifeBase):
+
+    def setUp(self):
+        super().setUp()
+        self.hosts()
+        self.samples = []
+        # A checker that looks after every write of ownership and of pins.
+        for where in ('nova_ext.claim.store', 'kongming.affinity.apply',
+                      'kongming.memory.set_nodes'):
+            self._sampled(where)
+
+    def _sampled(self, where):
+        module, _dot, name = where.rpartition('.')
+        real = getattr(importlib.import_module(module), name)
+
+        def call(*args, **kwargs):
+            try:
+                return real(*args, **kwargs)
+            finally:
+                self.assertOneOwner()
+
+        self.useFixture(fixtures.MonkeyPatch(where, call))
+
+    def assertOneOwner(self):
+        """Neither in the database nor in libvirt has a pCPU two owners."""
+        owners, running = {}, {}
+        for server in objects.InstanceList.get_by_host(
+                nova_context.get_admin_context(), 'compute1',
+                expected_attrs=['numa_topology']):
+            if server.numa_topology is None:
+                continue
+            for cell in server.numa_topology.cells:
+                for pcpu in {*(cell.cpu_pinning or {}).values(),
+                             *(cell.cpuset_reserved or ())}:
+                    self.assertIsNone(owners.get(pcpu))
+                    owners[pcpu] = server.uuid
+            if server.vm_state != 'active':
+                continue
+            for pcpus in self.pins({'id': server.uuid})[0].values():
+                for pcpu in pcpus:
+                    self.assertIn(running.get(pcpu), (None, server.uuid))
+                    running[pcpu] = server.uuid
+        self.samples.append(owners)
+
+    def template(self, pins, **extra):
+        return self.flavor({'node.0': '1', 'pin.0': pins,
+                            'grant': 'template', **extra},
+                           vcpus=len(pins.split()))
+
+    def want(self, server, **metadata):
+        """Metadata as a tenant writes it, then the doorbell."""
+        self.api.post_server_metadata(server['id'], {
+            f'kongming:{key.replace("_", ".")}': value
+            for key, value in metadata.items()})
+        return self.ring(server)
+
+    def unwant(self, server, *keys):
+        for key in keys:
+            self.api.delete_server_metadata(server['id'],
+                                            f'kongming:{key}')
+        self.ring(server)
+
+    def ring(self, server):
+        return self.api.api_get(f'/servers/{server["id"]}/diagnostics').body
+
+    def actions(self, server):
+        """(message, details) of each live change, the newest first."""
+        found = []
+        for action in self.api.get_instance_actions(server['id']):
+            if action['action'] == record.ACTION:
+                event, = self.api.api_get(
+                    f'/servers/{server["id"]}/os-instance-actions/'
+                    f'{action["request_id"]}').body['instanceAction'][
+                        'events']
+                found.append((event['result'], event.get('details')))
+        return found
+
+    def assertEverywhere(self, server, pins):
+        self.assertHolds(server, pins)
+        named = {int(name.rpartition('_')[2])
+                 for resources in self.allocations_of(server['id']).values()
+                 for name in resources if '_PCPU_' in name}
+        self.assertEqual(set(pins.values()), named)
+
+
+class ChangeTest(LiveBase):
+
+    def test_there_and_back_again(self):
+        server = self.boot(self.template('0:13 1:10'))
+        self.want(server, pin_0='0:15')
+        self.assertEverywhere(server, {0: 15, 1: 10})
+        self.assertEqual([('Success', None)], self.actions(server))
+        self.assertLess(2, len(self.samples))
+        self.unwant(server, 'pin.0')
+        self.assertEverywhere(server, {0: 13, 1: 10})
+        self._delete_server(server)
+        self.assertNothingOwned()
+
+    def test_emulator_leaves_what_is_given_up(self):
+        server = self.boot(self.template('0:13 1:10'))
+        self.want(server, pin_0='0:15 1:14')
+        self.assertIn('emulatorpin cpuset="14-15"',
+                      self.domain_xml(server['id']))
+
+    def test_survives_what_nova_writes_anew(self):
+        server = self.boot(self.template('0:13 1:10'))
+        self.want(server, pin_0='0:15 1:14')
+        self._reboot_server(server, hard=True)
+        self.assertEverywhere(server, {0: 15, 1: 14})
+        self._stop_server(server)
+        self._start_server(server)
+        self.assertEverywhere(server, {0: 15, 1: 14})
+        self.restart_compute_service('compute1')
+        self.assertEverywhere(server, {0: 15, 1: 14})
+
+    def test_rebuilt_when_its_first_place_is_taken(self):
+        server = self.boot(self.template('0:13'))
+        self.want(server, pin_0='0:15')
+        other = self.boot(self.template('0:13'))
+        self._rebuild_server(server, guests.IMAGES[0]['id'])
+        self.assertEverywhere(server, {0: 15})
+        self.assertEverywhere(other, {0: 13})
+
+    def test_stopped_server(self):
+        server = self.boot(self.template('0:13'))
+        self._stop_server(server)
+        self.api.post_server_metadata(server['id'],
+                                      {'kongming:pin.0': '0:15'})
+        self.computes['compute1'].driver._reconcile()
+        self._start_server(server)
+        self.assertEverywhere(server, {0: 15})
+
+    def test_nothing_to_do_writes_nothing(self):
+        server = self.boot(self.template('0:13 1:10'))
+        self.want(server, pin_0='0:15')
+        self.samples.clear()
+        with mock.patch.object(objects.Instance, 'save') as save:
+            self.ring(server)
+        save.assert_not_called()
+        self.assertEqual([], self.samples)
+
+    def test_two_swap(self):
+        one = self.boot(self.template('0:13'))
+        two = self.boot(self.template('0:10'))
+        self.api.post_server_metadata(one['id'], {'kongming:pin.0': '0:10'})
+        self.api.post_server_metadata(two['id'], {'kongming:pin.0': '0:13'})
+        self.ring(one)
+        self.assertEverywhere(one, {0: 10})
+        self.assertEverywhere(two, {0: 13})
+        self.assertEqual([('Success', None)], self.actions(two))
+
+    def test_ring_without_a_free_pcpu(self):
+        servers = [self.boot(self.template(f'0:{p}')) for p in range(10, 16)]
+        for server, pcpu in zip(servers, (*range(11, 16), 10)):
+            self.api.post_server_metadata(
+                server['id'], {'kongming:pin.0': f'0:{pcpu}'})
+        self.ring(servers[0])
+        for server, pcpu in zip(servers, range(10, 16)):
+            self.assertHolds(server, {0: pcpu})
+            (result, details), = self.actions(server)
+            self.assertEqual('Error', result)
+            self.assertIn('no free one to start with', details)
+        # One is told once, however often it is asked for.
+        self.ring(servers[0])
+        self.assertEqual(1, len(self.actions(servers[0])))
+
+    def test_owned_by_a_native_server(self):
+        native = self.fill()
+        taken = min(min(p) for p in self.pins(native)[0].values())
+        server = self.boot(self.flavor(
+            {'pin.0': f'0:{"2" if taken > 7 else "10"}',
+             'grant': 'template'}, vcpus=1))
+        before = self.pins(server)[0]
+        self.want(server, pin_0=f'0:{taken}')
+        self.assertEqual(before, self.pins(server)[0])
+        (result, details), = self.actions(server)
+        self.assertEqual('Error', result)
+        # Only an admin may read this.
+        self.assertIn(f'({native["id"]})', details)
+
+
+class MemoryTest(LiveBase):
+    """A cell changes its node, and its memory goes with it."""
+
+    def bound(self, server):
+        """(mode, nodes) as libvirt says."""
+        return memory.read(self.connection_of(server['id'])
+                           .lookupByUUIDString(server['id']))[:2]
+
+    def assertOnNode(self, server, node, pins):
+        self.assertEverywhere(server, pins)
+        cell, = self.instance(server['id']).numa_topology.cells
+        self.assertEqual(node, cell.id)
+        self.assertEqual(('restrictive', {node}), self.bound(server))
+        self.assertEqual({node: 1024, 1 - node: 0}, {
+            at: used for at, (_pcpus, used) in self.usage().items()})
+
+    def test_there_and_back_again(self):
+        server = self.boot(self.template('0:13 1:10'))
+        self.assertOnNode(server, 1, {0: 13, 1: 10})
+        self.want(server, node_0='0', pin_0='0:5 1:2')
+        self.assertOnNode(server, 0, {0: 5, 1: 2})
+        self.audit()
+        self.assertOnNode(server, 0, {0: 5, 1: 2})
+        self._reboot_server(server, hard=True)
+        self.assertOnNode(server, 0, {0: 5, 1: 2})
+        self.unwant(server, 'pin.0', 'node.0')
+        self.assertOnNode(server, 1, {0: 13, 1: 10})
+        self.assertEqual([('Success', None)] * 2, self.actions(server))
+        self._delete_server(server)
+        self.assertNothingOwned()
+
+    def test_shared_vcpus_go_too(self):
+        server = self.boot(self.flavor(
+            {'node.0': '1', 'grant': 'template'}, vcpus=2,
+            cpu_policy='shared', numa_nodes='1'))
+        self.assertEqual({0: frozenset({8, 9}), 1: frozenset({8, 9})},
+                         self.pins(server)[0])
+        self.want(server, node_0='0')
+        self.assertEqual({0: frozenset({0, 1}), 1: frozenset({0, 1})},
+                         self.pins(server)[0])
+        self.assertEqual({0}, set(self.bound(server)[1]))
+
+    def test_two_change_nodes(self):
+        one = self.boot(self.template('0:13'))
+        two = self.boot(self.flavor({'pin.0': '0:2', 'grant': 'template'},
+                                    vcpus=1))
+        self.api.post_server_metadata(one['id'], {
+            'kongming:pin.0': '0:2', 'kongming:node.0': '0'})
+        self.api.post_server_metadata(two['id'], {'kongming:pin.0': '0:13'})
+        self.ring(one)
+        self.assertEverywhere(one, {0: 2})
+        self.assertEverywhere(two, {0: 13})
+
+    def test_a_guest_of_several_cells_stays(self):
+        server = self.boot(self.flavor(
+            {'node.0': '0', 'node.1': '1', 'grant': 'template'}, vcpus=2,
+            numa_nodes='2'))
+        before = self.pins(server)
+        self.want(server, node_0='1', node_1='0')
+        self.assertEqual(before, self.pins(server))
+        (result, details), = self.actions(server)
+        self.assertEqual('Error', result)
+        self.assertIn('this one has several', details)
+
+    def test_no_room_is_told_before_anything_is_touched(self):
+        server = self.boot(self.template('0:13 1:10'))
+        self.samples.clear()
+        with mock.patch.object(
+                fakelibvirt.Connection, 'getFreePages', create=True,
+                new=lambda *args: {0: {4: 1000}}):
+            self.want(server, node_0='0', pin_0='0:5 1:2')
+        self.assertOnNode(server, 1, {0: 13, 1: 10})
+        (_result, details), = self.actions(server)
+        self.assertIn('node 0 has 1000 free pages of 4 KiB', details)
+
+    def test_libvirt_refuses_in_the_middle(self):
+        server = self.boot(self.template('0:13 1:10'))
+
+        def refuse(*args):
+            raise RuntimeError('libvirt said no')
+
+        with mock.patch.object(fakelibvirt.Domain, 'setNumaParameters',
+                               create=True, new=refuse):
+            self.want(server, node_0='0', pin_0='0:5 1:2')
+        self.assertOnNode(server, 1, {0: 13, 1: 10})
+        self.assertIn('libvirt said no', self.actions(server)[0][1])
+        self.ring(server)
+        self.assertEqual(0, self.instance(
+            server['id']).numa_topology.cells[0].id)
+
+    def test_somebody_moved_it_by_hand(self):
+        server = self.boot(self.template('0:13 1:10'))
+        self.connection_of(server['id']).lookupByUUIDString(
+            server['id']).setNumaParameters({'numa_nodeset': '0'}, 1)
+        self.ring(server)
+        self.assertOnNode(server, 1, {0: 13, 1: 10})
+        self.assertIn('is brought back', self.stdlog.logger.output)
+
+    def test_defined_anew_in_the_middle(self):
+        """A hard reboot then knows nothing of the place that it goes to."""
+        server = self.boot(self.template('0:13 1:10'))
+        xml = []
+
+        def reboot(*args):
+            driver = self.computes['compute1'].driver
+            instance = self.instance(server['id'])
+            self.assertEqual(2, len(instance.numa_topology.cells))
+            xml.append(guests_mod.threads_of(driver._get_guest_numa_config(
+                instance.numa_topology, instance.flavor,
+                objects.ImageMeta.from_instance(instance))))
+            raise RuntimeError('enough')
+
+        with mock.patch.object(fakelibvirt.Domain, 'setNumaParameters',
+                               create=True, new=reboot):
+            self.want(server, node_0='0', pin_0='0:5 1:2')
+        self.assertEqual({0: only(13), 1: only(10)}, xml[0].vcpus)
+
+
+class ThreadTest(LiveBase):
+    """Threads that own nothing, or something of their own."""
+
+    def tune(self, server):
+        return affinity.read(self.connection_of(server['id'])
+                             .lookupByUUIDString(server['id']))
+
+    def test_emulator_and_iothread(self):
+        server = self.boot(self.template('0:13 1:10', emulator='shared'))
+        shared = frozenset({0, 1, 8, 9})
+        self.assertEqual(shared, self.tune(server).emulator)
+        self.want(server, emulator='8-9', iothread_1='8')
+        self.assertEqual(frozenset({8, 9}), self.tune(server).emulator)
+        self.assertEqual({1: only(8)}, self.tune(server).iothreads)
+        self.assertEqual([('Success', None)], self.actions(server))
+        self.unwant(server, 'emulator', 'iothread.1')
+        self.assertEqual(shared, self.tune(server).emulator)
+        self.assertEqual({1: frozenset({10, 13})},
+                         self.tune(server).iothreads)
+
+    def test_out_of_reach(self):
+        server = self.boot(self.template('0:13 1:10'))
+        for wish in ('12', '2', '77'):
+            self.want(server, emulator=wish)
+            self.assertEqual(frozenset({10, 13}), self.tune(server).emulator)
+        self.assertIn('emulator: pCPU 77 is neither its own nor in '
+                      'cpu_shared_set', self.stdlog.logger.output)
+
+    def test_emulator_that_owns_a_pcpu(self):
+        server = self.boot(self.flavor(
+            {'pin.0': '0:13', 'emulator': '12', 'grant': 'template'},
+            vcpus=1, emulator_threads_policy='isolate'))
+        self.assertEqual({12, 13}, self.owned()[1])
+        self.want(server, emulator='10', pin_0='0:12')
+        self.assertEqual({10, 12}, self.owned()[1])
+        self.assertEqual(only(10), self.tune(server).emulator)
+        self.assertEqual({0: only(12)}, self.tune(server).vcpus)
+        self._delete_server(server)
+        self.assertNothingOwned()
+
+    def test_shared_vcpus_float_where_they_are_told(self):
+        server = self.boot(self.flavor(
+            {'pin.0': '0:13 1~8', 'grant': 'template'}, vcpus=2,
+            cpu_policy='mixed', cpu_dedicated_mask='0'))
+        self.assertEqual({0: only(13), 1: only(8)}, self.tune(server).vcpus)
+        self.want(server, pin_0='0:13 1~9')
+        self.assertEqual({0: only(13), 1: only(9)}, self.tune(server).vcpus)
+        self._reboot_server(server, hard=True)
+        self.ring(server)
+        self.assertEqual({0: only(13), 1: only(9)}, self.tune(server).vcpus)
+
+    def test_scheduler_is_written_down(self):
+        """Before the domain starts; a running one is for the real kernel."""
+        server = self.boot(self.template('0:13 1:10', sched='1:fifo:5'))
+        instance = self.instance(server['id'])
+        config = self.computes['compute1'].driver._get_guest_numa_config(
+            instance.numa_topology, instance.flavor,
+            objects.ImageMeta.from_instance(instance))
+        self.assertEqual({1: ('fifo', 5)},
+                         guests_mod.threads_of(config).sched)
+        entry, = config.cputune.vcpusched
+        self.assertEqual('<vcpusched vcpus="1" scheduler="fifo" '
+                         'priority="5"/>', entry.to_xml().strip())
+
+
+class RecordTest(LiveBase):
+    """What is left behind of a change."""
+
+    def test_log_line_and_notification(self):
+        self.notifier = self.useFixture(
+            notifications.NotificationFixture(self))
+        server = self.boot(self.template('0:13 1:10'))
+        self.want(server, pin_0='0:15')
+        self.want(server, pin_0='0:2')
+        done, refused = (
+            n['payload']['nova_object.data']
+            for n in self.notifier.versioned_notifications
+            if 'kongming' in n['event_type'])
+        self.assertEqual('Success', done['result'])
+        self.assertEqual(['0:13->15'], done['steps'])
+        self.assertEqual(server['id'], done['server'])
+        self.assertIn('node 0', refused['reason'])
+        lines = [jsonutils.loads(line.partition('Live change: ')[2])
+                 for line in self.stdlog.logger.output.splitlines()
+                 if 'Live change: ' in line]
+        self.assertEqual([done, refused], lines)
+
+
+class GrantTest(LiveBase):
+
+    def test_nothing_without_a_grant(self):
+        server = self.boot(self.flavor(test_life.TEMPLATE))
+        for metadata in ({'pin_0': '0:15'}, {'grant': 'template'},
+                         {'node_0': '0'}, {'pin_0': '\x00\x1b[31m'},
+                         {'profile': 'x' * 200}, {'pin_0': '0:' + '9' * 200}):
+            try:
+                self.want(server, **metadata)
+            except Exception as exc:
+                # What nova-api refuses by itself.
+                self.assertIn('400', str(exc))
+            self.assertHolds(server)
+        self.assertEqual([], self.actions(server))
+        self.assertIn("needs the grant 'template'",
+                      self.stdlog.logger.output)
+
+    def test_shared_set_and_others_are_out_of_reach(self):
+        server = self.boot(self.template('0:13'))
+        other = self.boot(self.template('0:10'))
+        for pcpu in (8, 10, 5, 99):
+            self.want(server, pin_0=f'0:{pcpu}')
+            self.assertHolds(server, {0: 13})
+        self.assertHolds(other, {0: 10})
+
+
+class FaultTest(LiveBase):
+
+    def test_drift_is_healed(self):
+        server = self.boot(self.template('0:13'))
+        domain = self.connection_of(
+            server['id']).lookupByUUIDString(server['id'])
+        domain.pinVcpuFlags(0, (True,) * 16, 3)
+        self.ring(server)
+        self.assertHolds(server, {0: 13})
+        self.assertIn('vCPU 0: pCPU 0-15 -> 13', self.stdlog.logger.output)
+
+    def test_libvirt_refuses(self):
+        """What was done before is taken back, too."""
+        server = self.boot(self.template('0:13 1:10'))
+        real, calls = fakelibvirt.Domain.pinVcpuFlags, []
+
+        def pin(domain, vcpu, cpumap, flags):
+            calls.append(vcpu)
+            if len(calls) == 2:
+                raise RuntimeError('libvirt said no')
+            return real(domain, vcpu, cpumap, flags)
+
+        with mock.patch.object(fakelibvirt.Domain, 'pinVcpuFlags', pin):
+            self.want(server, pin_0='0:15 1:14')
+        self.assertEqual([0, 1, 0], calls)
+        self.assertEverywhere(server, {0: 13, 1: 10})
+        (result, details), = self.actions(server)
+        self.assertEqual('Error', result)
+        self.assertIn('libvirt said no', details)
+        self.ring(server)
+        self.assertEverywhere(server, {0: 15, 1: 14})
+
+    def test_what_fails_is_not_tried_at_every_pass(self):
+        server = self.boot(self.template('0:13 1:10'))
+        calls = []
+
+        def refuse(*args):
+            calls.append(args)
+            raise RuntimeError('libvirt said no')
+
+        reconciler = self.computes['compute1'].driver._reconciler
+        self.api.post_server_metadata(server['id'],
+                                      {'kongming:pin.0': '0:15'})
+        with mock.patch.object(fakelibvirt.Domain, 'pinVcpuFlags', refuse):
+            for _pass in range(4):
+                reconciler.run(patient=True)
+            self.assertEqual((1, 1), (len(calls), len(self.actions(server))))
+            # Somebody who asks for it is not kept waiting.
+            self.ring(server)
+            self.assertEqual(2, len(self.actions(server)))
+        # Nor is a wish that is another one.
+        self.api.post_server_metadata(server['id'],
+                                      {'kongming:pin.0': '0:14'})
+        reconciler.run(patient=True)
+        self.assertEverywhere(server, {0: 14, 1: 10})
+
+    def test_metadata_that_is_not_obeyed_is_told_once(self):
+        server = self.boot(self.flavor(test_life.TEMPLATE))
+        self.want(server, pin_0='0:15')
+        for _pass in range(3):
+            self.ring(server)
+        self.assertEqual(1, self.stdlog.logger.output.count(
+            'Metadata not obeyed'))
+
+    def test_busy_server_is_tried_again(self):
+        server = self.boot(self.template('0:13'))
+        instance = self.instance(server['id'])
+        instance.task_state = 'image_snapshot'
+        instance.save()
+        self.api.post_server_metadata(server['id'],
+                                      {'kongming:pin.0': '0:15'})
+        reconcile = self.computes['compute1'].driver._reconcile
+        reconcile()
+        self.assertHolds(server, {0: 13})
+        instance.task_state = None
+        instance.save()
+        reconcile()
+        self.assertEverywhere(server, {0: 15})
+
+    @test_life.long
+    def test_cut_short_after_any_step(self):
+        """The pass dies between two steps; the next one brings it to an end.
+        """
+        class Killed(BaseException):
+            pass
+
+        for point in range(1, 12):
+            server = self.boot(self.template('0:13 1:10'))
+            self.api.post_server_metadata(
+                server['id'], {'kongming:pin.0': '0:10 1:13'})
+            left = [point]
+
+            def count(real, *args, **kwargs):
+                # Dead is dead: what tries to take it back fails as well.
+                if left[0] <= 0:
+                    raise Killed()
+                left[0] -= 1
+                result = real(*args, **kwargs)
+                return result
+
+            reconciler = self.computes['compute1'].driver._reconciler
+            with fixtures.MonkeyPatch(
+                    'nova_ext.claim.store',
+                    lambda *a, real=claim.store, **k: count(
+                        real, *a, **k)), fixtures.MonkeyPatch(
+                    'kongming.affinity.apply',
+                    lambda *a, real=affinity.apply, **k: count(
+                        real, *a, **k)):
+                try:
+                    reconciler.run()
+                except Killed:
+                    pass
+            self.assertOneOwner()
+            self.audit()
+            reconciler.run()
+            self.assertEverywhere(server, {0: 10, 1: 13})
+            self._delete_server(server)
+            self.assertNothingOwned()
+
+
+class ManyTest(LiveBase):
+    """Fifty servers at once, each wants what the next one has."""
+
+    SHAPE = {'cpu_nodes': 2, 'cpu_sockets': 1, 'cpu_cores': 16,
+             'cpu_threads': 2, 'kB_mem': 128 * 1024 ** 2}
+    DEDICATED = '1-63'
+    SHARED = '0'
+
+    @test_life.long
+    def test_fifty(self):
+        self.flags(cores=-1, instances=-1, ram=-1, group='quota')
+        # Boots are quicker where Placement is told less.
+        self.flags(publish_inventory=False, group='kongming')
+        for node in ('0', '1'):
+            self.api.post_server({'server': {
+                **self._build_server(networks='none', flavor_id=self.flavor(
+                    {'node.0': node, 'grant': 'template'}, vcpus=1,
+                    groups=False)), 'min_count': 25}})
+        servers = self.api.get_servers()
+        self.assertEqual(50, len(servers))
+        goals = {}
+        for server in servers:
+            self._wait_for_server_parameter(
+                server, {'status': 'ACTIVE'}, max_retries=1200)
+            (pcpu,), = self.pins(server)[0].values()
+            goals.setdefault(pcpu // 32, {})[pcpu] = server
+        for ring in goals.values():
+            pcpus = sorted(ring)
+            for pcpu, goal in zip(pcpus, pcpus[1:] + pcpus[:1]):
+                self.api.post_server_metadata(
+                    ring[pcpu]['id'], {'kongming:pin.0': f'0:{goal}'})
+                ring[pcpu]['goal'] = goal
+        # The checker makes this longer than an API call waits for.
+        self.computes['compute1'].driver._reconcile()
+        for server in servers:
+            self.assertEqual({0: only(server['goal'])}, self.pins(server)[0])
+            self.assertEqual([('Success', None)], self.actions(server))
+        self.audit()
+        self.assertEqual({server['goal'] for server in servers},
+                         set().union(*self.owned().values()))
+
+
+class IntervalTest(LiveBase):
+    """Nobody rings; the host looks by itself."""
+
+    RECONCILE_INTERVAL = 1
+
+    def test_by_time(self):
+        server = self.boot(self.template('0:13'))
+        self.api.post_server_metadata(server['id'],
+                                      {'kongming:pin.0': '0:15'})
+        self._wait_for_assert(lambda: self.assertEqual(
+            {0: only(15)}, self.pins(server)[0]), max_retries=40)
+        self.assertEverywhere(server, {0: 15})
+
+    def test_ends_with_the_service(self):
+        driver = self.computes['compute1'].driver
+        self.computes['compute1'].stop()
+        self.assertTrue(driver._stop.is_set())
+
+    def test_a_fault_does_not_end_it(self):
+        driver = self.computes['compute1'].driver
+        server = self.boot(self.template('0:13'))
+        with mock.patch.object(live.Reconciler, '_pass',
+                               side_effect=RuntimeError('broken')) as broken:
+            self._wait_for_assert(lambda: self.assertLess(
+                1, broken.call_count), max_retries=40)
+            # Diagnostics are Nova's, and are answered.
+            self.assertEqual('running', self.ring(server)['state'])
+        self.assertIn('A pass over the servers with a template failed',
+                      self.stdlog.logger.output)
+        self.want(server, pin_0='0:15')
+        self.assertEverywhere(server, {0: 15})
+        self.assertFalse(driver._stop.is_set())

@@ -1,0 +1,103 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Placement as it comes from PyPI, over HTTP, on a database of its own.
+
+``python -m tests.placement URL PORTFILE`` serves until its parent is gone.
+:class:`Server` runs that and waits for it.
+"""
+
+import pathlib
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from wsgiref import simple_server
+
+from keystoneauth1 import adapter
+from keystoneauth1 import session
+
+
+class Server:
+    """A Placement of one's own.
+
+    :param database: SQLAlchemy's URL; default a SQLite file
+    """
+
+    def __init__(self, database=None):
+        self.folder = tempfile.TemporaryDirectory(prefix='kongming-placement-')
+        folder = pathlib.Path(self.folder.name)
+        port = folder / 'port'
+        self.process = subprocess.Popen(
+            [sys.executable, '-W', 'ignore', '-m', 'tests.placement',
+             database or f'sqlite:///{folder}/placement.db', str(port)],
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        while not port.exists() or not port.read_text():
+            if self.process.poll() is not None:
+                raise RuntimeError(self.process.stderr.read())
+            if time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError('no Placement after 120 s')
+            time.sleep(0.1)
+        self.url = f'http://127.0.0.1:{port.read_text()}'
+
+    def adapter(self):
+        """A client with an admin's rights."""
+        return adapter.Adapter(
+            session.Session(),
+            endpoint_override=self.url, service_type='placement',
+            additional_headers={'X-Auth-Token': 'admin'})
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.folder.cleanup()
+
+
+class _Threads(socketserver.ThreadingMixIn, simple_server.WSGIServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+class _Quiet(simple_server.WSGIRequestHandler):
+    protocol_version = 'HTTP/1.0'
+
+    def log_message(self, *args):
+        pass
+
+
+def main(database, port):
+    from oslo_config import cfg
+    from placement import conf as placement_conf
+    from placement import db_api
+    from placement import deploy
+
+    conf = cfg.ConfigOpts()
+    placement_conf.register_opts(conf)
+    conf.set_override('connection', database, 'placement_database')
+    conf.set_override('sync_on_startup', True, 'placement_database')
+    conf.set_override('auth_strategy', 'noauth2', 'api')
+    conf([], project='placement', default_config_files=[])
+    db_api.configure(conf)
+    server = simple_server.make_server(
+        '127.0.0.1', 0, deploy.loadapp(conf), _Threads, _Quiet)
+    pathlib.Path(port).write_text(str(server.server_port))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # Until whoever started this closes the pipe, or ends.
+    sys.stdin.read()
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
