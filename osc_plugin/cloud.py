@@ -22,22 +22,26 @@ from openstack import connection
 from openstack import exceptions as sdk_exc
 from osc_lib import exceptions
 
+from kongming import exception
 from kongming import flavor as flavor_mod
 from kongming import inventory
+from kongming import placement as placement_mod
+from kongming import servers
 from kongming import template
 from kongming import usage
-
-#: in_tree of GET /resource_providers, traits, usages
-_MICROVERSION = '1.14'
 
 
 @dataclasses.dataclass(frozen=True)
 class PublishedHost:
-    """A host as Placement shows it."""
+    """A host as Placement shows it.
+
+    :ivar obeys: whether its nova-compute obeys templates
+    """
 
     name: str
     uuid: str
     state: usage.HostState
+    obeys: bool = True
 
 
 def hosts(conn: connection.Connection,
@@ -45,14 +49,16 @@ def hosts(conn: connection.Connection,
     """The hosts that KongMing is published for, by name.
 
     :param name: only this one
-    :raises CommandError: if there is no such host, or Placement is not to be
-        reached by this user
+    :raises CommandError: if there is no such host
+    :raises kongming.exception.CloudError: if Placement is not to be reached
+        by this user
     """
-    providers = _get(conn, '/resource_providers')['resource_providers']
+    placement = placement_mod.Placement(conn.placement)
+    providers = placement.providers()
     children: dict[str, list[str]] = {}
     names = {provider['uuid']: provider['name'] for provider in providers}
     for provider in providers:
-        if '_KONGMING_NODE' in provider['name']:
+        if inventory.is_ours(provider['name']):
             children.setdefault(provider['parent_provider_uuid'], []).append(
                 provider['uuid'])
     if name is not None and name not in names.values():
@@ -65,55 +71,44 @@ def hosts(conn: connection.Connection,
             f"Host '{name}' is not published. Set compute_driver = "
             f"kongming.LibvirtDriver in its nova.conf and restart "
             f"nova-compute there.")
-    found = [PublishedHost(names[root], root, _state(conn, uuids))
+    found = [_host(conn, placement, names[root], root, uuids)
              for root, uuids in children.items()
              if name in (None, names[root])]
     return sorted(found, key=lambda host: host.name)
 
 
-def _state(conn: connection.Connection,
-           providers: Iterable[str]) -> usage.HostState:
+def with_owners(conn: connection.Connection,
+                host: PublishedHost) -> usage.HostState:
+    """A host with the names of all who own its pCPUs, as far as Nova tells.
+
+    Placement knows only of those who asked for a pCPU by its number.
+    """
+    try:
+        occupied = servers.occupied(conn, host.uuid, host.state)
+    except exception.CloudError:
+        return host.state
+    return host.state.named({
+        pcpu: occupied.names[server] for owned in occupied.nodes.values()
+        for server, mine in owned.items() for pcpu in mine.pcpus})
+
+
+def _host(conn: connection.Connection, placement: placement_mod.Placement,
+          name: str, root: str, providers: Iterable[str]) -> PublishedHost:
     parts = []
     owners: dict[int, str] = {}
     for uuid in providers:
-        at = f'/resource_providers/{uuid}'
-        traits = set(_get(conn, f'{at}/traits')['traits'])
-        parts.append((_get(conn, f'{at}/inventories')['inventories'],
-                      traits,
-                      _get(conn, f'{at}/usages')['usages']))
-        for consumer, found in _get(
-                conn, f'{at}/allocations')['allocations'].items():
-            for pcpu in inventory.named_pcpus(found['resources']):
+        _generation, inventories = placement.inventories(uuid)
+        parts.append((inventories, placement.traits(uuid),
+                      placement.usages(uuid)))
+        for consumer, resources in placement.allocations(uuid).items():
+            for pcpu in inventory.named_pcpus(resources):
                 owners[pcpu] = consumer
-    names = {consumer: server_name(conn, consumer)
+    names = {consumer: servers.name_of(conn, consumer)
              for consumer in set(owners.values())}
-    return inventory.read(
+    state = inventory.read(
         parts, {pcpu: names[owner] for pcpu, owner in owners.items()})
-
-
-def server_name(conn: connection.Connection, uuid: str) -> str:
-    """``server NAME (uuid)``, without the name where it can't be had."""
-    try:
-        return f'server {conn.compute.get_server(uuid).name} ({uuid})'
-    except sdk_exc.SDKException:
-        return f'server {uuid}'
-
-
-def _get(conn: connection.Connection, path: str) -> Any:
-    try:
-        response = conn.placement.get(path, microversion=_MICROVERSION)
-        sdk_exc.raise_from_response(response)
-    except sdk_exc.ForbiddenException as exc:
-        raise exceptions.CommandError(
-            'Placement refused: this command needs the admin role (the '
-            'policy of Placement says who may read its providers).') from exc
-    except sdk_exc.EndpointNotFound as exc:
-        raise exceptions.CommandError(
-            'This cloud has no Placement endpoint in its catalog.') from exc
-    except sdk_exc.SDKException as exc:
-        raise exceptions.CommandError(
-            f'Placement could not be asked for {path}: {exc}') from exc
-    return response.json()
+    return PublishedHost(name, root, state, all(
+        inventory.TRAIT_HOOK in traits for _inventory, traits, _ in parts))
 
 
 def flavor(conn: connection.Connection, name: str) -> Any:

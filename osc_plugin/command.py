@@ -12,32 +12,28 @@
 
 """Base classes of our commands: the docstring is the help, as written."""
 
-import argparse
-import inspect
-
-from cliff import command as cliff_command
 from osc_lib.command import command
+from osc_lib import exceptions
+
+from kongming.cli import help as help_mod
+from kongming import exception
 
 
-class _AsWritten(argparse.RawDescriptionHelpFormatter):
-    """argparse would fold the examples into one paragraph."""
+class _Base(help_mod.Help):
+    def run(self, parsed_args):
+        try:
+            return super().run(parsed_args)
+        except exception.KongmingError as exc:
+            raise exceptions.CommandError(str(exc)) from exc
 
 
-class _Help(cliff_command.Command):
-    def get_parser(self, prog_name):
-        parser = super().get_parser(prog_name)
-        parser.formatter_class = _AsWritten
-        parser.description = inspect.getdoc(self)
-        return parser
-
-
-class Command(_Help, command.Command):
+class Command(_Base, command.Command):
     pass
 
 
-class Lister(_Help, command.Lister):
+class Lister(_Base, command.Lister):
     pass
 
 
-class ShowOne(_Help, command.ShowOne):
+class ShowOne(_Base, command.ShowOne):
     pass

@@ -12,11 +12,19 @@
 
 """``openstack kongming host ...``: hosts as Placement shows them."""
 
+import json
 import shutil
 
 from cliff import columns as cliff_columns
 
+from kongming.cli import columns
+from kongming.cli import publish
+from kongming.cli import source
 from kongming import draw
+from kongming import picture
+from kongming import placement as placement_mod
+from kongming import publisher
+from kongming import servers
 from kongming import topology
 from osc_plugin import cloud
 from osc_plugin import command
@@ -86,8 +94,8 @@ class ShowHost(command.ShowOne):
         return parser
 
     def take_action(self, parsed_args):
-        host, = cloud.hosts(self.app.client_manager.kongming,
-                            parsed_args.host)
+        conn = self.app.client_manager.kongming
+        host, = cloud.hosts(conn, parsed_args.host)
         nodes, dedicated, free, shared = _sums(host.state)
         shared_ids = topology.format_cpu_list(
             p for node in host.state.nodes for p in node.shared)
@@ -96,4 +104,127 @@ class ShowHost(command.ShowOne):
         return (('host', 'uuid', 'nodes', 'dedicated', 'free', 'shared',
                  'dedicated_set', 'shared_set', 'map'),
                 (host.name, host.uuid, nodes, dedicated, free, shared,
-                 dedicated_ids, shared_ids, MapColumn(host.state)))
+                 dedicated_ids, shared_ids, MapColumn(
+                     cloud.with_owners(conn, host))))
+
+
+class MapHost(command.Command):
+    """Draw whose a host's pCPUs are.
+
+    In the terminal each core is a box, each pCPU a line of it with the letter
+    of its owner. Owners that did not ask for a pCPU by its number are told to
+    an admin only.
+
+    Examples::
+
+        openstack kongming host map compute1
+        openstack kongming host map compute1 --color always | less -R
+        openstack kongming host map compute1 --format svg > compute1.svg
+        openstack kongming host map compute1 --format json
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument('host', metavar='<host>',
+                            help='Host (name of its compute node) to draw.')
+        parser.add_argument('-f', '--format', default='text',
+                            choices=('text', 'svg', 'json'),
+                            help='What to write (default: text).')
+        parser.add_argument('--color', default='auto',
+                            choices=('auto', 'always', 'never'),
+                            help='Colours in text (default: auto, in a '
+                                 'terminal).')
+        parser.add_argument('--width', metavar='<columns>', type=int,
+                            help="Columns of text (default: the "
+                                 "terminal's).")
+        return parser
+
+    def take_action(self, parsed_args):
+        conn = self.app.client_manager.kongming
+        host, = cloud.hosts(conn, parsed_args.host)
+        state = cloud.with_owners(conn, host)
+        if parsed_args.format == 'svg':
+            text = picture.svg(host.name, state)
+        elif parsed_args.format == 'json':
+            text = json.dumps({'host': host.name, 'uuid': host.uuid,
+                               'map': MapColumn(state).machine_readable()},
+                              indent=2)
+        else:
+            text = draw.host(
+                state, parsed_args.width
+                or shutil.get_terminal_size().columns,
+                parsed_args.color == 'always' or (
+                    parsed_args.color == 'auto'
+                    and self.app.stdout.isatty()))
+        self.app.stdout.write(text + '\n')
+
+
+class PublishHost(command.ShowOne):
+    """Publish a host's NUMA nodes and pCPUs to Placement.
+
+    For hosts whose nova-compute does not do it by itself (compute_driver =
+    kongming.LibvirtDriver does). Only what differs is written. Servers with a
+    template are not scheduled to a host that is published in this way only,
+    as nothing there would obey it.
+
+    Examples::
+
+        ssh compute1 virsh capabilities |
+            openstack kongming host publish compute1 --capabilities - \\
+                --dedicated 4-31 --shared 0-3
+        openstack kongming host publish compute1 --dry-run \\
+            --connect qemu+ssh://compute1/system --config-file nova.conf
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument('host', metavar='<host>',
+                            help='Host (name of its compute node) to '
+                                 'publish.')
+        source.add_arguments(parser)
+        parser.add_argument('--dry-run', action='store_true',
+                            help='Tell what would be written, and write '
+                                 'nothing.')
+        return parser
+
+    def take_action(self, parsed_args):
+        _name, host = source.read(parsed_args)
+        return publish.COLUMNS, publish.publish(
+            self.app.client_manager.kongming, parsed_args.host, host,
+            parsed_args.dry_run)
+
+
+class UnpublishHost(command.ShowOne):
+    """Take a host's NUMA nodes out of Placement again.
+
+    Refused while a server has anything of them allocated. Nova's own provider
+    of the host stays as it is. Where nova-compute publishes the host by
+    itself, turn that off first ([kongming] publish_inventory, or the native
+    compute_driver), or it comes back with the next report.
+
+    Examples::
+
+        openstack kongming host unpublish compute1 --dry-run
+        openstack kongming host unpublish compute1
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument('host', metavar='<host>',
+                            help='Host (name of its compute node) to take '
+                                 'out.')
+        parser.add_argument('--dry-run', action='store_true',
+                            help='Tell what would be deleted, and delete '
+                                 'nothing.')
+        return parser
+
+    def take_action(self, parsed_args):
+        conn = self.app.client_manager.kongming
+        placement = placement_mod.Placement(conn.placement)
+        root = placement.root(parsed_args.host)
+        done = publisher.unpublish(
+            placement, root['uuid'],
+            lambda consumer: servers.name_of(conn, consumer),
+            parsed_args.dry_run)
+        return (('host', 'uuid', 'deleted'),
+                (root['name'], root['uuid'], columns.Lines(done.written)))

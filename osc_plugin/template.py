@@ -29,6 +29,7 @@ from kongming import relax
 from kongming import template
 from osc_plugin import cloud
 from osc_plugin import command
+from osc_plugin import propagate
 
 
 class SpecsColumn(cliff_columns.FormattableColumn):
@@ -45,7 +46,7 @@ class SpecsColumn(cliff_columns.FormattableColumn):
 COLUMNS = ('flavor', 'vcpus', 'ram', 'template', 'placement')
 
 
-def _cell_value(text):
+def cell_value(text):
     """``CELL=VALUE`` of an option."""
     cell, sep, value = text.partition('=')
     if not sep or not cell.isdecimal():
@@ -54,7 +55,7 @@ def _cell_value(text):
     return cell, value
 
 
-def _read(path):
+def read(path):
     if path == '-':
         return sys.stdin.read()
     try:
@@ -64,37 +65,44 @@ def _read(path):
         raise exceptions.CommandError(f'{path}: {exc}') from exc
 
 
+def described(file, options):
+    """The template of a document and of options, which take precedence.
+
+    :param file: name of the document, '-', or None
+    :param options: flat keys, with their prefix
+    :raises kongming.exception.InvalidTemplate: with every problem found
+    """
+    specs = {}
+    if file:
+        specs = template.encode(document.parse(read(file)), most=None)
+    return template.decode({**specs, **options})
+
+
 def _wish(parsed_args):
     """The template that the arguments describe."""
-    specs = {}
-    if parsed_args.file:
-        specs = template.encode(document.parse(_read(parsed_args.file)))
-    for key in ('node', 'pin'):
-        for cell, value in getattr(parsed_args, key):
-            stem = f'{template.PREFIX}{key}.{cell}'
-            # A map that the file continued ends with its first key.
-            for stale in [s for s in specs if s.startswith(stem + '.')]:
-                del specs[stale]
-            specs[stem] = value
-    wish = template.decode(specs)
+    wish = described(parsed_args.file, {
+        f'{template.PREFIX}{key}.{cell}': value for key in ('node', 'pin')
+        for cell, value in getattr(parsed_args, key)})
+    # Told here what Nova can't keep.
+    template.encode(wish)
     if not wish:
         raise exceptions.CommandError(
             'The template is empty: name a file, --node or --pin.')
     return wish
 
 
-def _complain(exc):
+def complain(exc):
     """Every problem of a template, a line each."""
     return exceptions.CommandError('\n'.join(map(str, exc.problems)))
 
 
-def _demand(found, wish):
+def demanded(found, wish):
     """What a flavor would ask of a host with this template."""
     return demand.Demand(guest.from_flavor(
         found.vcpus, found.ram, found.extra_specs), wish)
 
 
-def _row(found):
+def row(found):
     """A flavor as ``show`` and ``list`` tell it."""
     specs = found.extra_specs
     return (found.name, found.vcpus, found.ram,
@@ -127,6 +135,8 @@ class SetTemplate(command.ShowOne):
         openstack kongming template set --flavor nfv.l du.yaml
         openstack kongming template set --flavor nfv.l --node 0=1 \\
             --pin "0=0:5 1:7"
+        openstack kongming template set --flavor nfv.l --propagate \\
+            --dry-run du.yaml
     """
 
     def get_parser(self, prog_name):
@@ -138,11 +148,11 @@ class SetTemplate(command.ShowOne):
             '--flavor', metavar='<flavor>', required=True,
             help='Flavor (name or ID) to put the template on.')
         parser.add_argument(
-            '--node', metavar='<cell>=<node>', type=_cell_value, default=[],
+            '--node', metavar='<cell>=<node>', type=cell_value, default=[],
             action='append',
             help='Host NUMA node of a guest NUMA cell (repeatable).')
         parser.add_argument(
-            '--pin', metavar='<cell>=<map>', type=_cell_value, default=[],
+            '--pin', metavar='<cell>=<map>', type=cell_value, default=[],
             action='append',
             help="Pins of a cell's vCPUs, vCPU:pCPU separated by blanks, "
                  "such as \"0=0:5 1:7\" (repeatable). A pCPU is an id or "
@@ -150,6 +160,18 @@ class SetTemplate(command.ShowOne):
         parser.add_argument(
             '--no-check', action='store_true',
             help='Write it though no published host could ever take it.')
+        parser.add_argument(
+            '--dry-run', action='store_true',
+            help='Check it and say what would be written; change nothing.')
+        parser.add_argument(
+            '--propagate', action='store_true',
+            help='Bring running servers that were booted with the flavor '
+                 'there, too, one after the other, as far as the flavor '
+                 'that they were booted with grants it. Ends at the first '
+                 'that fails; the same command goes on from there.')
+        parser.add_argument(
+            '--timeout', metavar='<seconds>', type=int, default=120,
+            help='How long to wait for a server (default: 120).')
         return parser
 
     def take_action(self, parsed_args):
@@ -157,9 +179,9 @@ class SetTemplate(command.ShowOne):
         try:
             wish = _wish(parsed_args)
             found = cloud.flavor(conn, parsed_args.flavor)
-            wanted = _demand(found, wish)
+            wanted = demanded(found, wish)
         except km_exc.InvalidTemplate as exc:
-            raise _complain(exc) from exc
+            raise complain(exc) from exc
         problems = list(demand.check_guest(wanted.guest, wish))
         if problems:
             raise exceptions.CommandError('\n'.join(
@@ -170,9 +192,21 @@ class SetTemplate(command.ShowOne):
         for warning in lint.lint(
                 wanted, published[0].state if published else None):
             self.app.stderr.write(f'warning: {warning}\n')
-        cloud.write_specs(conn, found.id, flavor_mod.changes(
-            found.extra_specs, wish, wanted.guest))
-        return COLUMNS, _row(cloud.flavor(conn, found.id))
+        changes = flavor_mod.changes(found.extra_specs, wish, wanted.guest)
+        propagation, planned = None, []
+        if parsed_args.propagate:
+            propagation = propagate.Propagation(conn, found.name, wish)
+            planned = propagation.plan()
+        if parsed_args.dry_run:
+            return ('flavor', 'written', 'removed', 'servers'), (
+                found.name, SpecsColumn(changes.put),
+                '\n'.join(changes.remove) or None,
+                '\n'.join(server.name for server, _ in planned) or None)
+        cloud.write_specs(conn, found.id, changes)
+        if propagation:
+            propagation.run(planned, parsed_args.timeout,
+                            lambda line: self.app.stderr.write(f'{line}\n'))
+        return COLUMNS, row(cloud.flavor(conn, found.id))
 
     def _check_hosts(self, published, wanted):
         """Whether any host could take it if it were empty."""
@@ -233,7 +267,7 @@ class ShowTemplate(command.ShowOne):
     def take_action(self, parsed_args):
         found = cloud.template_flavor(self.app.client_manager.kongming,
                                       parsed_args.flavor)
-        return COLUMNS, _row(found)
+        return COLUMNS, row(found)
 
 
 class ListTemplate(command.Lister):
@@ -254,7 +288,7 @@ class ListTemplate(command.Lister):
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
         columns = COLUMNS if parsed_args.long else COLUMNS[:-1]
-        rows = [_row(found)[:len(columns)]
+        rows = [row(found)[:len(columns)]
                 for found in conn.compute.flavors(
                     get_extra_specs=True, is_public=None)
                 if template.has_template(found.extra_specs)]
@@ -289,9 +323,9 @@ class CheckTemplate(command.Lister):
         found = cloud.template_flavor(conn, parsed_args.flavor)
         try:
             wish = template.decode(found.extra_specs)
-            wanted = _demand(found, wish)
+            wanted = demanded(found, wish)
         except km_exc.InvalidTemplate as exc:
-            raise _complain(exc) from exc
+            raise complain(exc) from exc
         rows = []
         for host in cloud.hosts(conn, parsed_args.host):
             result = fit.fit(host.state, wanted)
