@@ -8,23 +8,23 @@ nova=${KONGMING_NOVA:-34}
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# Debian packages of bindep.txt that are not installed.
-missing_packages() {
+# Debian packages of bindep.txt, of one profile, that are not installed.
+missing_packages() { # PROFILE
     local name
-    sed -n 's/^\([a-z0-9][^ #]*\) .*platform:dpkg.*/\1/p' \
+    sed -n "s/^\([a-z0-9][^ #]*\) .*platform:dpkg.*\<$1\>.*/\1/p" \
         "$top/bindep.txt" | while read -r name; do
         dpkg-query -W -f='${Status}' "$name" 2>/dev/null |
             grep -q 'ok installed' || echo "$name"
     done
 }
 
-install_packages() {
+install_packages() { # [PROFILE]
     command -v dpkg-query >/dev/null || {
         say "not a Debian or Ubuntu: install what bindep.txt names by hand"
         return 0
     }
     local names
-    names=$(missing_packages | tr '\n' ' ')
+    names=$(missing_packages "${1:-test}" | tr '\n' ' ')
     [ -z "${names// /}" ] && return 0
     local run="apt-get install -y --no-install-recommends $names"
     if [ "$(id -u)" = 0 ]; then

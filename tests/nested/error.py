@@ -1,0 +1,31 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""What can go wrong with the nested host, in words."""
+
+import shutil
+
+
+class Problem(Exception):
+    """The host can't be had; the message says why and what would help."""
+
+
+def need(program, package):
+    """Make sure that a program is there.
+
+    :param package: of Debian, that it is in
+    :raises Problem: if it isn't
+    """
+    if shutil.which(program) is None:
+        raise Problem(f'{program} is not installed: '
+                      f'apt-get install --no-install-recommends {package}')
