@@ -1,0 +1,288 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What a change of a running server costs.
+
+``python -m benchmarks.live [apply|pass|change]``, all three by default:
+
+apply   a domain of 64 vCPUs on this machine's libvirtd is re-pinned between two sets
+        of pCPUs, in turn by kongming.affinity.apply and by the same calls made with
+        libvirt-python alone; medians and their ratio
+pass    a pass of the reconciler over settled servers of an embedded cloud (simulated
+        libvirt): its time, and what it writes, which is to be nothing
+change  from a change of metadata until the vCPU's thread may only run on another
+        pCPU, by /proc: embedded cloud, this machine's libvirtd, and the doorbell
+
+``apply`` and ``change`` need root, a libvirtd and two pCPUs.
+"""
+
+import argparse
+import collections
+import contextlib
+import os
+import statistics
+import sys
+import threading
+import time
+
+PCPUS = sorted(os.sched_getaffinity(0))
+NAME = 'kongming-benchmark'
+XML = """<domain type='{kind}'><name>{name}</name>
+<memory unit='MiB'>64</memory><vcpu>{vcpus}</vcpu>
+<os><type arch='x86_64'>hvm</type></os><features><acpi/><apic/></features>
+<devices><disk type='file' device='disk'><driver name='qemu' type='raw'/>
+<source file='{disk}'/><target dev='vda' bus='virtio'/></disk></devices>
+</domain>"""
+
+
+@contextlib.contextmanager
+def running_domain(vcpus):
+    """A domain that idles, persistent as Nova's are."""
+    import tempfile
+
+    from tests.embedded import guests
+
+    import libvirt
+
+    kind = 'kvm' if os.access('/dev/kvm', os.R_OK | os.W_OK) else 'qemu'
+    connection = libvirt.open('qemu:///system')
+    with tempfile.TemporaryDirectory(dir='/var/tmp') as folder:
+        os.chmod(folder, 0o755)
+        domain = connection.defineXML(XML.format(
+            kind=kind, name=f'{NAME}-{os.getpid()}', vcpus=vcpus,
+            disk=guests.write(folder, 'idle')))
+        try:
+            domain.create()
+            yield domain, kind, connection.getInfo()[2]
+        finally:
+            if domain.isActive():
+                domain.destroy()
+            domain.undefine()
+
+
+def bench_apply(args):
+    from kongming import affinity
+    from kongming import threads
+
+    with running_domain(args.vcpus) as (domain, kind, width):
+        sets = [frozenset({pcpu}) for pcpu in PCPUS[:2]]
+        took = {'libvirt': [], 'kongming': []}
+
+        def raw(pcpus):
+            cpumap = tuple(pcpu in pcpus for pcpu in range(width))
+            domain.pinEmulator(cpumap, 3)
+            for vcpu in range(args.vcpus):
+                domain.pinVcpuFlags(vcpu, cpumap, 3)
+
+        def ours(pcpus):
+            affinity.apply(domain, threads.Threads(
+                dict.fromkeys(range(args.vcpus), pcpus), pcpus), width)
+
+        raw(sets[1])
+        for number in range(args.rounds):
+            # Each goes to and fro, and each is the first in turn.
+            turn = [('libvirt', raw), ('kongming', ours)]
+            for name, change in turn[::-1 if number % 2 else 1]:
+                for pcpus in sets:
+                    start = time.perf_counter()
+                    change(pcpus)
+                    took[name].append(time.perf_counter() - start)
+        theirs, mine = (statistics.median(took[name])
+                        for name in ('libvirt', 'kongming'))
+        print(f'apply: {args.vcpus} vCPUs and the emulator, {kind}, medians '
+              f'of {len(took["kongming"])} changes\n'
+              f'  libvirt-python alone {theirs * 1000:8.1f} ms\n'
+              f'  affinity.apply       {mine * 1000:8.1f} ms   '
+              f'ratio {mine / theirs:.2f} (goal: at most 1.3)', flush=True)
+
+
+def in_cloud(base, body, **attributes):
+    """Run ``body(cloud)`` in a cloud of this process."""
+    import testtools
+
+    case = type('Case', (base,), {**attributes, 'body': body})('body')
+    outcome = testtools.TestResult()
+    real = sys.stdout
+    found = []
+    case.say = found.append
+    with contextlib.redirect_stdout(sys.stderr):
+        case.run(outcome)
+    for _test, trace in outcome.errors + outcome.failures:
+        sys.exit(trace)
+    print('\n'.join(found), file=real, flush=True)
+
+
+def dedicated(cloud, **more):
+    return cloud._create_flavor(
+        vcpu=1, memory_mb=64, disk=1, ephemeral=0, swap=0,
+        extra_spec={'hw:cpu_policy': 'dedicated', **more})
+
+
+def bench_pass(args):
+    from tests.embedded import cloud
+
+    cores = args.servers // 4 + 2
+    attributes = {
+        'SHAPE': {'cpu_nodes': 2, 'cpu_sockets': 1, 'cpu_cores': cores,
+                  'cpu_threads': 2, 'kB_mem': 256 * 1024 ** 2},
+        'DEDICATED': f'2-{4 * cores - 1}', 'SHARED': '0-1'}
+
+    class Wide(cloud.SimulatedCloud):
+        def wait_for_all(self, number):
+            while (active := sum(
+                    server['status'] == 'ACTIVE'
+                    for server in self.api.get_servers())) < number:
+                print(f'{active} servers', file=sys.stderr, flush=True)
+                time.sleep(2)
+
+    def body(self):
+        self.start_host()
+        flavors = [dedicated(self, **{'kongming:node.0': node})
+                   for node in ('0', '1')]
+        # Only the pass is measured: boots are faster without our children.
+        self.flags(publish_inventory=False, group='kongming')
+        self.flags(instances=-1, cores=-1, ram=-1, group='quota')
+        for flavor in flavors:
+            self.api.post_server({'server': {
+                **self._build_server(flavor_id=flavor, networks='none'),
+                'min_count': args.servers // 2}})
+        self.wait_for_all(args.servers // 2 * 2)
+        self.flags(publish_inventory=True, group='kongming')
+        self.audit()
+        driver = self.computes['compute1'].driver
+        driver._reconciler.run()
+        looked_after = len(driver._reconciler._given)
+        writes = count_writes(self)
+        took = []
+        for _ in range(args.passes):
+            start = time.perf_counter()
+            driver._reconciler.run()
+            took.append(time.perf_counter() - start)
+        self.say(f'pass: {looked_after} settled servers, simulated, median '
+                 f'of {args.passes}: {statistics.median(took):.2f} s, '
+                 f'{statistics.median(took) / looked_after * 1000:.1f} ms a '
+                 f'server; writes: {dict(writes) or "none"}')
+        # The counter counts: one vCPU is somewhere else.
+        domain = driver._host.list_guests()[0]._domain
+        domain._def['cpu_pins']['0'] = '0'
+        driver._reconciler.run()
+        self.say(f'      with one vCPU to be put back: {dict(writes)}')
+
+    in_cloud(Wide, body, **attributes)
+
+
+def count_writes(case):
+    """Count what may be written by a pass, while the case lasts."""
+    import fixtures
+
+    found: collections.Counter[str] = collections.Counter()
+
+    def watch(where):
+        import importlib
+        owner, _dot, name = where.rpartition('.')
+        module, _dot, cls = owner.rpartition('.')
+        real = getattr(getattr(importlib.import_module(module), cls), name)
+
+        def call(*args, **kwargs):
+            found[f'{cls}.{name}'] += 1
+            return real(*args, **kwargs)
+
+        case.useFixture(fixtures.MonkeyPatch(where, call))
+
+    for name in ('pinVcpuFlags', 'pinEmulator', 'pinIOThread',
+                 'setNumaParameters'):
+        watch(f'nova.tests.fixtures.libvirt.Domain.{name}')
+    for where in ('instance.Instance', 'compute_node.ComputeNode'):
+        watch(f'nova.objects.{where}.save')
+    for name in ('put', 'post', 'delete'):
+        watch(f'nova.scheduler.client.report.SchedulerReportClient.{name}')
+    watch('nova_ext.record.Change.__init__')
+    return found
+
+
+def bench_change(args):
+    from kongming import process
+    from tests.embedded import cloud
+    from tests.embedded import guests
+    from tests.embedded import witness
+
+    def body(self):
+        self.flags(change_interval=0, group='kongming')
+        self.start_host()
+        server = self._create_server(
+            image_uuid=guests.IDS['busy'], networks='none',
+            flavor_id=dedicated(self, **{
+                'kongming:pin.0': f'0:{PCPUS[0]}',
+                'kongming:grant': 'template'}))
+        pid = process.pid(self.connection_of(
+            server['id']).lookupByUUIDString(server['id']))
+        thread = process.vcpu_threads(pid)[0]
+        took, answered = [], []
+        for number in range(args.changes + 1):
+            pcpu = PCPUS[1 - number % 2]
+            moved = []
+            begun = time.perf_counter()
+
+            def watch(pcpu=pcpu, moved=moved):
+                while time.perf_counter() < begun + 60:
+                    if witness.running(pid, thread).allowed == {pcpu}:
+                        moved.append(time.perf_counter())
+                        return
+                    time.sleep(0.005)
+
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+            self.api.post_server_metadata(
+                server['id'], {'kongming:pin.0': f'0:{pcpu}'})
+            self.api.api_get(f'/servers/{server["id"]}/diagnostics')
+            answered.append(time.perf_counter() - begun)
+            watcher.join()
+            if not moved:
+                sys.exit(f'The thread did not come to pCPU {pcpu}')
+            took.append(moved[0] - begun)
+        # The first warms up.
+        for kind, seconds in (('thread moved', took[1:]),
+                              ('doorbell answered', answered[1:])):
+            cuts = statistics.quantiles(seconds, n=20, method='inclusive')
+            self.say(f'change: {kind:18} p50 {statistics.median(seconds):.2f}'
+                     f' s   p95 {cuts[18]:.2f} s   of {len(seconds)}')
+
+    in_cloud(cloud.LibvirtCloud, body, SHARED_PCPUS=0)
+
+
+BENCHES = {'apply': bench_apply, 'pass': bench_pass, 'change': bench_change}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog='python -m benchmarks.live', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('what', nargs='*', choices=[*BENCHES, 'all'],
+                        default='all')
+    parser.add_argument('--vcpus', type=int, default=64,
+                        help='of the domain of apply (default: 64)')
+    parser.add_argument('--rounds', type=int, default=20,
+                        help='of apply, four changes each (default: 20)')
+    parser.add_argument('--servers', type=int, default=100,
+                        help='of pass, whose boots take minutes (default: 100)')
+    parser.add_argument('--passes', type=int, default=10,
+                        help='over them (default: 10)')
+    parser.add_argument('--changes', type=int, default=50,
+                        help='of change (default: 50)')
+    args = parser.parse_args()
+    for name, bench in BENCHES.items():
+        if name in args.what or 'all' in args.what:
+            bench(args)
+
+
+if __name__ == '__main__':
+    main()
