@@ -22,10 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Mapping
+import types
 from typing import NamedTuple
 
 from kongming import inventory
 from kongming import usage
+
+_NOBODY: Mapping[str, Collection[str]] = types.MappingProxyType({})
 
 
 class Owned(NamedTuple):
@@ -100,15 +103,17 @@ def moved(granted: Mapping[str, Mapping[str, int]],
 
 def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
              allocations: Mapping[str, Mapping[str, int]],
-             unsettled: Collection[str] = ()) -> dict[str, int]:
+             unsettled: Mapping[str, Collection[str]] = _NOBODY
+             ) -> dict[str, int]:
     """What to reserve of each class, where it is more than nothing.
 
     :param node: with what is taken of it in all
     :param servers: consumer -> what it has of this node; what a server left
         behind, or is about to leave, is its migration's
     :param allocations: consumer -> class -> amount, on this node's provider
-    :param unsettled: consumers that will swap what they have for what is
-        allocated to them, before they run
+    :param unsettled: consumers that are about to have what is allocated to
+        them, here or on another node, or to be allocated what they have; with
+        the classes of that allocation, which account for all they use
     """
     taken = set(node.taken)
     for consumer in unsettled:
@@ -124,12 +129,17 @@ def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
     for pages in node.pages:
         if pages.size_kib in inventory.PAGES:
             used[inventory.PAGES[pages.size_kib]] = pages.total - pages.free
+    for consumer, classes in unsettled.items():
+        if consumer in servers:
+            for name, amount in servers[consumer].amounts().items():
+                if name in used and name in classes:
+                    used[name] -= amount
     for consumer, granted in allocations.items():
         if consumer not in servers:
             # Not here yet, or a stranger: it accounts for nothing in use.
             continue
         amounts = servers[consumer].amounts()
-        for name in used:
+        for name in used.keys() - unsettled.get(consumer, ()):
             accounted[name] = accounted.get(name, 0) + min(
                 granted.get(name, 0), amounts.get(name, 0))
     result = {}

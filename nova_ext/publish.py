@@ -66,9 +66,13 @@ def reserved(context, rt, reportclient, provider_tree, nodename, topology,
     consumers = {consumer for found in allocations.values()
                  for consumer in found}
     _add_moves(context, rt, consumers, users)
+    # What an allocation accounts for it does on whichever node.
+    accounted = {uuid: {name for found in allocations.values()
+                        for name in found.get(uuid, ())}
+                 for uuid in unsettled}
     return {node.id: accounts.reserved(
         node, _owned_of(node.id, users, topology),
-        allocations.get(node.id, {}), unsettled) for node in host.nodes}
+        allocations.get(node.id, {}), accounted) for node in host.nodes}
 
 
 def _add_moves(context, rt, consumers, users):

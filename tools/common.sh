@@ -99,8 +99,9 @@ start_libvirtd() {
         chgrp kvm /dev/kvm && chmod 660 /dev/kvm
     fi
     say "starting virtlogd and libvirtd"
-    pgrep -x virtlogd >/dev/null || virtlogd -d
-    pgrep -x libvirtd >/dev/null || libvirtd -d
+    # One that runs already holds its pid file: the second one just ends.
+    virtlogd -d 2>/dev/null || true
+    libvirtd -d 2>/dev/null || true
     for _ in $(seq 30); do
         virsh -c qemu:///system version >/dev/null 2>&1 && return 0
         sleep 1

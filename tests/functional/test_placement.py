@@ -19,7 +19,7 @@ import time
 import fixtures
 
 from nova.tests.fixtures import libvirt as fakelibvirt
-from nova_ext import claim
+from oslo_utils import importutils
 from tests.functional import test_boot
 
 
@@ -224,6 +224,19 @@ class RaceTest(test_boot.BootBase):
             time.sleep(0.5)
         self.fail('a server was still in BUILD after a minute')
 
+    def meet_at(self, where):
+        """Two servers wait for each other before either goes on."""
+        place, _dot, name = where.rpartition('.')
+        real = getattr(importutils.try_import(place) or
+                       importutils.import_class(place), name)
+        together = threading.Barrier(2, timeout=60)
+
+        def call(*args, **kwargs):
+            together.wait()
+            return real(*args, **kwargs)
+
+        self.useFixture(fixtures.MonkeyPatch(where, call))
+
     def test_same_exact_pcpus_at_the_same_instant(self):
         """One wins at Placement, the others get no host; nothing leaks."""
         self.start_host()
@@ -258,15 +271,9 @@ class RaceTest(test_boot.BootBase):
         self.start_host()
         flavors = [self.flavor({'pin.0': f'0:{pcpu}'}, vcpus=1, memory=5120)
                    for pcpu in (10, 2)]
-        together = threading.Barrier(2, timeout=60)
-        settle = claim.settle
-
-        def wait_for_both(*args):
-            together.wait()
-            return settle(*args)
-
-        self.useFixture(fixtures.MonkeyPatch('nova_ext.claim.settle',
-                                             wait_for_both))
+        for where in ('nova.compute.resource_tracker.ResourceTracker.'
+                      'instance_claim', 'nova_ext.claim.settle'):
+            self.meet_at(where)
         servers = [self.api.post_server({'server': self._build_server(
             flavor_id=flavor, networks='none')}) for flavor in flavors]
         self.assertEqual(['ACTIVE'] * 2, [
