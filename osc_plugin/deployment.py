@@ -16,6 +16,7 @@ import sys
 
 from osc_lib import exceptions
 
+from kongming import astray
 from kongming import deployment as dep
 from kongming import deployment_document
 from kongming import exception as km_exc
@@ -245,7 +246,7 @@ def _rows(conn, name):
         like = found.metadata.get(dep.LIKE, found.flavor.name)
         meant = flavors.get(like)
         why = ([f'flavor {like} is gone'] if meant is None
-               else rollout.astray(found, meant, hosts.get(found.host)))
+               else astray.reasons(found, meant, hosts.get(found.host)))
         yield (found.name, found.host, found.status,
                _template(found, name),
                server_cmd.PinsColumn(found.cells), not why,
