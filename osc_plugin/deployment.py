@@ -24,6 +24,7 @@ from kongming import lint
 from kongming import rollout
 from osc_plugin import cloud
 from osc_plugin import command
+from osc_plugin import progress
 from osc_plugin import rollout as rollout_cmd
 from osc_plugin import server as server_cmd
 from osc_plugin import template as template_cmd
@@ -137,9 +138,9 @@ class ApplyDeployment(_OfDocument):
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
         wanted, there, plan = self._plan(parsed_args)
-        rollout_cmd.Rollout(
-            conn, wanted.name, there, parsed_args.timeout,
-            lambda line: self.app.stderr.write(f'{line}\n')).run(plan.steps)
+        with progress.Progress(self.app.stderr, len(plan.steps)) as shown:
+            rollout_cmd.Rollout(conn, wanted.name, there, parsed_args.timeout,
+                                shown.step).run(plan.steps)
         return _COLUMNS, _rows(conn, wanted.name)
 
 
@@ -198,9 +199,9 @@ class DeleteDeployment(command.Command):
                   for found in flavors.values()]
         if not parsed_args.yes:
             self._ask(servers, flavors)
-        rollout_cmd.Rollout(
-            conn, name, dep.Cloud({}), parsed_args.timeout,
-            lambda line: self.app.stderr.write(f'{line}\n')).run(steps)
+        with progress.Progress(self.app.stderr, len(steps)) as shown:
+            rollout_cmd.Rollout(conn, name, dep.Cloud({}),
+                                parsed_args.timeout, shown.step).run(steps)
 
     def _ask(self, servers, flavors):
         if not sys.stdin.isatty():
