@@ -290,9 +290,10 @@ class ShowTemplate(command.ShowOne):
 class ListTemplate(command.Lister):
     """List the flavors that have a template.
 
-    Example::
+    Examples::
 
         openstack kongming template list
+        openstack kongming template list --profile night --long
     """
 
     def get_parser(self, prog_name):
@@ -300,6 +301,8 @@ class ListTemplate(command.Lister):
         parser.add_argument(
             '--long', action='store_true',
             help='Show what each asks Placement for, too.')
+        parser.add_argument('--profile', metavar='<name>',
+                            help='Only those with a profile of this name.')
         return parser
 
     def take_action(self, parsed_args):
@@ -308,5 +311,12 @@ class ListTemplate(command.Lister):
         rows = [row(found)[:len(columns)]
                 for found in conn.compute.flavors(
                     get_extra_specs=True, is_public=None)
-                if template.has_template(found.extra_specs)]
+                if template.has_template(found.extra_specs)
+                and (parsed_args.profile is None
+                     or _has_profile(found, parsed_args.profile))]
         return columns, sorted(rows, key=lambda row: row[0])
+
+
+def _has_profile(found, name):
+    return any(key.startswith(f'{template.PREFIX}profile.{name}.')
+               for key in found.extra_specs)
