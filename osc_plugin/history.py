@@ -14,6 +14,7 @@
 
 from osc_lib import exceptions
 
+from kongming import exception
 from kongming import servers
 from osc_plugin import command
 from osc_plugin import running
@@ -57,7 +58,7 @@ class ListServer(command.Lister):
         if parsed_args.flavor is not None:
             found = [server for server in found if parsed_args.flavor ==
                      server.found['flavor']['original_name']]
-        profiles = {server.id: server.intent().profile for server in found}
+        profiles = {server.id: self._profile(server) for server in found}
         if parsed_args.profile is not None:
             found = [server for server in found
                      if profiles[server.id] == parsed_args.profile]
@@ -71,6 +72,14 @@ class ListServer(command.Lister):
                 row += [server_cmd.owned(server),
                         server_cmd.last_change(server)]
         return columns, rows
+
+    def _profile(self, server):
+        """None, too, where its flavor's template is none."""
+        try:
+            return server.intent().profile
+        except exception.InvalidTemplate as exc:
+            self.app.stderr.write(f'warning: {server.name}: {exc}\n')
+            return None
 
 
 class WaitServer(command.ShowOne):
