@@ -202,6 +202,12 @@ class DeleteDeployment(command.Command):
         with progress.Progress(self.app.stderr, len(steps)) as shown:
             rollout_cmd.Rollout(conn, name, dep.Cloud({}),
                                 parsed_args.timeout, shown.step).run(steps)
+        hidden = {found.metadata.get(dep.LIKE) for found in servers
+                  } - flavors.keys() - {None}
+        if hidden:
+            self.app.stderr.write(
+                f'warning: flavor {", ".join(sorted(hidden))} stays, as far '
+                f'as it is there: only an admin sees it\n')
 
     def _ask(self, servers, flavors):
         if not sys.stdin.isatty():
