@@ -59,7 +59,7 @@ class EveryCommand:
             self.assertNotRegex(out, '(?m)::$')
 
     def test_completion_in_bash(self):
-        completion = self.run_command('complete')
+        completion = self.run_command('complete', '--name', self.PROGRAM)
         for words in self.commands():
             for number in range(len(words)):
                 self.assertIn(words[number], self.completed(
