@@ -109,6 +109,7 @@ def _host(conn: connection.Connection, placement: placement_mod.Placement,
              for consumer in set(owners.values())}
     state = inventory.read(
         parts, {pcpu: names[owner] for pcpu, owner in owners.items()})
+
     def ratio(resource: str) -> float:
         return max((float(found[resource].get('allocation_ratio', 1))
                     for found, _traits, _usages in parts

@@ -92,14 +92,16 @@ class ListHost(command.Lister):
 
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
-        names = ('host', 'nodes', 'dedicated', 'free', 'shared')
-        if parsed_args.long:
-            names += ('floating', 'memory_mib', 'memory_free_mib', 'obeys',
-                      'uuid')
+        names = _COLUMNS if parsed_args.long else _COLUMNS[:5]
         return names, [
             _row(host)[:len(names)] for host in cloud.hosts(conn)
             if (host.obeys or not parsed_args.obeying) and any(
                 node.n_free >= parsed_args.free for node in host.state.nodes)]
+
+
+#: Without --long the first five.
+_COLUMNS = ('host', 'nodes', 'dedicated', 'free', 'shared', 'floating',
+            'memory_mib', 'memory_free_mib', 'obeys', 'uuid')
 
 
 def _row(host):

@@ -15,8 +15,9 @@
 nova-api and Placement are served as they are.  What stands in for Keystone
 knows three users and gives tokens and a catalog; what stands in for Glance
 lists the images, for Neutron the networks.  A second region has the same Nova
-as if it were an older one, and no Placement.  ``/hypervisor`` tells what no OpenStack API tells: the
-domain XML of a server, and ``/hypervisor/capabilities`` of its host.
+as if it were an older one, and no Placement.  ``/hypervisor`` tells what no
+OpenStack API tells: the domain XML of a server, and
+``/hypervisor/capabilities`` of its host.
 """
 
 import json
