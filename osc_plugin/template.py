@@ -62,8 +62,11 @@ def read(path):
     try:
         with open(path, encoding='utf-8') as source:
             return source.read()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise exceptions.CommandError(f'{path}: {exc}') from exc
+    except OSError as exc:
+        raise exceptions.CommandError(f'{path}: {exc.strerror}') from exc
+    except UnicodeDecodeError as exc:
+        raise exceptions.CommandError(
+            f'{path}: this is no text in UTF-8 ({exc.reason})') from exc
 
 
 def described(file, options):

@@ -90,6 +90,9 @@ class ServerTest(test_cli.CliBase):
         self.assertIn(f'server {name} (', drawn)
         self.assertIn('\033[', drawn)
         drawn, _err = self.openstack('kongming', 'host', 'map', 'compute1',
+                                     '--style', 'rows')
+        self.assertIn('9,11..15  ~..A', drawn)
+        drawn, _err = self.openstack('kongming', 'host', 'map', 'compute1',
                                      '--format', 'svg')
         self.assertIn(f'<title>pCPU 15: server {name} (', drawn)
         # Nothing to do is done at once.
@@ -111,8 +114,13 @@ class ServerTest(test_cli.CliBase):
                          '--wait', name)
         self.assertEqual([{'node': 1, 'pins': {'0': 13, '1': 10}}],
                          back['owned'])
-        self.assertEqual(change, self.json('kongming', 'server', 'history',
-                                           name)[1])
+        newest, oldest = self.json('kongming', 'server', 'history', name)
+        self.assertEqual(change, oldest)
+        self.assertEqual([newest], self.json(
+            'kongming', 'server', 'history', '--limit', '1', name))
+        _out, err = self.openstack('kongming', 'server', 'history',
+                                   '--limit', '0', name, status=1)
+        self.assertIn('--limit is a number from 1 on', err)
         self.assertEqual({}, back['metadata'])
 
     def test_propagate(self):
@@ -148,7 +156,8 @@ class ServerTest(test_cli.CliBase):
 
     def test_profile(self):
         name = self.server(None, document=self.document(
-            version=1, cells={0: {'pin': '0:15 1:14'}}, grant=['profile'],
+            version=1, cells={0: {'pin': '0:15 1:14'}},
+            grant=['profile', 'qos'],
             profiles={'low': {'cells': {0: {'pin': '0-1~v0'}},
                               'lend': True}}))
         self.refused('no such profile; it has low, auto', name,
@@ -164,6 +173,11 @@ class ServerTest(test_cli.CliBase):
         done = self.json('kongming', 'server', 'unset', '--profile',
                          '--wait', name)
         self.assertEqual((None, {}), (done['profile'], done['metadata']))
+        self.set(name, '--qos', '0:weight=200')
+        self.assertEqual({'kongming:qos': '0:weight=200'},
+                         self.metadata(name))
+        self.openstack('kongming', 'server', 'unset', '--qos', name)
+        self.assertEqual({}, self.metadata(name))
 
     def test_refused_by_the_host(self):
         one, two = self.server(), self.server(pins='0:15 1:12')
