@@ -84,7 +84,8 @@ class _Drawing:
         self._line(f'node {node.id}: {left} of {node.memory_mib} MiB free, '
                    f'{node.n_free} of {len(node.dedicated)} dedicated pCPUs '
                    f'free', 'head')
-        cores = node.cores()
+        cores = [*node.cores(),
+                 *((pcpu,) for pcpu in sorted(node.offline()))]
         for start in range(0, len(cores), _PER_ROW):
             self._row(node, cores[start:start + _PER_ROW])
 
@@ -118,6 +119,8 @@ class _Drawing:
                 owner, f'hsl({hue:.0f}, 70%, 78%)'), owner
         if pcpu in node.taken:
             colour, words = _TAKEN, 'taken'
+        elif pcpu in node.offline():
+            colour, words = _OTHER, 'offline'
         elif pcpu in node.shared:
             colour, words = _SHARED, 'shared'
         elif pcpu in node.dedicated:

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 import urllib.parse
 
+from keystoneauth1 import exceptions as ksa_exc
 from openstack import exceptions as sdk_exc
 
 from kongming import exception
@@ -49,7 +50,8 @@ class Placement:
                 **kwargs)
             if response.status_code >= 400:
                 raise _error(response, method, path)
-        except sdk_exc.EndpointNotFound as exc:
+        except (sdk_exc.EndpointNotFound, sdk_exc.ServiceDisabledException,
+                ksa_exc.EndpointNotFound) as exc:
             raise exception.CloudError(
                 'This cloud has no Placement endpoint in its catalog.'
             ) from exc

@@ -20,22 +20,14 @@ new ones come, those that name their pCPUs before those that leave them open.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-
+from kongming import astray
 from kongming import deployment as dep
 from kongming import exception
-from kongming import fit
 from kongming import flavor as flavor_mod
-from kongming import fragments
-from kongming import merge
-from kongming import qos
+from kongming import placing
 from kongming import rearrange
-from kongming import relax
 from kongming import room as room_mod
 from kongming import template as template_mod
-from kongming import usage
 from kongming import wish as wish_mod
 
 Problem = exception.Problem
@@ -80,7 +72,12 @@ class _Planner:
         for host in sorted(self._changing):
             steps.append(self._change(host))
         steps += self._waits
-        steps += self._create()
+        created, refused = placing.Placing(
+            self._wanted.flavors, self._rooms).place(self._new)
+        for name, reason in sorted(refused.items()):
+            self._tell(f'servers.{name}.template',
+                       self._wanted.servers[name].template, reason)
+        steps += created
         if self._problems:
             return dep.Plan((), tuple(self._problems), tuple(self._warnings))
         return dep.Plan(tuple(steps), (), tuple(self._warnings))
@@ -149,10 +146,10 @@ class _Planner:
             self._new.append(server)
             return
         flavor = self._wanted.flavors[server.flavor]
-        stays = [*_elsewhere(server, found, self._cloud.images),
+        stays = [*astray.elsewhere(server, found, self._cloud.images),
                  *(('', '...', reason)
-                   for reason in _other_flavor(found, flavor))]
-        changes, wish, reasons = _meant(found, flavor)
+                   for reason in astray.other_flavor(found, flavor))]
+        changes, wish, reasons = astray.meant_by(found, flavor)
         if found.metadata.get(dep.LIKE) != server.flavor:
             changes.put[dep.LIKE] = server.flavor
         stays += [('', '...', reason) for reason in reasons]
@@ -190,8 +187,8 @@ class _Planner:
                 self._tell(wanted.place, key,
                            'there is a flavor of that name which is not of '
                            'this deployment; rename the one or the other')
-            elif _facts(found) != (wanted.vcpus, wanted.ram_mib,
-                                   wanted.disk_gib):
+            elif astray.facts(found) != (wanted.vcpus, wanted.ram_mib,
+                                         wanted.disk_gib):
                 steps += [dep.DeleteFlavor(found.id, key,
                                            'to make it another way'),
                           dep.CreateFlavor(key, wanted, specs)]
@@ -220,7 +217,7 @@ class _Planner:
         # What an image has made of its cells is the host's to judge.
         residents = [_resident(found, wish)
                      for _change, found, wish in changing
-                     if _is_as_its_flavor(found)]
+                     if astray.is_as_its_flavor(found)]
         found_plan = rearrange.plan(room.state(), residents)
         for _change, found, _wish in changing:
             if found.id in found_plan.refused:
@@ -236,76 +233,6 @@ class _Planner:
             host, tuple(change for change, _found, _wish in changing),
             found_plan.steps)
 
-    # New servers.
-
-    def _create(self) -> list[dep.CreateServer]:
-        """Find a place for each, in the order in which they are to come.
-
-        Whoever found none is tried first the next time: a server that leaves
-        its pCPUs open may have taken what another one names.
-        """
-        order = sorted(self._new, key=self._how_open)
-        steps, refused = self._try(order)
-        first = refused
-        for _again in order:
-            if not refused:
-                return steps
-            late = next(iter(refused))
-            order.sort(key=lambda server: server.name != late)
-            steps, refused = self._try(order)
-        if not refused:
-            return steps
-        for name, reason in sorted(first.items()):
-            server = self._wanted.servers[name]
-            self._tell(f'servers.{name}.template', server.template, reason)
-        return []
-
-    def _how_open(self, server: dep.Server) -> tuple[int, bool, str]:
-        """How many pCPUs it leaves to the host's choice; least comes first."""
-        demand = self._wanted.flavors[server.flavor].demand
-        wish = demand.template
-        named = sum(len(list(pin.vcpu_ids())) for pins in wish.pins.values()
-                    for pin in pins if not pin.floats)
-        if demand.guest.emulator_isolated and isinstance(wish.emulator,
-                                                         tuple):
-            named += 1
-        return (sum(cell.need for cell in demand.cells) - named,
-                server.host is None, server.name)
-
-    def _try(self, order: Sequence[dep.Server]
-             ) -> tuple[list[dep.CreateServer], dict[str, str]]:
-        """The steps in this order, and for whom there is no place, and why."""
-        rooms = {name: room.copy() for name, room in self._rooms.items()}
-        steps, refused = [], {}
-        for server in order:
-            hosts = ([server.host] if server.host is not None
-                     else sorted(rooms))
-            demand = self._wanted.flavors[server.flavor].demand
-            fits, reasons = [], []
-            for host in hosts:
-                if host not in rooms:
-                    continue
-                state = rooms[host].state()
-                result = fit.fit(state, demand)
-                if isinstance(result, fit.Assignment):
-                    fits.append((fragments.of(state, result), host, result))
-                else:
-                    less = relax.relax(state, demand)
-                    reasons.append(f'{host}: {result}' + (
-                        f'; it would fit {less}' if less else
-                        '; make room, or name another host'))
-            if fits:
-                _cost, host, assignment = min(fits, key=lambda f: f[:2])
-                open_ = self._how_open(server)[0] > 0
-                rooms[host].come(
-                    f'{server.name} of this document' + (
-                        ' (not all its pCPUs are named)' if open_ else ''),
-                    demand.guest, assignment)
-                steps.append(dep.CreateServer(server, host, assignment))
-            elif reasons:
-                refused[server.name] = '; '.join(reasons)
-        return steps, refused
-
 
 _GONE = 'the document has it no longer'
 
@@ -314,96 +241,8 @@ def _stays(what: str, name: str) -> str:
     return f'{what} {name} stays, though {_GONE}; --prune deletes it'
 
 
-def _facts(flavor: dep.FoundFlavor) -> tuple[int, int, int]:
-    return flavor.vcpus, flavor.ram_mib, flavor.disk_gib
-
-
 #: What there is to do where a server can't follow.
 _AGAIN = 'delete the server, and apply makes it anew'
-
-
-def _elsewhere(server: dep.Server, found: dep.FoundServer,
-               images: Mapping[str, str | None]
-               ) -> Iterator[tuple[str, str, str]]:
-    """Where a server that is there is another one: place, value, reason."""
-    if server.host is not None and found.host not in (None, server.host):
-        yield ('.host', server.host, f"it is on {found.host}; 'openstack "
-                                     f"server migrate' moves it")
-    wanted = images.get(server.image)
-    if wanted is not None and found.image not in (None, wanted):
-        yield ('.image', server.image,
-               f"it was booted from another image ({found.image}); "
-               f"'openstack server rebuild' changes that")
-
-
-def _other_flavor(found: dep.FoundServer,
-                  flavor: dep.Flavor) -> Iterator[str]:
-    """What no change of metadata makes of a server."""
-    booted = found.flavor
-    for what, have, want in zip(('vcpus', 'ram', 'disk'), _facts(booted), (
-            flavor.vcpus, flavor.ram_mib, flavor.disk_gib)):
-        if have != want:
-            yield f'it was booted with {what} {have}, not {want}'
-    old, new = _native(booted.specs), _native(flavor.properties)
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            yield (f'it was booted with {key} {old.get(key, "unset")}, not '
-                   f'{new.get(key, "unset")}')
-
-
-def _meant(found: dep.FoundServer, flavor: dep.Flavor) -> tuple[
-        wish_mod.Changes, template_mod.Template, list[str]]:
-    """Its metadata's changes, what it is meant to be, and what can't be."""
-    try:
-        booted = template_mod.decode(found.flavor.specs)
-        changes = wish_mod.follow(found.flavor.specs, found.metadata,
-                                  flavor.wish)
-    except exception.KongmingError as exc:
-        return wish_mod.Changes({}, []), flavor.wish, [str(exc)]
-    strange = wish_mod.strange(changes.applied(found.metadata), flavor.wish)
-    changes = wish_mod.Changes(changes.put,
-                               [*changes.remove, *strange.remove])
-    reasons = [f'it keeps the {field} of the flavor that it was booted with'
-               for field in ('profiles', 'grant', 'borrow')
-               if getattr(booted, field) != getattr(flavor.wish, field)]
-    intent = merge.merge(booted, changes.applied(found.metadata),
-                         quota=qos.native(found.flavor.specs).quota)
-    reasons += [str(refused) for refused in intent.refused
-                if refused.key in changes.put]
-    return changes, intent.base, reasons
-
-
-def astray(found: dep.FoundServer, flavor: dep.FoundFlavor,
-           layout: usage.HostState | None) -> list[str]:
-    """What a server is not, and by its flavor as it is now is meant to be.
-
-    :param layout: its host, where that is known
-    """
-    meant = dep.Flavor(*_facts(flavor), _native(flavor.specs),
-                       template_mod.decode(flavor.specs))
-    changes, wish, reasons = _meant(found, meant)
-    told = dep.words(changes.put, changes.remove)
-    reasons = [*_other_flavor(found, meant), *reasons, *(
-        [f'its metadata is to be changed: {told}'] if told else [])]
-    if layout is not None and found.cells:
-        reasons += wish_mod.unmet(wish, found.cells, layout,
-                                  meant.guest.emulator_isolated)
-    return reasons
-
-
-def _native(specs: Mapping[str, str]) -> dict[str, str]:
-    """Extra specs that are not made from the template."""
-    return {key: value for key, value in specs.items()
-            if not key.startswith(template_mod.PREFIX)
-            and not flavor_mod.is_group_key(key)
-            and key not in (dep.MARK, flavor_mod.GROUP_POLICY)}
-
-
-def _is_as_its_flavor(found: dep.FoundServer) -> bool:
-    """Whether it has the cells that its flavor alone makes."""
-    cells = found.guest.cells
-    return [cell.dedicated for cell in cells] == [
-        pins.keys() for _node, pins in found.cells]
 
 
 def _resident(found: dep.FoundServer,

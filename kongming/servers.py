@@ -270,6 +270,14 @@ def get(conn: Any, path: str) -> Any:
     except sdk_exc.ForbiddenException as exc:
         raise exception.Forbidden(
             'Nova refused: this needs the admin role.') from exc
+    except sdk_exc.HttpException as exc:
+        if exc.status_code == 406:
+            raise exception.CloudError(
+                f'This Nova is too old: it does not know the compute API '
+                f'microversion {_MICROVERSION}, which KongMing needs '
+                f'({exc.details}).') from exc
+        raise exception.CloudError(
+            f'Nova could not be asked for {path}: {exc}') from exc
     except sdk_exc.SDKException as exc:
         raise exception.CloudError(
             f'Nova could not be asked for {path}: {exc}') from exc

@@ -113,6 +113,16 @@ class NodeState:
         """Cores in counting order, see :class:`kongming.topology.Node`."""
         return sorted(tuple(sorted(core)) for core in self.siblings if core)
 
+    def offline(self) -> frozenset[int]:
+        """pCPUs that Nova may use once they are online.
+
+        Of such a one the host tells no siblings; where it tells of none at
+        all, none is known to be offline.
+        """
+        known = frozenset[int]().union(*self.siblings)
+        return frozenset(self.dedicated | self.shared) - known if (
+            known) else known
+
     def holding(self, taken: PcpuSet,
                 cell: guest.Cell | None = None) -> NodeState:
         """The same node with these pCPUs owned, and no others.

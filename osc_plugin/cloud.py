@@ -36,12 +36,14 @@ class PublishedHost:
     """A host as Placement shows it.
 
     :ivar obeys: whether its nova-compute obeys templates
+    :ivar limits: how far what floats may overcommit it
     """
 
     name: str
     uuid: str
     state: usage.HostState
     obeys: bool = True
+    limits: usage.Limits = usage.Limits()
 
 
 def hosts(conn: connection.Connection,
@@ -107,8 +109,15 @@ def _host(conn: connection.Connection, placement: placement_mod.Placement,
              for consumer in set(owners.values())}
     state = inventory.read(
         parts, {pcpu: names[owner] for pcpu, owner in owners.items()})
+
+    def ratio(resource: str) -> float:
+        return max((float(found[resource].get('allocation_ratio', 1))
+                    for found, _traits, _usages in parts
+                    if resource in found), default=1.0)
+
     return PublishedHost(name, root, state, all(
-        inventory.TRAIT_HOOK in traits for _inventory, traits, _ in parts))
+        inventory.TRAIT_HOOK in traits for _inventory, traits, _ in parts),
+        usage.Limits(ratio(inventory.VCPU), ratio(inventory.MEMORY_MB)))
 
 
 def flavor(conn: connection.Connection, name: str) -> Any:

@@ -31,9 +31,21 @@ class Command(_Base, command.Command):
     pass
 
 
+def _shown(parsed_args, values):
+    """What is not there is a dash for people, and null for programs."""
+    if parsed_args.formatter != 'table':
+        return values
+    return tuple('-' if value is None else value for value in values)
+
+
 class Lister(_Base, command.Lister):
-    pass
+    def produce_output(self, parsed_args, column_names, data):
+        return super().produce_output(
+            parsed_args, column_names,
+            [_shown(parsed_args, row) for row in data])
 
 
 class ShowOne(_Base, command.ShowOne):
-    pass
+    def produce_output(self, parsed_args, column_names, data):
+        return super().produce_output(parsed_args, column_names,
+                                      _shown(parsed_args, data))

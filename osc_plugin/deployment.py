@@ -16,6 +16,7 @@ import sys
 
 from osc_lib import exceptions
 
+from kongming import astray
 from kongming import deployment as dep
 from kongming import deployment_document
 from kongming import exception as km_exc
@@ -23,6 +24,7 @@ from kongming import lint
 from kongming import rollout
 from osc_plugin import cloud
 from osc_plugin import command
+from osc_plugin import progress
 from osc_plugin import rollout as rollout_cmd
 from osc_plugin import server as server_cmd
 from osc_plugin import template as template_cmd
@@ -136,9 +138,9 @@ class ApplyDeployment(_OfDocument):
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
         wanted, there, plan = self._plan(parsed_args)
-        rollout_cmd.Rollout(
-            conn, wanted.name, there, parsed_args.timeout,
-            lambda line: self.app.stderr.write(f'{line}\n')).run(plan.steps)
+        with progress.Progress(self.app.stderr, len(plan.steps)) as shown:
+            rollout_cmd.Rollout(conn, wanted.name, there, parsed_args.timeout,
+                                shown.step).run(plan.steps)
         return _COLUMNS, _rows(conn, wanted.name)
 
 
@@ -197,9 +199,15 @@ class DeleteDeployment(command.Command):
                   for found in flavors.values()]
         if not parsed_args.yes:
             self._ask(servers, flavors)
-        rollout_cmd.Rollout(
-            conn, name, dep.Cloud({}), parsed_args.timeout,
-            lambda line: self.app.stderr.write(f'{line}\n')).run(steps)
+        with progress.Progress(self.app.stderr, len(steps)) as shown:
+            rollout_cmd.Rollout(conn, name, dep.Cloud({}),
+                                parsed_args.timeout, shown.step).run(steps)
+        hidden = {found.metadata.get(dep.LIKE) for found in servers
+                  } - flavors.keys() - {None}
+        if hidden:
+            self.app.stderr.write(
+                f'warning: flavor {", ".join(sorted(hidden))} stays, as far '
+                f'as it is there: only an admin sees it\n')
 
     def _ask(self, servers, flavors):
         if not sys.stdin.isatty():
@@ -245,7 +253,7 @@ def _rows(conn, name):
         like = found.metadata.get(dep.LIKE, found.flavor.name)
         meant = flavors.get(like)
         why = ([f'flavor {like} is gone'] if meant is None
-               else rollout.astray(found, meant, hosts.get(found.host)))
+               else astray.reasons(found, meant, hosts.get(found.host)))
         yield (found.name, found.host, found.status,
                _template(found, name),
                server_cmd.PinsColumn(found.cells), not why,

@@ -14,6 +14,7 @@
 
 from osc_lib import exceptions
 
+from kongming import exception
 from kongming import servers
 from osc_plugin import command
 from osc_plugin import running
@@ -30,6 +31,7 @@ class ListServer(command.Lister):
 
         openstack kongming server list
         openstack kongming server list --host compute1 --long
+        openstack kongming server list --flavor nfv.du --profile night
         openstack kongming server list --all-projects -f json
     """
 
@@ -39,6 +41,11 @@ class ListServer(command.Lister):
                             help='Only those on this host (admin only).')
         parser.add_argument('--all-projects', action='store_true',
                             help='Those of all projects (admin only).')
+        parser.add_argument('--flavor', metavar='<name>',
+                            help='Only those booted from this flavor (its '
+                                 'name then).')
+        parser.add_argument('--profile', metavar='<name>',
+                            help='Only those whose active profile this is.')
         parser.add_argument('--long', action='store_true',
                             help='Show what each owns, and its last change.')
         return parser
@@ -48,15 +55,31 @@ class ListServer(command.Lister):
         found = [running.Server(conn, server) for server in
                  servers.with_template(conn, parsed_args.host,
                                        parsed_args.all_projects)]
-        columns = ['server', 'id', 'host', 'status', 'profile']
+        if parsed_args.flavor is not None:
+            found = [server for server in found if parsed_args.flavor ==
+                     server.found['flavor']['original_name']]
+        profiles = {server.id: self._profile(server) for server in found}
+        if parsed_args.profile is not None:
+            found = [server for server in found
+                     if profiles[server.id] == parsed_args.profile]
+        columns = ['server', 'id', 'host', 'status', 'flavor', 'profile']
         rows = [[server.name, server.id, server.host, server.found['status'],
-                 server.intent().profile] for server in found]
+                 server.found['flavor']['original_name'],
+                 profiles[server.id]] for server in found]
         if parsed_args.long:
             columns += ['owned', 'last_change']
             for server, row in zip(found, rows):
                 row += [server_cmd.owned(server),
                         server_cmd.last_change(server)]
         return columns, rows
+
+    def _profile(self, server):
+        """None, too, where its flavor's template is none."""
+        try:
+            return server.intent().profile
+        except exception.InvalidTemplate as exc:
+            self.app.stderr.write(f'warning: {server.name}: {exc}\n')
+            return None
 
 
 class WaitServer(command.ShowOne):

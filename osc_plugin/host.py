@@ -13,6 +13,7 @@
 """``openstack kongming host ...``: hosts as Placement shows them."""
 
 import json
+import os
 import shutil
 
 from cliff import columns as cliff_columns
@@ -45,6 +46,8 @@ class MapColumn(cliff_columns.FormattableColumn):
             'dedicated': sorted(node.dedicated),
             'shared': sorted(node.shared),
             'taken': sorted(node.taken),
+            'offline': sorted(node.offline()),
+            'floating': node.shared_used,
             'owners': {str(pcpu): node.owners[pcpu]
                        for pcpu in sorted(node.taken)
                        if pcpu in node.owners},
@@ -66,16 +69,48 @@ def _sums(state):
 class ListHost(command.Lister):
     """List the hosts that KongMing is published for.
 
-    Example::
+    'free' counts dedicated pCPUs. With --long 'floating' counts the vCPUs
+    that float over the shared ones, and 'obeys' tells whether the host's
+    nova-compute obeys templates.
+
+    Examples::
 
         openstack kongming host list
+        openstack kongming host list --free 16 --long
     """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument('--long', action='store_true',
+                            help='Show more columns.')
+        parser.add_argument('--free', metavar='<number>', type=int, default=0,
+                            help='Only hosts of which one node has so many '
+                                 'free pCPUs.')
+        parser.add_argument('--obeying', action='store_true',
+                            help='Only hosts that obey templates.')
+        return parser
 
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
-        return (('host', 'nodes', 'dedicated', 'free', 'shared'),
-                [(host.name, *_sums(host.state))
-                 for host in cloud.hosts(conn)])
+        names = _COLUMNS if parsed_args.long else _COLUMNS[:5]
+        return names, [
+            _row(host)[:len(names)] for host in cloud.hosts(conn)
+            if (host.obeys or not parsed_args.obeying) and any(
+                node.n_free >= parsed_args.free for node in host.state.nodes)]
+
+
+#: Without --long the first five.
+_COLUMNS = ('host', 'nodes', 'dedicated', 'free', 'shared', 'floating',
+            'memory_mib', 'memory_free_mib', 'obeys', 'uuid')
+
+
+def _row(host):
+    nodes = host.state.nodes
+    return (host.name, *_sums(host.state),
+            sum(node.shared_used for node in nodes),
+            sum(node.memory_mib for node in nodes),
+            sum(node.memory_mib - node.memory_used_mib for node in nodes),
+            host.obeys, host.uuid)
 
 
 class ShowHost(command.ShowOne):
@@ -101,10 +136,10 @@ class ShowHost(command.ShowOne):
             p for node in host.state.nodes for p in node.shared)
         dedicated_ids = topology.format_cpu_list(
             p for node in host.state.nodes for p in node.dedicated)
-        return (('host', 'uuid', 'nodes', 'dedicated', 'free', 'shared',
-                 'dedicated_set', 'shared_set', 'map'),
-                (host.name, host.uuid, nodes, dedicated, free, shared,
-                 dedicated_ids, shared_ids, MapColumn(
+        return (('host', 'uuid', 'obeys', 'nodes', 'dedicated', 'free',
+                 'shared', 'dedicated_set', 'shared_set', 'map'),
+                (host.name, host.uuid, host.obeys, nodes, dedicated, free,
+                 shared, dedicated_ids, shared_ids, MapColumn(
                      cloud.with_owners(conn, host))))
 
 
@@ -112,12 +147,13 @@ class MapHost(command.Command):
     """Draw whose a host's pCPUs are.
 
     In the terminal each core is a box, each pCPU a line of it with the letter
-    of its owner. Owners that did not ask for a pCPU by its number are told to
-    an admin only.
+    of its owner; of a wide host each core is a column, its pCPUs one below
+    the other. It is coloured in a terminal, unless NO_COLOR is set.
 
     Examples::
 
         openstack kongming host map compute1
+        openstack kongming host map compute1 --style rows --width 120
         openstack kongming host map compute1 --color always | less -R
         openstack kongming host map compute1 --format svg > compute1.svg
         openstack kongming host map compute1 --format json
@@ -134,6 +170,11 @@ class MapHost(command.Command):
                             choices=('auto', 'always', 'never'),
                             help='Colours in text (default: auto, in a '
                                  'terminal).')
+        parser.add_argument('--style', default=draw.AUTO,
+                            choices=draw.STYLES,
+                            help='A box a core, or rows for wide hosts '
+                                 '(default: auto, whichever is read more '
+                                 'easily).')
         parser.add_argument('--width', metavar='<columns>', type=int,
                             help="Columns of text (default: the "
                                  "terminal's).")
@@ -155,7 +196,9 @@ class MapHost(command.Command):
                 or shutil.get_terminal_size().columns,
                 parsed_args.color == 'always' or (
                     parsed_args.color == 'auto'
-                    and self.app.stdout.isatty()))
+                    and self.app.stdout.isatty()
+                    and not os.environ.get('NO_COLOR')),
+                parsed_args.style)
         self.app.stdout.write(text + '\n')
 
 

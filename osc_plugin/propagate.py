@@ -67,10 +67,11 @@ class Propagation:
     def run(planned, timeout, tell):
         """Carry it out; the first that fails ends it.
 
-        :param tell: called with a line after each server
+        :param tell: called with a line before each server
         :raises CommandError: naming the server, and how many are left
         """
         for number, (server, changes) in enumerate(planned, 1):
+            tell(f'[{number}/{len(planned)}] change server {server.name}')
             before = frozenset(server.changes())
             same = (server.intent(changes.applied(server.metadata))
                     == server.intent())
@@ -82,4 +83,3 @@ class Propagation:
                     f'{number - 1} of {len(planned)} servers were changed, '
                     f'then: {exc} The same command goes on from there.'
                 ) from exc
-            tell(f'[{number}/{len(planned)}] {server.name}: as it is meant')

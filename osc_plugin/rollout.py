@@ -25,6 +25,7 @@ from osc_lib import exceptions
 
 from kongming import deployment as dep
 from kongming import exception
+from kongming import placement as placement_mod
 from kongming import publisher
 from kongming import servers
 from kongming import wish as wish_mod
@@ -169,11 +170,19 @@ class Rollout:
 
     def _delete(self, server_id: str) -> None:
         self._conn.compute.delete_server(server_id)
-        # Nova takes its allocation back last (nova/compute/manager.py,
-        # _complete_deletion); until then nobody else gets its pCPUs.
-        self._until(lambda: not self._conn.placement.get(
-            f'/allocations/{server_id}').json()['allocations'],
-            'it was not deleted')
+        placement = placement_mod.Placement(self._conn.placement)
+
+        def is_gone() -> bool:
+            # Nova takes its allocation back last (nova/compute/manager.py,
+            # _complete_deletion); until then nobody else gets its pCPUs.
+            try:
+                return not placement.get(
+                    f'/allocations/{server_id}')['allocations']
+            except exception.Forbidden:
+                # Who can't see that can't give them away, either.
+                return self._conn.compute.find_server(server_id) is None
+
+        self._until(is_gone, 'it was not deleted')
 
     def _change(self, step: dep.ChangeServers) -> None:
         """All are told before the host looks at any of them."""

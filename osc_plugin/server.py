@@ -17,6 +17,7 @@ import argparse
 from cliff import columns as cliff_columns
 from osc_lib import exceptions
 
+from kongming.cli import columns
 from kongming import exception
 from kongming import servers
 from kongming import template
@@ -45,6 +46,23 @@ class PinsColumn(cliff_columns.FormattableColumn):
                 for node, pins in self._value]
 
 
+class LastChange(cliff_columns.FormattableColumn):
+    """A live change in a line for people, by its parts for programs."""
+
+    def human_readable(self):
+        if self._value is None:
+            return '-'
+        result = f'{self._value.started}: {self._value.result or "running"}'
+        return result + (f', {self._value.details}' if self._value.details
+                         else '')
+
+    def machine_readable(self):
+        if self._value is None:
+            return None
+        found = self._value._asdict()
+        return {**found, 'details': found['details'] or None}
+
+
 def row(server, looked):
     """Columns and values.
 
@@ -59,7 +77,7 @@ def row(server, looked):
             template.encode(intent.base, most=None)),
         'profile': intent.profile,
         'metadata': template_cmd.SpecsColumn(metadata),
-        'not_obeyed': '\n'.join(map(str, intent.refused)) or None}
+        'not_obeyed': columns.Lines([str(one) for one in intent.refused])}
     mine = owned(server)
     if mine is not None:
         found['owned'] = mine
@@ -75,13 +93,9 @@ def owned(server):
 
 
 def last_change(server):
-    """When it was and how it ended, in a line."""
+    """When it was and how it ended."""
     changes = server.changes()
-    if not changes:
-        return '-'
-    newest = server.change(changes[0])
-    last = f'{newest.started}: {newest.result or "running"}'
-    return last + (f', {newest.details}' if newest.details else '')
+    return LastChange(server.change(changes[0]) if changes else None)
 
 
 def add_timeout(parser):
@@ -113,7 +127,7 @@ class _Change(command.ShowOne):
         if parsed_args.dry_run:
             return ('server', 'id', 'written', 'removed', 'intended'), (
                 server.name, server.id, template_cmd.SpecsColumn(changes.put),
-                '\n'.join(changes.remove) or None,
+                columns.Lines(changes.remove),
                 template_cmd.SpecsColumn(
                     template.encode(wanted.base, most=None)))
         before = frozenset(server.changes())

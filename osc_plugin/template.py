@@ -18,6 +18,7 @@ import sys
 from cliff import columns as cliff_columns
 from osc_lib import exceptions
 
+from kongming.cli import columns
 from kongming import demand
 from kongming import document
 from kongming import exception as km_exc
@@ -25,10 +26,10 @@ from kongming import fit
 from kongming import flavor as flavor_mod
 from kongming import guest
 from kongming import lint
-from kongming import relax
 from kongming import template
 from osc_plugin import cloud
 from osc_plugin import command
+from osc_plugin import progress
 from osc_plugin import propagate
 
 
@@ -61,8 +62,11 @@ def read(path):
     try:
         with open(path, encoding='utf-8') as source:
             return source.read()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise exceptions.CommandError(f'{path}: {exc}') from exc
+    except OSError as exc:
+        raise exceptions.CommandError(f'{path}: {exc.strerror}') from exc
+    except UnicodeDecodeError as exc:
+        raise exceptions.CommandError(
+            f'{path}: this is no text in UTF-8 ({exc.reason})') from exc
 
 
 def described(file, options):
@@ -78,7 +82,27 @@ def described(file, options):
     return template.decode({**specs, **options})
 
 
-def _wish(parsed_args):
+def add_wish(parser):
+    """Options that say a template, and how to go about it."""
+    parser.add_argument(
+        '--node', metavar='<cell>=<node>', type=cell_value, default=[],
+        action='append',
+        help='Host NUMA node of a guest NUMA cell (repeatable).')
+    parser.add_argument(
+        '--pin', metavar='<cell>=<map>', type=cell_value, default=[],
+        action='append',
+        help="Pins of a cell's vCPUs, vCPU:pCPU separated by blanks, "
+             "such as \"0=0:5 1:7\" (repeatable). A pCPU is an id or "
+             "n<node>c<core>t<thread>; ranges pair up (0-3:4-7).")
+    parser.add_argument(
+        '--no-check', action='store_true',
+        help='Write it though no published host could ever take it.')
+    parser.add_argument(
+        '--dry-run', action='store_true',
+        help='Check it and say what would be written; change nothing.')
+
+
+def wished(parsed_args):
     """The template that the arguments describe."""
     wish = described(parsed_args.file, {
         f'{template.PREFIX}{key}.{cell}': value for key in ('node', 'pin')
@@ -100,6 +124,39 @@ def demanded(found, wish):
     """What a flavor would ask of a host with this template."""
     return demand.Demand(guest.from_flavor(
         found.vcpus, found.ram, found.extra_specs), wish)
+
+
+def check(conn, name, wanted, hosts=True):
+    """Check what a flavor is to have.
+
+    :param hosts: whether some host has to be able to take it
+    :returns: warnings
+    :raises CommandError: with all that is wrong
+    """
+    problems = list(demand.check_guest(wanted.guest, wanted.template))
+    if problems:
+        raise exceptions.CommandError('\n'.join(
+            f"flavor '{name}': {problem}" for problem in problems))
+    published = cloud.hosts(conn) if hosts else []
+    if hosts:
+        _check_hosts(published, wanted)
+    return lint.lint(wanted, published[0].state if published else None)
+
+
+def _check_hosts(published, wanted):
+    """Whether any host could take it if it were empty."""
+    reasons = []
+    for host in published:
+        result = fit.fit(host.state.emptied(), wanted)
+        if result:
+            return
+        reasons.append(f'{host.name}: {result}')
+    if not reasons:
+        raise exceptions.CommandError(
+            'No host is published yet, so nothing is known of their '
+            'pCPUs; --no-check writes the template all the same.')
+    raise exceptions.CommandError(
+        'No host could ever take this:\n' + '\n'.join(reasons))
 
 
 def row(found):
@@ -147,22 +204,7 @@ class SetTemplate(command.ShowOne):
         parser.add_argument(
             '--flavor', metavar='<flavor>', required=True,
             help='Flavor (name or ID) to put the template on.')
-        parser.add_argument(
-            '--node', metavar='<cell>=<node>', type=cell_value, default=[],
-            action='append',
-            help='Host NUMA node of a guest NUMA cell (repeatable).')
-        parser.add_argument(
-            '--pin', metavar='<cell>=<map>', type=cell_value, default=[],
-            action='append',
-            help="Pins of a cell's vCPUs, vCPU:pCPU separated by blanks, "
-                 "such as \"0=0:5 1:7\" (repeatable). A pCPU is an id or "
-                 "n<node>c<core>t<thread>; ranges pair up (0-3:4-7).")
-        parser.add_argument(
-            '--no-check', action='store_true',
-            help='Write it though no published host could ever take it.')
-        parser.add_argument(
-            '--dry-run', action='store_true',
-            help='Check it and say what would be written; change nothing.')
+        add_wish(parser)
         parser.add_argument(
             '--propagate', action='store_true',
             help='Bring running servers that were booted with the flavor '
@@ -177,20 +219,13 @@ class SetTemplate(command.ShowOne):
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
         try:
-            wish = _wish(parsed_args)
+            wish = wished(parsed_args)
             found = cloud.flavor(conn, parsed_args.flavor)
             wanted = demanded(found, wish)
         except km_exc.InvalidTemplate as exc:
             raise complain(exc) from exc
-        problems = list(demand.check_guest(wanted.guest, wish))
-        if problems:
-            raise exceptions.CommandError('\n'.join(
-                f"flavor '{found.name}': {problem}" for problem in problems))
-        published = [] if parsed_args.no_check else cloud.hosts(conn)
-        if not parsed_args.no_check:
-            self._check_hosts(published, wanted)
-        for warning in lint.lint(
-                wanted, published[0].state if published else None):
+        for warning in check(conn, found.name, wanted,
+                             not parsed_args.no_check):
             self.app.stderr.write(f'warning: {warning}\n')
         changes = flavor_mod.changes(found.extra_specs, wish, wanted.guest)
         propagation, planned = None, []
@@ -200,28 +235,13 @@ class SetTemplate(command.ShowOne):
         if parsed_args.dry_run:
             return ('flavor', 'written', 'removed', 'servers'), (
                 found.name, SpecsColumn(changes.put),
-                '\n'.join(changes.remove) or None,
-                '\n'.join(server.name for server, _ in planned) or None)
+                columns.Lines(changes.remove),
+                columns.Lines([server.name for server, _ in planned]))
         cloud.write_specs(conn, found.id, changes)
         if propagation:
-            propagation.run(planned, parsed_args.timeout,
-                            lambda line: self.app.stderr.write(f'{line}\n'))
+            with progress.Progress(self.app.stderr, len(planned)) as shown:
+                propagation.run(planned, parsed_args.timeout, shown.step)
         return COLUMNS, row(cloud.flavor(conn, found.id))
-
-    def _check_hosts(self, published, wanted):
-        """Whether any host could take it if it were empty."""
-        reasons = []
-        for host in published:
-            result = fit.fit(host.state.emptied(), wanted)
-            if result:
-                return
-            reasons.append(f'{host.name}: {result}')
-        if not reasons:
-            raise exceptions.CommandError(
-                'No host is published yet, so nothing is known of their '
-                'pCPUs; --no-check writes the template all the same.')
-        raise exceptions.CommandError(
-            'No host could ever take this:\n' + '\n'.join(reasons))
 
 
 class UnsetTemplate(command.Command):
@@ -273,9 +293,10 @@ class ShowTemplate(command.ShowOne):
 class ListTemplate(command.Lister):
     """List the flavors that have a template.
 
-    Example::
+    Examples::
 
         openstack kongming template list
+        openstack kongming template list --profile night --long
     """
 
     def get_parser(self, prog_name):
@@ -283,6 +304,8 @@ class ListTemplate(command.Lister):
         parser.add_argument(
             '--long', action='store_true',
             help='Show what each asks Placement for, too.')
+        parser.add_argument('--profile', metavar='<name>',
+                            help='Only those with a profile of this name.')
         return parser
 
     def take_action(self, parsed_args):
@@ -291,48 +314,12 @@ class ListTemplate(command.Lister):
         rows = [row(found)[:len(columns)]
                 for found in conn.compute.flavors(
                     get_extra_specs=True, is_public=None)
-                if template.has_template(found.extra_specs)]
+                if template.has_template(found.extra_specs)
+                and (parsed_args.profile is None
+                     or _has_profile(found, parsed_args.profile))]
         return columns, sorted(rows, key=lambda row: row[0])
 
 
-class CheckTemplate(command.Lister):
-    """Tell on which hosts a flavor's template fits now, and why not.
-
-    Works from the inventories in Placement alone. Exits with 1 where no
-    host can take it.
-
-    Example::
-
-        openstack kongming template check nfv.l
-    """
-
-    def get_parser(self, prog_name):
-        parser = super().get_parser(prog_name)
-        parser.add_argument('flavor', metavar='<flavor>',
-                            help='Flavor (name or ID) to check.')
-        parser.add_argument('--host', metavar='<host>',
-                            help='Only this host.')
-        return parser
-
-    def run(self, parsed_args):
-        super().run(parsed_args)
-        return 0 if self._fits else 1
-
-    def take_action(self, parsed_args):
-        conn = self.app.client_manager.kongming
-        found = cloud.template_flavor(conn, parsed_args.flavor)
-        try:
-            wish = template.decode(found.extra_specs)
-            wanted = demanded(found, wish)
-        except km_exc.InvalidTemplate as exc:
-            raise complain(exc) from exc
-        rows = []
-        for host in cloud.hosts(conn, parsed_args.host):
-            result = fit.fit(host.state, wanted)
-            how = str(result)
-            if not result:
-                less = relax.relax(host.state, wanted)
-                how += f'\nit would fit {less}' if less else ''
-            rows.append((host.name, bool(result), how))
-        self._fits = any(fits for _name, fits, _how in rows)
-        return ('host', 'fits', 'how'), rows
+def _has_profile(found, name):
+    return any(key.startswith(f'{template.PREFIX}profile.{name}.')
+               for key in found.extra_specs)

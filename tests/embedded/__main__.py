@@ -25,6 +25,7 @@ import signal
 import sys
 import threading
 
+from nova.tests import fixtures as nova_fixtures
 import testtools
 import yaml
 
@@ -33,15 +34,19 @@ from tests.embedded import front
 
 
 def clouds_yaml(url):
-    """clouds.yaml for the three users."""
-    return {'clouds': {
-        f'kongming-{name}': {
-            'auth': {'auth_url': f'{url}/identity/v3', 'username': name,
-                     'password': name, 'user_domain_id': 'default',
+    """clouds.yaml for the three users, and for an admin elsewhere."""
+    def entry(user, region):
+        return {
+            'auth': {'auth_url': f'{url}/identity/v3', 'username': user,
+                     'password': user, 'user_domain_id': 'default',
                      'project_name': front.PROJECT['name'],
                      'project_domain_id': 'default'},
-            'region_name': 'RegionOne', 'identity_api_version': 3}
-        for name in front.USERS}}
+            'region_name': region, 'identity_api_version': 3}
+
+    return {'clouds': {
+        **{f'kongming-{name}': entry(name, 'RegionOne')
+           for name in front.USERS},
+        'kongming-old': entry('admin', 'RegionOld')}}
 
 
 def _served(args):
@@ -54,6 +59,10 @@ def _served(args):
         def serve(self):
             stop = threading.Event()
             signal.signal(signal.SIGTERM, lambda *_: stop.set())
+            # Who may do what as in production; Placement's fixture takes it
+            # back for the whole process.
+            self.flags(enforce_new_defaults=True, group='oslo_policy')
+            self.useFixture(nova_fixtures.RealPolicyFixture())
             for number in range(args.hosts):
                 self.start_host(f'compute{number + 1}')
             server, url = front.serve(self, args.port)

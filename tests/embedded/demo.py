@@ -223,7 +223,7 @@ def live(cloud, host, real):
 
     step(f'It moves to pCPU {new} while it runs')
     cloud.run('kongming', 'server', 'set', '--pin', f'0=0:{new}', '--wait',
-              'live-1', '-c', 'template', '-c', 'owned')
+              'live-1', '-c', 'intended', '-c', 'owned')
     after = guest and guest.check(new)
     if guest and after[0].seconds <= before[1].seconds:
         raise Wrong('The guest was started anew')
@@ -234,8 +234,8 @@ def live(cloud, host, real):
               '-c', 'Start Time')
     cloud.run('kongming', 'server', 'show', 'live-1', '-c', 'owned',
               '-c', 'last_change')
-    if 'Success' not in cloud.run('kongming', 'server', 'show', 'live-1',
-                                  as_json=True, shown=False)['last_change']:
+    if cloud.run('kongming', 'server', 'show', 'live-1', as_json=True,
+                 shown=False)['last_change']['result'] != 'Success':
         raise Wrong('The change was not recorded')
     cloud.run('server', 'delete', '--wait', 'live-1')
 

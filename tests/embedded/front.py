@@ -14,14 +14,17 @@
 
 nova-api and Placement are served as they are.  What stands in for Keystone
 knows three users and gives tokens and a catalog; what stands in for Glance
-lists the images.  ``/hypervisor`` tells what no OpenStack API tells: the
-domain XML of a server, and ``/hypervisor/capabilities`` of its host.
+lists the images, for Neutron the networks.  A second region has the same Nova
+as if it were an older one, and no Placement.  ``/hypervisor`` tells what no
+OpenStack API tells: the domain XML of a server, and
+``/hypervisor/capabilities`` of its host.
 """
 
 import json
 import re
 import socketserver
 import threading
+import urllib.parse
 import uuid
 from wsgiref import simple_server
 from wsgiref import util
@@ -32,6 +35,15 @@ PROJECT = {'id': '6f70656e737461636b20342065766572', 'name': 'demo',
 USERS = {'admin': ['admin', 'manager', 'member', 'reader'],
          'member': ['member', 'reader'],
          'reader': ['reader']}
+#: region -> service -> path of its endpoint.
+REGIONS = {
+    'RegionOne': {'identity': '/identity', 'compute': '/compute/v2.1',
+                  'placement': '/placement', 'image': '/image',
+                  'network': '/network'},
+    'RegionOld': {'identity': '/identity', 'compute': '/old/v2.1',
+                  'image': '/image'}}
+#: The newest compute API microversion of the older Nova.
+OLD = '2.90'
 
 
 class Front:
@@ -47,6 +59,7 @@ class Front:
         self._routes = {
             'identity': self._identity, 'image': self._image,
             'compute': self._compute, 'placement': self._placement,
+            'old': self._old, 'network': self._network,
             'hypervisor': self._hypervisor}
 
     def __call__(self, environ, start_response):
@@ -91,13 +104,12 @@ class Front:
             'expires_at': '2099-01-01T00:00:00.000000Z',
             'catalog': [
                 {'id': kind, 'type': kind, 'name': kind, 'endpoints': [
-                    {'id': kind, 'interface': face, 'region': 'RegionOne',
-                     'region_id': 'RegionOne', 'url': self.url + path}
+                    {'id': f'{region}-{kind}', 'interface': face,
+                     'region': region, 'region_id': region,
+                     'url': self.url + paths[kind]}
+                    for region, paths in REGIONS.items() if kind in paths
                     for face in ('public', 'internal', 'admin')]}
-                for kind, path in (('identity', '/identity'),
-                                   ('compute', '/compute/v2.1'),
-                                   ('placement', '/placement'),
-                                   ('image', '/image'))]}
+                for kind in REGIONS['RegionOne']]}
 
     def _as_user(self, environ, start_response, application):
         name = self._user(environ)
@@ -115,6 +127,42 @@ class Front:
     def _compute(self, environ, start_response):
         return self._as_user(environ, start_response,
                              self.cloud.api_fixture.app())
+
+    def _old(self, environ, start_response):
+        """The same, but for what an older Nova would not know."""
+        asked = environ.get('HTTP_OPENSTACK_API_VERSION', '').rpartition(
+            ' ')[2]
+        if environ['PATH_INFO'].strip('/') in ('', 'v2.1'):
+            version = {'id': 'v2.1', 'status': 'CURRENT', 'version': OLD,
+                       'min_version': '2.1', 'links': [
+                           {'rel': 'self', 'href': f'{self.url}/old/v2.1/'}]}
+            return _reply(start_response, '200 OK', {
+                'version': version} if environ['PATH_INFO'].strip('/') else {
+                    'versions': [version]})
+        if asked and [*map(int, asked.split('.'))] > [
+                *map(int, OLD.split('.'))]:
+            return _reply(start_response, '406 Not Acceptable', {
+                'computeFault': {'code': 406, 'message': (
+                    f'Version {asked} is not supported by the API. Minimum '
+                    f'is 2.1 and maximum is {OLD}.')}})
+        return self._compute(environ, start_response)
+
+    def _network(self, environ, start_response):
+        path = environ['PATH_INFO'].rstrip('/')
+        if path in ('', '/v2.0'):
+            return _reply(start_response, '200 OK', {'versions': [{
+                'id': 'v2.0', 'status': 'CURRENT', 'links': [
+                    {'rel': 'self', 'href': f'{self.url}/network/v2.0/'}]}]})
+        networks = self.cloud.neutron.list_networks()['networks']
+        if path == '/v2.0/networks':
+            asked = dict(urllib.parse.parse_qsl(environ['QUERY_STRING']))
+            return _reply(start_response, '200 OK', {'networks': [
+                network for network in networks
+                if network['name'] == asked.get('name', network['name'])]})
+        for network in networks:
+            if path == f'/v2.0/networks/{network["id"]}':
+                return _reply(start_response, '200 OK', {'network': network})
+        return _reply(start_response, '404 Not Found', {})
 
     def _placement(self, environ, start_response):
         return self._as_user(environ, start_response,

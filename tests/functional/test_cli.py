@@ -26,9 +26,13 @@ import time
 from unittest import mock
 
 import fixtures
+from novaclient import client as novaclient
+from openstack import config as sdk_config
 from openstackclient import shell
 import testtools
 import yaml
+
+from tests import every_command
 
 
 def _end_with_parent():
@@ -115,6 +119,18 @@ class CliBase(testtools.TestCase):
     def json(self, *words, **kwargs):
         return json.loads(self.openstack(*words, '-f', 'json', **kwargs)[0])
 
+    def nova(self):
+        """Nova's own client as an independent witness; it is an admin's."""
+        session = sdk_config.OpenStackConfig(config_files=[
+            str(self.cloud.folder / 'clouds.yaml')]).get_one(
+                'kongming-admin').get_session()
+        return novaclient.Client('2.90', session=session)
+
+    def seen(self, flavor):
+        """A flavor's extra specs as that client tells them."""
+        return self.nova().flavors.find(
+            name=flavor, is_public=None).get_keys()
+
     def flavor(self, vcpus=2, *properties):
         name = self.getUniqueString()
         self.openstack('flavor', 'create', name, '--vcpus', str(vcpus),
@@ -179,7 +195,7 @@ class TemplateTest(CliBase):
         self.assertEqual(shown, self.json('kongming', 'template', 'show',
                                           flavor))
         self.assertEqual(
-            {**native, **wanted, **shown['placement']}, self.specs(flavor))
+            {**native, **wanted, **shown['placement']}, self.seen(flavor))
         self.assertIn(flavor, [row['flavor'] for row in self.json(
             'kongming', 'template', 'list')])
 
@@ -191,7 +207,7 @@ class TemplateTest(CliBase):
                          self.specs(flavor))
 
         self.openstack('kongming', 'template', 'unset', '--flavor', flavor)
-        self.assertEqual(native, self.specs(flavor))
+        self.assertEqual(native, self.seen(flavor))
         self.openstack('kongming', 'template', 'unset', '--flavor', flavor)
 
     def test_boot_and_check(self):
@@ -210,19 +226,101 @@ class TemplateTest(CliBase):
         self.openstack('server', 'delete', '--wait', name)
         self.openstack('kongming', 'template', 'check', flavor)
 
-    def test_help_has_examples(self):
-        for words in (('template', 'set'), ('template', 'show'),
-                      ('template', 'list'), ('template', 'unset'),
-                      ('template', 'check'), ('host', 'show'),
-                      ('host', 'list'), ('host', 'publish'),
-                      ('host', 'unpublish')):
-            out, _err = self.openstack('kongming', *words, '--help')
-            self.assertIn(f'openstack kongming {" ".join(words)}', out)
-            self.assertIn('Example', out)
+    def test_create_delete(self):
+        name, path = self.getUniqueString(), self.document(
+            version=1, cells={0: {'node': 1, 'pin': '0:15 1:12'}})
+        make = ('kongming', 'template', 'create', '--vcpus', '2', '--ram',
+                '64', '--disk', '1', '--private', '--id', f'{name}-id',
+                '--property', 'hw:cpu_policy=dedicated', name, path)
+        dry = self.json(*make, '--dry-run')
+        self.assertNotIn(name, self.names())
+        made = self.json(*make)
+        self.assertEqual({'kongming:node.0': '1',
+                          'kongming:pin.0': '0:15 1:12'}, made['template'])
+        found = self.nova().flavors.get(f'{name}-id')
+        self.assertEqual((2, 64, 1, False, dry['written']), (
+            found.vcpus, found.ram, found.disk, found.is_public,
+            found.get_keys()))
+        _out, err = self.openstack(*make, status=1)
+        self.assertIn(f'Nova refused the flavor: Flavor with name {name} '
+                      f'already exists', err)
+        # All are looked at before the first goes.
+        plain = self.flavor()
+        for other, words in (
+                (plain, 'has no template'),
+                ('none', "No flavor with a name or ID of 'none'")):
+            _out, err = self.openstack('kongming', 'template', 'delete',
+                                       name, other, status=1)
+            self.assertIn(words, err)
+        self.assertIn(name, self.names())
+        self.openstack('kongming', 'template', 'delete', name)
+        self.assertNotIn(name, self.names())
 
-    def test_completion_knows_the_commands(self):
-        out, _err = self.openstack('complete')
-        self.assertIn("cmds_kongming_template='", out)
+    def names(self):
+        return [flavor.name for flavor in self.nova().flavors.list(
+            is_public=None)]
+
+    def test_create_refused(self):
+        """Before there is a flavor."""
+        before = self.names()
+        size = '--vcpus', '2', '--ram', '64'
+        for words, *arguments in (
+                ('vCPU 0 is not dedicated', '--pin', '0=0:15 1:14'),
+                ('What --property says of kongming:', '--property',
+                 'kongming:pin.0=0:15'),
+                ('The template is empty',),
+                ('compute1: node 0: pCPU 99', '--pin', '0=0:99 1:2',
+                 '--property', 'hw:cpu_policy=dedicated'),
+                ('the host has no such node', '--node', '0=7')):
+            _out, err = self.openstack('kongming', 'template', 'create',
+                                       *size, *arguments, 'new', status=1)
+            self.assertIn(words, err)
+        # What only Nova knows to be wrong leaves no flavor behind.
+        _out, err = self.openstack(
+            '--os-compute-api-version', '2.86', 'kongming', 'template',
+            'create', *size, '--node', '0=1', '--property',
+            'hw:cpu_sockets=many', 'new', status=1)
+        self.assertIn('Nova refused the extra specs', err)
+        self.assertEqual(before, self.names())
+
+    def test_how_many_times(self):
+        flavor = self.flavor(2)
+        self.openstack('kongming', 'template', 'set', '--flavor', flavor,
+                       '--node', '0=1')
+        self.assertEqual([{'host': 'compute1', 'fits': True, 'times': 3,
+                           'how': 'cell 0 on node 1: 0:10 1:11'}],
+                         self.json('kongming', 'template', 'check', flavor))
+        names = []
+        for left in (2, 1, 0):
+            names.append(self.getUniqueString())
+            self.openstack('server', 'create', '--flavor', flavor, '--image',
+                           'idle', '--nic', 'none', '--wait', names[-1])
+            self.addCleanup(self.openstack, 'server', 'delete', '--wait',
+                            names[-1])
+            row, = self.json('kongming', 'template', 'check', flavor,
+                             status=0 if left else 1)
+            self.assertEqual((left, bool(left)), (row['times'], row['fits']))
+        self.assertEqual([], self.json('kongming', 'template', 'check',
+                                       '--fits', flavor, status=1))
+        self.assertEqual([], self.json('kongming', 'host', 'list', '--free',
+                                       '7'))
+        host, = self.json('kongming', 'host', 'list', '--long', '--free',
+                          '6', '--obeying')
+        self.assertEqual((6, 0, True), (host['free'], host['floating'],
+                                        host['obeys']))
+        # And Nova itself says the same.
+        self.openstack('server', 'create', '--flavor', flavor, '--image',
+                       'idle', '--nic', 'none', '--wait', 'one-more',
+                       status=1)
+        self.openstack('server', 'delete', '--wait', 'one-more')
+
+
+class EveryCommandTest(every_command.EveryCommand, CliBase):
+
+    GROUP, PROGRAM = 'openstack.kongming.v1', 'openstack'
+
+    def run_command(self, *words):
+        return self.openstack(*words)[0]
 
 
 class BadInputTest(CliBase):

@@ -16,8 +16,6 @@ import io
 import sys
 from unittest import mock
 
-from novaclient import client as novaclient
-from openstack import config as sdk_config
 from tests.embedded import front
 from tests.functional import test_cli
 
@@ -136,11 +134,7 @@ class DeploymentTest(test_cli.CliBase):
                           'du-2': {'0': 13, '1': 12}}, self.owned())
 
     def quota(self, instances):
-        session = sdk_config.OpenStackConfig(config_files=[
-            str(self.cloud.folder / 'clouds.yaml')]).get_one(
-                'kongming-admin').get_session()
-        novaclient.Client('2.90', session=session).quotas.update(
-            front.PROJECT['id'], instances=instances)
+        self.nova().quotas.update(front.PROJECT['id'], instances=instances)
 
     def test_refused_before_anything_is_touched(self):
         def refused(path, *expected, user='admin', words='apply'):
@@ -170,7 +164,93 @@ class DeploymentTest(test_cli.CliBase):
                     words=words)
         self.assertEqual(flavors, self.json('flavor', 'list', '--all'))
         self.assertEqual([], self.json('server', 'list'))
-        for word in ('validate', 'apply', 'show', 'delete'):
-            out, _err = self.openstack('kongming', 'deployment', word,
-                                       '--help')
-            self.assertIn(f'openstack kongming deployment {word}', out)
+
+
+class TwoHostsTest(test_cli.CliBase):
+
+    CLOUD = ('--hosts', '2')
+
+    def cluster(self, **servers):
+        return self.document(
+            version=1, name='two',
+            templates={'du': {
+                'vcpus': 2, 'ram': 64, 'grant': 'template',
+                'properties': {'hw:cpu_policy': 'dedicated'},
+                'cells': {0: {'node': 1}}}},
+            servers={name.replace('_', '-'): {
+                'template': 'du', 'image': 'idle', 'networks': 'none',
+                **({'host': where, 'cells': {0: {'pin': pins}}}
+                   if where else {'cells': {0: {'node': 0}}}), **more}
+                for name, (where, pins, more) in servers.items()})
+
+    def test_life(self):
+        """Both hosts' servers, a named network, and one left open."""
+        private = {'networks': ['private']}
+        path = self.cluster(
+            a_1=('compute1', '0:15 1:14', private),
+            a_2=('compute1', '0:13 1:12', {}),
+            b_1=('compute2', '0:15 1:14', {}),
+            b_2=('compute2', '0:13 1:12', {}), c_1=(None, None, {}))
+        wanted = {'a-1': 'compute1', 'a-2': 'compute1', 'b-1': 'compute2',
+                  'b-2': 'compute2', 'c-1': 'compute1'}
+        self.assertEqual(wanted, {
+            row['name']: row['host'] for row in self.json(
+                'kongming', 'deployment', 'validate', path)
+            if row['step'] == 'create server'})
+        self.json('kongming', 'deployment', 'apply', path)
+        self.addCleanup(self.openstack, 'kongming', 'deployment', 'delete',
+                        '--yes', 'two')
+
+        # What Nova's own client sees.
+        nova = self.nova()
+        servers = {found.name: found for found in nova.servers.list()}
+        self.assertEqual(wanted, {
+            name: getattr(found, 'OS-EXT-SRV-ATTR:host')
+            for name, found in servers.items()})
+        network, = servers['a-1'].interface_list()
+        self.assertEqual(self.json('network', 'show', 'private')['id'],
+                         network.net_id)
+        self.assertEqual([], servers['a-2'].interface_list())
+        for name, found in servers.items():
+            self.assertEqual('two', found.metadata[
+                'kongming-deployment:name'])
+        specs = self.seen('two.du.b-2')
+        self.assertEqual(('0:13 1:12', 'two'), (
+            specs['kongming:pin.0'], specs['kongming-deployment:name']))
+
+        # Servers of both hosts change places in one go.
+        path = self.cluster(
+            a_1=('compute1', '0:13 1:12', private),
+            a_2=('compute1', '0:15 1:14', {}),
+            b_1=('compute2', '0:13 1:12', {}),
+            b_2=('compute2', '0:11 1:15', {}), c_1=(None, None, {}))
+        _out, err = self.openstack('kongming', 'deployment', 'apply', path)
+        self.assertEqual(
+            ['change server a-1, a-2 on compute1',
+             'change server b-1, b-2 on compute2'],
+            [line.partition('] ')[2] for line in err.splitlines()[-2:]])
+        self.assertEqual(
+            {'a-1': (True, [13, 12]), 'a-2': (True, [15, 14]),
+             'b-1': (True, [13, 12]), 'b-2': (True, [15, 11]),
+             'c-1': (True, [3, 2])},
+            {row['server']: (row['as_meant'], sorted(
+                row['owned'][0]['pins'].values(), reverse=True))
+             for row in self.json('kongming', 'deployment', 'show', 'two')})
+        self.assertEqual({name: found.id for name, found in servers.items()},
+                         {found.name: found.id
+                          for found in nova.servers.list()})
+
+        # To another host a server does not go by itself.
+        for words, servers in (
+                ("servers.a-1.host = 'compute2': it is on compute1; "
+                 "'openstack server migrate' moves it",
+                 {'a_1': ('compute2', '0:13 1:12', private)}),
+                ('compute2: node 1: pCPU 13 is owned by server b-1',
+                 {'a_1': ('compute1', '0:13 1:12', private),
+                  'd_1': ('compute2', '0:13 1:10', {})}),
+                ("servers.a-1.networks = 'public': there is no such network",
+                 {'a_1': ('compute1', '0:13 1:12', {
+                     'networks': ['public']})})):
+            _out, err = self.openstack('kongming', 'deployment', 'apply',
+                                       self.cluster(**servers), status=1)
+            self.assertIn(words, err)

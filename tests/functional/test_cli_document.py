@@ -69,6 +69,9 @@ class DocumentTest(test_cli.CliBase):
                           'kongming:pin.0': '0:15 1:12'}, shown['template'])
         self.assertIn('resources_KM0:CUSTOM_KONGMING_PCPU_15',
                       shown['placement'])
+        self.assertLessEqual({**shown['template'],
+                              **shown['placement']}.items(),
+                             self.seen(other).items())
         before = self.specs(other)
         _out, err = self.openstack('kongming', 'template', 'import',
                                    '--flavor', other, '--vdu', 'cu', vnfd,

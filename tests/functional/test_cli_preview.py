@@ -141,11 +141,6 @@ class TemplateTest(Base):
             (row['profile'], row['change'], row['conflict'])
             for row in rows])
 
-    def test_help_has_examples(self):
-        out, _err = self.openstack('kongming', 'template', 'preview',
-                                   '--help')
-        self.assertIn('openstack kongming template preview --host', out)
-
 
 class ConflictTest(Base, test_cli_publish.Base):
     """Servers that Nova placed by itself own what another's profile names."""

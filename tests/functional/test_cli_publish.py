@@ -87,6 +87,10 @@ class WithoutTheHookTest(Base):
         done = self.publish()
         self.assertEqual(6, len(done['written']), done)
         self.assertEqual(12, self.free())
+        # As Placement's own commands tell it.
+        self.assertEqual(
+            ['compute1', 'compute1_KONGMING_NODE0',
+             'compute1_KONGMING_NODE1'], self.providers())
         self.server(self.flavor(2))
         self.assertEqual(['inventory of'], [
             words.rpartition(' ')[0] for words in self.publish()['written']])
@@ -95,7 +99,12 @@ class WithoutTheHookTest(Base):
         gone = self.json('kongming', 'host', 'unpublish', 'compute1')
         self.assertEqual(2, len(gone['deleted']))
         self.assertEqual([], self.json('kongming', 'host', 'list'))
+        self.assertEqual(['compute1'], self.providers())
         self.assertEqual(providers, self.json('hypervisor', 'list'))
+
+    def providers(self):
+        return sorted(row['name'] for row in self.json(
+            'resource', 'provider', 'list'))
 
     def test_emulator_that_nobody_can_name(self):
         self.publish()

@@ -17,7 +17,6 @@ import io
 import json
 import os
 import pathlib
-import subprocess
 import time
 
 import fixtures
@@ -238,13 +237,6 @@ class LookTest(HostCliTest):
     def map(self, *pcpus):
         return tuple(pcpu in pcpus for pcpu in range(
             self.connection.getInfo()[2]))
-
-    def test_completion(self):
-        code, out, _err = self.kongming('complete')
-        self.assertEqual(0, code)
-        self.assertIn("cmds='apply check complete help ps publish topology'",
-                      out)
-        subprocess.run(['bash', '-n'], input=out, text=True, check=True)
 
 
 class CheckTest(HostCliTest):

@@ -46,13 +46,81 @@ class HostTest(base.TestCase):
         self.assertNotEqual(plain, painted)
         self.assertEqual(plain, re.sub('\033\\[[0-9;]*m', '', painted))
 
-    def test_wide_host_is_wrapped(self):
-        pcpus = frozenset(range(128))
-        state = usage.HostState([usage.NodeState(
-            0, pcpus, siblings=[{n, n + 64} for n in range(64)])])
-        lines = draw.host(state, 60).splitlines()
+    def wide(self, owners=3):
+        """Two nodes of 64 cores, siblings 128 apart, as servers have them."""
+        nodes = []
+        for node in range(2):
+            first = 64 * node
+            mine = {first + core + 128 * thread: f'server number-{owner}'
+                    for owner in range(owners) for thread in range(2)
+                    for core in range(4 + 4 * owner, 8 + 4 * owner)}
+            nodes.append(usage.NodeState(
+                node, frozenset(
+                    pcpu for core in range(first + 2, first + 64)
+                    for pcpu in (core, core + 128)),
+                taken=frozenset(mine), owners=mine,
+                shared=frozenset({first, first + 1, first + 128,
+                                  first + 129}), shared_used=3,
+                siblings=[{core, core + 128}
+                          for core in range(first, first + 64)],
+                memory_mib=515072, memory_used_mib=98304))
+        return usage.HostState(nodes)
+
+    def test_wide_host_fits_a_screen(self):
+        """2 x 128 threads in 80 columns and 24 lines."""
+        drawn = draw.host(self.wide(), 80)
+        lines = drawn.splitlines()
+        self.assertLessEqual(max(map(len, lines)), 80)
+        self.assertLessEqual(len(lines), 24)
+        self.assertEqual([
+            'node 0   515072 MiB, 416768 free   124 dedicated pCPUs, 100 free',
+            '  3 vCPUs float over 4 shared',
+            '     0-31  ~~..AAAA BBBBCCCC ........ ........',
+            '  128-159  ~~..AAAA BBBBCCCC ........ ........',
+            '',
+            '    32-63  ........ ........ ........ ........',
+            '  160-191  ........ ........ ........ ........'], lines[:7])
+
+    def test_rows_tell_every_pcpu(self):
+        for step in (1, 2):
+            found = [(step * core, step * core + 1000) for core in range(70)]
+            state = usage.HostState([usage.NodeState(
+                0, frozenset(pcpu for core in found for pcpu in core),
+                siblings=map(set, found))])
+            told = []
+            for line in draw.host(state, 80).splitlines()[1:-1]:
+                label, _sep, marks = line.strip().partition('  ')
+                if not label:
+                    continue
+                first, last = re.split(r'-|,\d+\.\.', label)
+                row = range(int(first), int(last) + 1, step)
+                self.assertEqual(len(row), marks.count('.'))
+                told += row
+            self.assertEqual(sorted(p for core in found for p in core),
+                             sorted(told))
+
+    def test_as_boxes_all_the_same(self):
+        lines = draw.host(self.wide(), 60, style='boxes').splitlines()
         self.assertLessEqual(max(map(len, lines)), 60)
-        self.assertIn('127 .', draw.host(state, 60))
+        self.assertIn('127 .', '\n'.join(lines))
+
+    def test_more_owners_than_letters(self):
+        state = usage.HostState([usage.NodeState(
+            0, frozenset(range(60)), taken=frozenset(range(60)),
+            siblings=[{p} for p in range(60)],
+            owners={p: f'server {p}' for p in range(60)})])
+        self.assertIn('z server 51   # others', draw.host(state))
+
+    def test_legend_is_wrapped(self):
+        for line in draw.host(self.wide(14), 60).splitlines()[-6:]:
+            self.assertLessEqual(len(line), 60)
+
+    def test_offline(self):
+        """Dedicated, and of no core that anybody knows."""
+        state = usage.HostState([usage.NodeState(
+            0, frozenset({0, 1, 2, 3}), siblings=[{0, 1}, set()])])
+        self.assertIn('│0 .││2 -││3 -│', draw.host(state))
+        self.assertIn('- offline', draw.host(state))
 
 
 class PictureTest(base.TestCase):

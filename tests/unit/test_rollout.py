@@ -16,6 +16,7 @@ import json
 import random
 
 from kongming import accounts
+from kongming import astray
 from kongming import deployment as dep
 from kongming import deployment_document
 from kongming import fit
@@ -219,7 +220,7 @@ class AnyPlanTest(base.TestCase):
                 self.assertEqual(len(set(names)), len(names))
                 for found in world.servers.values():
                     if found.name in wanted.servers:
-                        self.assertEqual([], rollout.astray(
+                        self.assertEqual([], astray.reasons(
                             found, world.flavors[found.metadata[dep.LIKE]],
                             world.state(found.host)))
         for what, count in seen.items():

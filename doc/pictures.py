@@ -1,0 +1,133 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``python doc/pictures.py FOLDER``: the pictures of ``host map``.
+
+Drawn by the code that the command draws with; what is in the documentation is
+compared with that by ``tools/style``.
+"""
+
+import pathlib
+import re
+import sys
+from xml.etree import ElementTree
+
+from kongming import draw
+from kongming import picture
+from kongming import usage
+
+#: Of one character and of a line of them, in pixels.
+WIDTH, HEIGHT, MARGIN = 8.4, 18, 14
+BACK, FORE, DIM = '#1c2126', '#e6e8ea', '#8a9099'
+#: Levels of red, green and blue among a terminal's 256 colours.
+LEVELS = 0, 95, 135, 175, 215, 255
+
+
+def small():
+    """Two nodes of eight cores; servers by pins and by count."""
+    owners = {18: 'du-1', 19: 'du-1', 42: 'du-1', 43: 'du-1', 4: 'cu-1',
+              5: 'cu-1', 28: 'cu-1', 29: 'cu-1', 20: 'ru-1', 44: 'ru-1'}
+    return host(2, 12, owners, memory=98304, floating=5)
+
+
+def wide():
+    """Two nodes of 64 cores of two threads: 256 pCPUs."""
+    owners = {}
+    first = 2
+    for number, cores in enumerate((8, 8, 4, 4, 12, 2, 2)):
+        for core in range(first, first + cores):
+            for node in range(2 if number < 2 else 1):
+                owners[64 * node + core] = f'du-{2 * number + node + 1}'
+                owners[64 * node + core + 128] = f'du-{2 * number + node + 1}'
+        first += cores
+    return host(2, 64, owners, memory=515072, floating=9)
+
+
+def host(nodes, cores, owners, memory, floating):
+    """A host whose siblings are numbered after all cores, as Intel does.
+
+    The first two cores of each node are shared.
+    """
+    owners = {pcpu: f'server {name}' for pcpu, name in owners.items()}
+    found = []
+    for node in range(nodes):
+        siblings = [{core, core + nodes * cores}
+                    for core in range(node * cores, (node + 1) * cores)]
+        shared = frozenset().union(*siblings[:2])
+        dedicated = frozenset().union(*siblings[2:])
+        taken = dedicated & owners.keys()
+        found.append(usage.NodeState(
+            node, dedicated, taken, shared=shared, siblings=siblings,
+            owners=owners, memory_mib=memory,
+            memory_used_mib=len(taken) * 2048, shared_used=floating))
+    return usage.HostState(found)
+
+
+def terminal(text):
+    """Text with a terminal's colours, as SVG."""
+    lines = text.splitlines()
+    columns = max(len(re.sub('\033\\[[0-9;]*m', '', line))
+                  for line in lines)
+    size = {'width': f'{2 * MARGIN + columns * WIDTH:.0f}',
+            'height': str(2 * MARGIN + len(lines) * HEIGHT)}
+    root = ElementTree.Element(
+        'svg', xmlns='http://www.w3.org/2000/svg',
+        viewBox=f'0 0 {size["width"]} {size["height"]}', **size)
+    ElementTree.SubElement(root, 'style').text = (
+        f'text{{font:14px monospace;fill:{FORE}}}')
+    ElementTree.SubElement(root, 'rect', fill=BACK, rx='6', **size)
+    for number, line in enumerate(lines):
+        column = 0
+        for look, run in runs(line):
+            for word in re.finditer(r'\S+', run):
+                # Whatever the font, each is where a terminal has it.
+                at = column + word.start()
+                ElementTree.SubElement(
+                    root, 'text', look, x=f'{MARGIN + at * WIDTH:.1f}',
+                    y=f'{MARGIN + number * HEIGHT + 13}',
+                    textLength=f'{len(word[0]) * WIDTH:.1f}',
+                    lengthAdjust='spacingAndGlyphs').text = word[0]
+            column += len(run)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding='unicode')
+
+
+def runs(line):
+    """(attributes, text) of each piece that looks the same."""
+    look = {}
+    for number, piece in enumerate(re.split('\033\\[([0-9;]*)m', line)):
+        if number % 2 == 0:
+            yield look, piece
+        elif piece == '2':
+            look = {'style': f'fill:{DIM}'}
+        elif piece.startswith('1;38;5;'):
+            cube = int(piece.rpartition(';')[2]) - 16
+            colour = ''.join(f'{LEVELS[cube // part % 6]:02x}'
+                             for part in (36, 6, 1))
+            look = {'style': f'fill:#{colour};font-weight:bold'}
+        else:
+            look = {}
+
+
+def main(folder):
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+            ('host-map', picture.svg('compute1', small())),
+            ('host-map-terminal', terminal(
+                draw.host(small(), 90, colour=True))),
+            ('host-map-wide', terminal(draw.host(wide(), 100, colour=True)))):
+        (folder / f'{name}.svg').write_text(text + '\n')
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

@@ -1,0 +1,119 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What a server of a deployment is not, and is meant to be.
+
+Of a running server metadata changes what its flavor grants; the rest is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+
+from kongming import deployment as dep
+from kongming import exception
+from kongming import flavor as flavor_mod
+from kongming import merge
+from kongming import qos
+from kongming import template as template_mod
+from kongming import usage
+from kongming import wish as wish_mod
+
+
+def facts(flavor: dep.FoundFlavor) -> tuple[int, int, int]:
+    """vCPUs, MiB of memory and GiB of disk."""
+    return flavor.vcpus, flavor.ram_mib, flavor.disk_gib
+
+
+def native(specs: Mapping[str, str]) -> dict[str, str]:
+    """Extra specs that are not made from the template."""
+    return {key: value for key, value in specs.items()
+            if not key.startswith(template_mod.PREFIX)
+            and not flavor_mod.is_group_key(key)
+            and key not in (dep.MARK, flavor_mod.GROUP_POLICY)}
+
+
+def elsewhere(server: dep.Server, found: dep.FoundServer,
+              images: Mapping[str, str | None]
+              ) -> Iterator[tuple[str, str, str]]:
+    """Where a server that is there is another one: place, value, reason."""
+    if server.host is not None and found.host not in (None, server.host):
+        yield ('.host', server.host, f"it is on {found.host}; 'openstack "
+                                     f"server migrate' moves it")
+    wanted = images.get(server.image)
+    if wanted is not None and found.image not in (None, wanted):
+        yield ('.image', server.image,
+               f"it was booted from another image ({found.image}); "
+               f"'openstack server rebuild' changes that")
+
+
+def other_flavor(found: dep.FoundServer,
+                 flavor: dep.Flavor) -> Iterator[str]:
+    """What no change of metadata makes of a server."""
+    booted = found.flavor
+    for what, have, want in zip(('vcpus', 'ram', 'disk'), facts(booted), (
+            flavor.vcpus, flavor.ram_mib, flavor.disk_gib)):
+        if have != want:
+            yield f'it was booted with {what} {have}, not {want}'
+    old, new = native(booted.specs), native(flavor.properties)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield (f'it was booted with {key} {old.get(key, "unset")}, not '
+                   f'{new.get(key, "unset")}')
+
+
+def meant_by(found: dep.FoundServer, flavor: dep.Flavor) -> tuple[
+        wish_mod.Changes, template_mod.Template, list[str]]:
+    """Its metadata's changes, what it is meant to be, and what can't be."""
+    try:
+        booted = template_mod.decode(found.flavor.specs)
+        changes = wish_mod.follow(found.flavor.specs, found.metadata,
+                                  flavor.wish)
+    except exception.KongmingError as exc:
+        return wish_mod.Changes({}, []), flavor.wish, [str(exc)]
+    strange = wish_mod.strange(changes.applied(found.metadata), flavor.wish)
+    changes = wish_mod.Changes(changes.put,
+                               [*changes.remove, *strange.remove])
+    reasons = [f'it keeps the {field} of the flavor that it was booted with'
+               for field in ('profiles', 'grant', 'borrow')
+               if getattr(booted, field) != getattr(flavor.wish, field)]
+    intent = merge.merge(booted, changes.applied(found.metadata),
+                         quota=qos.native(found.flavor.specs).quota)
+    reasons += [str(refused) for refused in intent.refused
+                if refused.key in changes.put]
+    return changes, intent.base, reasons
+
+
+def reasons(found: dep.FoundServer, flavor: dep.FoundFlavor,
+            layout: usage.HostState | None) -> list[str]:
+    """What a server is not, and by its flavor as it is now is meant to be.
+
+    :param layout: its host, where that is known
+    """
+    meant = dep.Flavor(*facts(flavor), native(flavor.specs),
+                       template_mod.decode(flavor.specs))
+    changes, wish, never = meant_by(found, meant)
+    told = dep.words(changes.put, changes.remove)
+    why = [*other_flavor(found, meant), *never, *(
+        [f'its metadata is to be changed: {told}'] if told else [])]
+    if layout is not None and found.cells:
+        why += wish_mod.unmet(wish, found.cells, layout,
+                              meant.guest.emulator_isolated)
+    return why
+
+
+def is_as_its_flavor(found: dep.FoundServer) -> bool:
+    """Whether it has the cells that its flavor alone makes."""
+    cells = found.guest.cells
+    return [cell.dedicated for cell in cells] == [
+        pins.keys() for _node, pins in found.cells]

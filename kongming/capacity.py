@@ -1,0 +1,56 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""How many servers of one kind a host has room for."""
+
+from __future__ import annotations
+
+from kongming import demand as demand_mod
+from kongming import fit
+from kongming import guest as guest_mod
+from kongming import topology
+from kongming import usage
+
+
+def times(host: usage.HostState, demand: demand_mod.Demand,
+          limits: usage.Limits) -> int:
+    """How many such servers fit, one after the other.
+
+    Each is placed as it would be by itself, and the next one beside it.
+
+    :param limits: without them, nothing bounds servers that only float
+    """
+    count = 0
+    while True:
+        found = fit.fit(host, demand, limits=limits)
+        if not isinstance(found, fit.Assignment):
+            return count
+        count += 1
+        host = after(host, demand.guest, found)
+
+
+def after(host: usage.HostState, guest: guest_mod.Guest,
+          assignment: fit.Assignment) -> usage.HostState:
+    """The host with one more server on it, as it was placed there."""
+    nodes = {node.id: node for node in host.nodes}
+    for cell, got in zip(guest.cells, assignment.cells):
+        node = nodes[got.node]
+        mine = {*got.pins.values(), *got.reserved}
+        if guest.thread_policy == 'isolate':
+            # Nova keeps what is beside them free, too.
+            mine.update(*(core for core in node.siblings if mine & core))
+        nodes[got.node] = node.holding(
+            node.taken | (mine & node.dedicated), cell._replace(
+                page_kib=got.page_kib or (
+                    node.smallest.size_kib if node.smallest
+                    else topology.SMALL_PAGE_KIB)))
+    return usage.HostState(nodes.values())
