@@ -35,16 +35,27 @@ from tests.libvirt import test_live
 CONF = nova.conf.CONF
 
 
+#: Others may run on the machine, each with a pid file of its own.
+_PID_FILE = pathlib.Path('/run/libvirtd.pid')
+
+
 def kill_libvirtd():
     """As a crash would; returns the command that starts it again."""
-    pid = int(subprocess.check_output(['pidof', 'libvirtd']).split()[0])
-    command = pathlib.Path(f'/proc/{pid}/cmdline').read_text().split('\0')
+    pid = int(_PID_FILE.read_text())
+    place = pathlib.Path(f'/proc/{pid}')
+    command = (place / 'cmdline').read_text().split('\0')
     os.kill(pid, signal.SIGKILL)
-    # A zombie, where nobody waits for it, is dead as well.
-    while subprocess.run(['pidof', 'libvirtd'],
-                         capture_output=True).returncode == 0:
+    while _runs(place):
         time.sleep(0.05)
     return command[:-1]
+
+
+def _runs(place):
+    """A zombie, where nobody waits for it, is dead as well."""
+    try:
+        return ') Z ' not in (place / 'stat').read_text()
+    except OSError:
+        return False
 
 
 def restart_libvirtd():
