@@ -5,6 +5,8 @@ import setuptools
 setuptools.setup(
     setup_requires=['pbr>=6.1.1'],
     pbr=True,
-    package_dir={'nova.virt': 'nova_ext/shim'},
+    package_dir={'nova.virt': 'shim'},
     py_modules=['nova.virt.kongming'],
+    # setup.cfg has no key for it, as pbr reads that.
+    license_expression='Apache-2.0',
 )
