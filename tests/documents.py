@@ -24,6 +24,9 @@ from typing import NamedTuple
 
 TOP = pathlib.Path(__file__).parents[1]
 SOURCE = TOP / 'doc' / 'source'
+#: Files of other projects that pages show, by what is only in them.
+_FOREIGN = ('[[local|localrc]]', '[nova-base-plugin-kongming]',
+            'nova_user_pip_packages', 'nova_compute_driver')
 #: A prompt, and whether it is that of the ``openstack`` command's user.
 _PROMPT = re.compile(r'([$#]) (.*)')
 
@@ -67,6 +70,13 @@ def pages() -> list[pathlib.Path]:
 
 def read(page: pathlib.Path) -> str:
     return (TOP / page).read_text(encoding='utf-8')
+
+
+def all_blocks(*kinds: str) -> list[Block]:
+    """What all pages show of these kinds, but for other projects' files."""
+    return [block for page in pages() for block in blocks(page)
+            if block.kind in kinds
+            and not any(mark in block.text for mark in _FOREIGN)]
 
 
 def blocks(page: pathlib.Path) -> Iterator[Block]:
