@@ -13,7 +13,7 @@
 """A picture of who does what in which order, made of text.
 
 ``python doc/sequence.py TEXT > PICTURE.svg``; the form of the text is at the
-beginning of ``doc/source/images/way.txt``.
+beginning of ``doc/source/contributor/way.txt``.
 """
 
 import html

@@ -53,9 +53,9 @@ def _write_keys():
 
 def _draw_way():
     """The picture of the way of a server, out of its text."""
-    images = _HERE / 'images'
-    drawn = sequence.svg((images / 'way.txt').read_text(encoding='utf-8'))
-    (images / 'way.svg').write_text(drawn, encoding='utf-8')
+    folder = _HERE / 'contributor'
+    drawn = sequence.svg((folder / 'way.txt').read_text(encoding='utf-8'))
+    (folder / 'way.svg').write_text(drawn, encoding='utf-8')
 
 
 _write_keys()

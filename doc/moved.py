@@ -9,7 +9,7 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
-"""Make the two host maps of README anew: ``python -m doc.pictures``.
+"""Make the two host maps of README anew: ``python -m doc.moved``.
 
 From the top of the tree, with the python of ``.venv``.  A server is booted on
 an embedded cloud and moved while it runs; before and after that ``openstack
@@ -23,7 +23,7 @@ import sys
 
 from tests.functional import test_cli
 
-IMAGES = pathlib.Path(__file__).parent / 'source' / 'images'
+IMAGES = pathlib.Path(__file__).parent / 'source' / 'moved'
 HOST = 'compute1'
 #: A server's colour is that of its place among those that are drawn before
 #: it, so it stays the first one.
@@ -57,10 +57,10 @@ def main():
                       'kongming:grant=template')
             openstack('server', 'create', '--flavor', server, '--image',
                       'idle', '--nic', 'none', '--wait', server)
-        draw('host-before')
+        draw('before')
         openstack('kongming', 'server', 'set', '--node', '0=1', '--pin',
                   '0=0:10 1:11', '--wait', 'du-1')
-        draw('host-after')
+        draw('after')
     finally:
         cloud.process.terminate()
 
