@@ -30,7 +30,8 @@ def wheel(path):
     """What is wrong with a wheel."""
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
-        meta, = (name for name in names if name.endswith('.dist-info/METADATA'))
+        meta, = (name for name in names
+                 if name.endswith('.dist-info/METADATA'))
         metadata = archive.read(meta).decode()
         entries = archive.read(
             meta.replace('METADATA', 'entry_points.txt')).decode()

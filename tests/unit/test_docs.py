@@ -30,7 +30,6 @@ from tests import base
 from tests import documents
 
 
-
 class TemplateTest(base.TestCase):
     """Documents are what the parser takes."""
 
