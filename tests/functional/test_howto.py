@@ -15,6 +15,7 @@ The how-tos are followed, word by word, on an embedded cloud; of all other
 pages each command is read by its parser.
 """
 
+import configparser
 import functools
 import importlib.metadata
 import io
@@ -25,6 +26,7 @@ import types
 from unittest import mock
 
 import fixtures
+import nova.conf
 import testtools
 
 from kongming import template
@@ -32,6 +34,7 @@ from tests import base
 from tests import documents
 from tests.functional import test_cli
 
+CONF = nova.conf.CONF
 _GROUPS = ('openstack.cli', 'openstack.common', 'openstack.compute.v2',
            'openstack.image.v2', 'openstack.placement.v1',
            'openstack.kongming.v1', 'kongming.cli')
@@ -184,3 +187,20 @@ class CommandTest(base.TestCase):
         self.assertEqual([], sorted(
             f'{page}: {name}' for page, name in named
             if name.replace(' ', '_') not in names))
+
+
+class NovaConfTest(base.TestCase):
+    """Options of nova.conf are Nova's, KongMing's or privsep's."""
+
+    def test_blocks(self):
+        found = 0
+        for block in documents.all_blocks('ini'):
+            parsed = configparser.ConfigParser(strict=False)
+            parsed.read_string(block.text)
+            for section in [*parsed.sections(), 'DEFAULT']:
+                group = CONF if section == 'DEFAULT' else CONF[section]
+                for name in parsed[section]:
+                    if section == 'DEFAULT' or name not in parsed.defaults():
+                        self.assertIn(name, list(group), block)
+                        found += 1
+        self.assertGreater(found, 10)
