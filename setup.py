@@ -1,3 +1,15 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
 import setuptools
 
 # Nova imports compute drivers from nova.virt only, so one module of ours is
@@ -5,6 +17,8 @@ import setuptools
 setuptools.setup(
     setup_requires=['pbr>=6.1.1'],
     pbr=True,
-    package_dir={'nova.virt': 'nova_ext/shim'},
+    package_dir={'nova.virt': 'shim'},
     py_modules=['nova.virt.kongming'],
+    # setup.cfg has no key for it, as pbr reads that.
+    license_expression='Apache-2.0',
 )

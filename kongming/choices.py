@@ -27,11 +27,19 @@ BORROW = ('node', 'host')
 
 
 def parse_node(value: str) -> int:
+    """The id of a host NUMA node.
+
+    :raises kongming.grammar.Malformed: if it is no such number
+    """
     return grammar.parse_int(value.strip(), 1, 'a host NUMA node',
                              grammar.MAX_NODE)
 
 
 def parse_memory(value: str) -> str:
+    """``strict`` or ``preferred``.
+
+    :raises kongming.grammar.Malformed: if it is neither
+    """
     if value not in (STRICT, PREFERRED):
         raise grammar.Malformed(
             1, f"'{value}' is no way to bind memory; {STRICT} and "
@@ -40,6 +48,10 @@ def parse_memory(value: str) -> str:
 
 
 def parse_borrow(value: str) -> str:
+    """``node`` or ``host``.
+
+    :raises kongming.grammar.Malformed: if it is neither
+    """
     if value not in BORROW:
         raise grammar.Malformed(
             1, f"'{value}' is nothing to borrow from; "
@@ -48,6 +60,10 @@ def parse_borrow(value: str) -> str:
 
 
 def parse_flag(value: str) -> bool:
+    """``true`` or ``false``, as it is written.
+
+    :raises kongming.grammar.Malformed: if it is neither
+    """
     if value not in ('true', 'false'):
         raise grammar.Malformed(1, f"'{value}' is neither true nor false")
     return value == 'true'
@@ -58,7 +74,10 @@ def format_flag(flag: bool) -> str:
 
 
 def parse_grant(value: str) -> frozenset[str]:
-    """Words separated by blanks or commas."""
+    """What is granted: words separated by blanks or commas.
+
+    :raises kongming.grammar.Malformed: naming the first that can not be
+    """
     granted = set()
     for match in re.finditer(r'[^\s,]+', value):
         if match.group() not in GRANTS:

@@ -90,15 +90,21 @@ class NotApplicable(KongmingError):
 
 
 class CannotFollow(KongmingError):
+    """A running server that can't become what its flavor says now."""
+
     msg_fmt = ('the flavor that it was booted with says %(keys)s, which '
                'metadata can not take back')
 
 
 class InvalidTopology(KongmingError):
+    """What a host says of its nodes and pCPUs, and can't be so."""
+
     msg_fmt = 'The host topology makes no sense: %(reason)s'
 
 
 class InvalidOption(KongmingError):
+    """An option of nova.conf that is malformed."""
+
     msg_fmt = "%(option)s = '%(value)s': %(reason)s"
 
 
@@ -107,11 +113,11 @@ class CloudError(KongmingError):
 
 
 class Forbidden(CloudError):
-    pass
+    """Whoever asks has not the right to."""
 
 
 class NotFound(CloudError):
-    pass
+    """There is no such thing in the cloud."""
 
 
 class Conflict(CloudError):
@@ -130,10 +136,14 @@ class InUse(CloudError):
 
 
 class HypervisorError(KongmingError):
+    """libvirt does not answer, or refuses."""
+
     msg_fmt = "libvirt at %(uri)s: %(reason)s"
 
 
 class NotVisible(KongmingError):
+    """A domain whose process this user, or this machine, can't see."""
+
     msg_fmt = ("The threads of the domain %(name)s can't be seen: %(reason)s. "
                'Run it as root on the host itself.')
 

@@ -64,6 +64,11 @@ class Placement:
         return response.json() if response.content else None
 
     def get(self, path: str) -> Any:
+        """What Placement answers, parsed.
+
+        :raises kongming.exception.CloudError: or one of its kinds, where it
+            does not
+        """
         return self._call('GET', path)
 
     def providers(self, **query: str) -> list[dict[str, Any]]:
@@ -91,10 +96,12 @@ class Placement:
         return (found['resource_provider_generation'], found['inventories'])
 
     def traits(self, uuid: str) -> frozenset[str]:
+        """Names of a provider's traits."""
         return frozenset(
             self.get(f'/resource_providers/{uuid}/traits')['traits'])
 
     def usages(self, uuid: str) -> dict[str, int]:
+        """class -> amount, of all consumers."""
         found: dict[str, int] = self.get(
             f'/resource_providers/{uuid}/usages')['usages']
         return found
@@ -141,11 +148,13 @@ class Placement:
         self._call('POST', '/allocations', json=body)
 
     def create(self, provider: inventory.Provider, parent: str) -> None:
+        """A provider without inventories below another one, by its uuid."""
         self._call('POST', '/resource_providers', json={
             'name': provider.name, 'uuid': provider.uuid,
             'parent_provider_uuid': parent})
 
     def delete(self, uuid: str) -> None:
+        """:raises kongming.exception.Conflict: if something is allocated"""
         self._call('DELETE', f'/resource_providers/{uuid}')
 
     def put_inventories(self, uuid: str, generation: int,
@@ -160,6 +169,7 @@ class Placement:
 
     def put_traits(self, uuid: str, generation: int,
                    traits: Iterable[str]) -> None:
+        """Make these a provider's traits, and no others."""
         names = sorted(traits)
         for name in sorted(set(names) - self._known_traits(names)):
             self._call('PUT', f'/traits/{name}')

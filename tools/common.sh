@@ -53,7 +53,7 @@ needs() {
 
 # What is installed of the project itself.
 sources() {
-    find "$top/kongming" "$top/nova_ext" "$top/osc_plugin" \
+    find "$top/kongming" "$top/nova_ext" "$top/osc_plugin" "$top/shim" \
         "$top/setup.cfg" "$top/setup.py" -type f -not -name '*.pyc' \
         -exec sha256sum {} + | sort | sha256sum
 }

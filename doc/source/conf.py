@@ -10,6 +10,15 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
+import pathlib
+import sys
+
+from kongming import schema
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import sequence  # noqa: E402
+
 project = 'KongMing'
 author = 'KongMing contributors'
 extensions = ['openstackdocstheme', 'cliff.sphinxext',
@@ -22,12 +31,11 @@ html_theme = 'openstackdocs'
 autoprogram_cliff_application = 'openstack'
 exclude_patterns = []
 
+_HERE = pathlib.Path(__file__).parent
+
 
 def _write_keys():
     """The table of the template's keys, out of its JSON Schema."""
-    import pathlib
-
-    from kongming import schema
 
     lines = ['.. list-table::', '   :header-rows: 1',
              '   :widths: 28 30 42', '', '   * - key', '     - examples',
@@ -40,8 +48,15 @@ def _write_keys():
         lines += [f'   * - ``{name}``', '     - ' + ', '.join(
             f'``{example}``' for example in key.examples),
             f'     - {key.description}']
-    (pathlib.Path(__file__).parent / 'keys.inc').write_text(
-        '\n'.join(lines) + '\n')
+    (_HERE / 'keys.inc').write_text('\n'.join(lines) + '\n')
+
+
+def _draw_way():
+    """The picture of the way of a server, out of its text."""
+    folder = _HERE / 'contributor'
+    drawn = sequence.svg((folder / 'way.txt').read_text(encoding='utf-8'))
+    (folder / 'way.svg').write_text(drawn, encoding='utf-8')
 
 
 _write_keys()
+_draw_way()

@@ -1,0 +1,230 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""What the documentation shows is so: each example is read by what reads it.
+
+:mod:`tests.functional.test_howto` runs the how-tos and reads the commands;
+what is here needs neither a cloud nor the command line.
+"""
+
+import ast
+import configparser
+import importlib
+import re
+
+import yaml
+
+from kongming import conf
+from kongming import deployment_document
+from kongming import document
+from kongming import template
+from tests import base
+from tests import documents
+
+
+class TemplateTest(base.TestCase):
+    """Documents are what the parser takes."""
+
+    def check(self, text, where):
+        found = yaml.safe_load(text)
+        if 'version' not in found:
+            # A part of one.
+            text = f'version: 1\n{text}'
+        try:
+            if 'servers' in found:
+                deployment_document.parse(text)
+            else:
+                template.encode(document.parse(text))
+        except Exception as exc:
+            self.fail(f'{where}: {exc}')
+
+    def test_blocks(self):
+        found = [block for block in documents.all_blocks('yaml')
+                 if not str(block.path).endswith('benchmarks.rst')]
+        self.assertGreater(len(found), 10)
+        for block in found:
+            self.check(block.text, block)
+
+    def test_cat(self):
+        """A console may show a file, or begin with one."""
+        found = 0
+        for block in documents.all_blocks('console'):
+            before = block.text.partition('$ ')[0]
+            if before.strip() and ':' in before and '|' not in before:
+                self.check(before, block)
+                found += 1
+            for command in documents.commands(block):
+                if command.words[0] == 'cat':
+                    self.check('\n'.join(command.shown), command.where)
+                    found += 1
+        self.assertGreater(found, 0)
+
+
+class ConfigurationTest(base.TestCase):
+    """Options are ours or, in a section of Nova's, are not looked at."""
+
+    NAMES = {option.name for option in conf.OPTS}
+
+    def test_blocks(self):
+        found = documents.all_blocks('ini')
+        self.assertGreater(len(found), 4)
+        for block in found:
+            parsed = configparser.ConfigParser(strict=False)
+            parsed.read_string(block.text)
+            for section in parsed.sections() + ['DEFAULT']:
+                for name, value in parsed[section].items():
+                    self.check(block, section, name, value)
+
+    def check(self, block, section, name, value):
+        if section == 'kongming':
+            self.assertIn(name, self.NAMES, block)
+        for dotted in re.findall(r'nova_ext\.[\w.]+', value):
+            module, _dot, attribute = dotted.rpartition('.')
+            self.assertTrue(
+                hasattr(importlib.import_module(module), attribute), dotted)
+        if name == 'compute_driver':
+            self.assertIn(value, ('kongming.LibvirtDriver',
+                                  'libvirt.LibvirtDriver'), block)
+
+    def test_in_text(self):
+        for page in documents.pages():
+            text = ' '.join(documents.read(page).split())
+            for name in re.findall(r'``\[kongming\] (\w+)', text):
+                self.assertIn(name, self.NAMES, page)
+
+
+class LinkTest(base.TestCase):
+    """Files that are named are there; sphinx -W checks :doc: and :ref:."""
+
+    def test_files(self):
+        tops = {path.name for path in documents.TOP.iterdir()
+                if not path.name.startswith('.')} | {'.ci'}
+        found = 0
+        for page in documents.pages():
+            for name in re.findall(r'``([\w./-]+)``', documents.read(page)):
+                if name.split('/')[0] not in tops or name.endswith('...'):
+                    continue
+                if (name.startswith(('doc/build', 'nova/', 'build', 'dist',
+                                     'etc/nova/rootwrap.d/'))
+                        or name == 'kongming'):
+                    continue
+                found += 1
+                there = documents.TOP / name
+                self.assertTrue(
+                    there.exists() or list(documents.TOP.glob(f'{name}*')),
+                    f'{page}: {name}')
+        self.assertGreater(found, 20)
+
+    def test_images(self):
+        for page in documents.pages():
+            for name in re.findall(r'(?:image|figure):: (\S+)',
+                                   documents.read(page)):
+                there = (documents.TOP / page).parent / name
+                made = there.with_suffix('.txt')
+                self.assertTrue(there.exists() or made.exists(),
+                                f'{page}: {name}')
+
+    def test_links_between_files(self):
+        for page in documents.pages():
+            for name in re.findall(r'`[^`<]+ <([^>:]+)>`_',
+                                   documents.read(page)):
+                there = (documents.TOP / page).parent / name
+                self.assertTrue(there.exists(), f'{page}: {name}')
+
+
+class ChineseTest(base.TestCase):
+    """What the Chinese pages show is what the English ones show."""
+
+    def test_same_blocks(self):
+        for name in ('nfv.rst', 'day-night.rst'):
+            english, chinese = (
+                [(block.kind, block.caption, block.text) for block in
+                 documents.blocks(documents.SOURCE.relative_to(documents.TOP)
+                                  / folder / name)]
+                for folder in ('user', 'zh_CN'))
+            self.assertEqual(english, chinese)
+
+    def test_same_readme(self):
+        english, chinese = (
+            [block.text for block in documents.blocks(name)
+             if block.kind in ('console', 'ini')]
+            for name in ('README.rst', 'README.zh_CN.rst'))
+        self.assertEqual(english, chinese)
+
+
+class BenchmarkTest(base.TestCase):
+    """Each number has the command beside it that makes it."""
+
+    def test_programs(self):
+        named = set(re.findall(r'python -m (benchmarks\.\w+)', ' '.join(
+            documents.read(page) for page in documents.pages())))
+        there = {f'benchmarks.{path.stem}'
+                 for path in (documents.TOP / 'benchmarks').glob('[a-z]*.py')}
+        self.assertEqual(there, named)
+
+    def test_beside_each_table(self):
+        text = documents.read(
+            documents.SOURCE.relative_to(documents.TOP) / 'benchmarks.rst')
+        sections = re.split(r'\n=+\n', text)
+        self.assertGreater(len(sections), 4)
+        for section in sections:
+            if '::\n' in section:
+                self.assertRegex(section, r'``python -m benchmarks\.')
+
+
+class FailuresTest(base.TestCase):
+    """What the table says is seen is what the code says."""
+
+    #: Nova's, privsep's and words of ours around what differs.
+    NOT_OURS = ('Unable to load the virtualization driver',
+                'privsep helper command exited non-zero',
+                'No valid host was found', '400', 'kongming:pin.0 =',
+                'not_obeyed', 'server show', 'warning:')
+
+    def said(self):
+        """Every string of the code, with … for what differs."""
+        found = []
+        for room in ('kongming', 'nova_ext', 'osc_plugin'):
+            for path in (documents.TOP / room).rglob('*.py'):
+                for node in ast.walk(ast.parse(path.read_text())):
+                    if isinstance(node, ast.Constant) and isinstance(
+                            node.value, str):
+                        found.append(node.value)
+                    elif isinstance(node, ast.JoinedStr):
+                        found.append(''.join(
+                            part.value if isinstance(part, ast.Constant)
+                            else '…' for part in node.values))
+        return re.sub(r'%(\(\w+\))?[srd]', '…', '\n'.join(found))
+
+    def test_all(self):
+        said = self.said()
+        page = documents.read(documents.SOURCE.relative_to(documents.TOP)
+                              / 'admin' / 'failures.rst')
+        tables = page.partition('Services that are away')[0]
+        cells = re.findall(r'^   \* - (.*?)^     - ', tables,
+                           re.MULTILINE | re.DOTALL)
+        self.assertGreater(len(cells), 30)
+        self.assertEqual([], [
+            part for cell in cells
+            for shown in re.findall('``(.*?)``', ' '.join(cell.split()))
+            for part in re.split(r" ?'?\(?\.\.\.\)?'? ?", shown)
+            if part and part not in self.NOT_OURS and part not in said])
+
+
+def load_tests(loader, tests, _pattern):
+    """Doctests of the library go along."""
+    import doctest
+    for path in sorted((documents.TOP / 'kongming').rglob('*.py')):
+        if '>>>' in path.read_text():
+            name = '.'.join(path.relative_to(
+                documents.TOP).with_suffix('').parts)
+            tests.addTests(doctest.DocTestSuite(name))
+    return tests
