@@ -163,6 +163,11 @@ def template_flavor(conn: connection.Connection, name: str) -> Any:
     return found
 
 
+#: From here on nova-api checks extra specs (nova/api/openstack/compute/
+#: rest_api_version_history.rst).
+_CHECKED = '2.86'
+
+
 def write_specs(conn: connection.Connection, flavor_id: str,
                 changes: flavor_mod.Changes) -> None:
     """Carry out changes to a flavor's extra specs.
@@ -172,7 +177,12 @@ def write_specs(conn: connection.Connection, flavor_id: str,
     """
     try:
         if changes.put:
-            conn.compute.create_flavor_extra_specs(flavor_id, changes.put)
+            # openstacksdk asks for less than that from which on Nova checks
+            # extra specs.
+            sdk_exc.raise_from_response(conn.compute.post(
+                f'/flavors/{flavor_id}/os-extra_specs',
+                json={'extra_specs': dict(changes.put)},
+                microversion=_CHECKED))
         for key in changes.remove:
             conn.compute.delete_flavor_extra_specs_property(flavor_id, key)
     except sdk_exc.ForbiddenException as exc:
