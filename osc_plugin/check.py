@@ -12,6 +12,8 @@
 
 """``openstack kongming template check``: where a template fits."""
 
+from osc_lib import exceptions
+
 from kongming import capacity
 from kongming import exception as km_exc
 from kongming import fit
@@ -61,6 +63,10 @@ class CheckTemplate(command.Lister):
             raise template_cmd.complain(exc) from exc
         rows = [_row(host, wanted)
                 for host in cloud.hosts(conn, parsed_args.host)]
+        if not rows:
+            raise exceptions.CommandError(
+                'No host is published yet, so nothing is known of their '
+                'pCPUs.')
         self._fits = any(times for _host, _fits, times, _how in rows)
         return ('host', 'fits', 'times', 'how'), [
             row for row in rows if row[1] or not parsed_args.fits]

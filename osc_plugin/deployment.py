@@ -65,6 +65,9 @@ class _OfDocument(command.Lister):
                 self._warn(f'{flavor.place}: {warning}')
         for warning in plan.warnings:
             self._warn(warning)
+        if not plan.steps:
+            self.app.stderr.write('There is nothing to do: all is as it is '
+                                  'meant.\n')
         return wanted, there, plan
 
     def _warn(self, text):

@@ -12,6 +12,8 @@
 
 """What ``openstack`` asks of a plugin: ``openstack kongming ...``."""
 
+from openstack import connection
+
 API_NAME = 'kongming'
 API_VERSION_OPTION = 'os_kongming_api_version'
 DEFAULT_API_VERSION = '1'
@@ -20,8 +22,15 @@ API_VERSIONS = {'1': 'osc_plugin.plugin'}
 
 
 def make_client(instance):
-    """The commands talk to Nova and Placement by openstacksdk."""
-    return instance.sdk_connection
+    """The commands talk to Nova and Placement by openstacksdk.
+
+    The connection is our own, of the same session: what
+    ``--os-compute-api-version`` says is for Nova's commands, and a server
+    that is to be on a host (2.74) could not be made with 2.1.
+    """
+    conn = connection.Connection(config=instance.sdk_connection.config)
+    conn.compute.default_microversion = None
+    return conn
 
 
 def build_option_parser(parser):

@@ -25,6 +25,7 @@ from osc_lib import exceptions
 
 from kongming import deployment as dep
 from kongming import exception
+from kongming import flavor as flavor_mod
 from kongming import placement as placement_mod
 from kongming import publisher
 from kongming import servers
@@ -158,7 +159,8 @@ class Rollout:
                     name=step.name, id=step.name, is_public=False,
                     vcpus=step.flavor.vcpus, ram=step.flavor.ram_mib,
                     disk=step.flavor.disk_gib)
-                compute.create_flavor_extra_specs(made, dict(step.specs))
+                cloud.write_specs(self._conn, made.id,
+                                  flavor_mod.Changes(step.specs, ()))
             case dep.ChangeFlavor():
                 cloud.write_specs(self._conn, step.id, step.changes)
             case dep.ChangeServers():

@@ -277,9 +277,8 @@ class TemplateTest(CliBase):
             self.assertIn(words, err)
         # What only Nova knows to be wrong leaves no flavor behind.
         _out, err = self.openstack(
-            '--os-compute-api-version', '2.86', 'kongming', 'template',
-            'create', *size, '--node', '0=1', '--property',
-            'hw:cpu_sockets=many', 'new', status=1)
+            'kongming', 'template', 'create', *size, '--node', '0=1',
+            '--property', 'hw:cpu_sockets=many', 'new', status=1)
         self.assertIn('Nova refused the extra specs', err)
         self.assertEqual(before, self.names())
 

@@ -68,7 +68,10 @@ class DeploymentTest(test_cli.CliBase):
         self.assertIn('| du-1   | compute1 | ACTIVE | du       |', out)
         self.assertEqual({'du-1': {'0': 15, '1': 14},
                           'du-2': {'0': 13, '1': 12}}, self.owned())
-        self.assertEqual([], self.deployment('validate', one))
+        self.assertEqual(
+            ('', 'There is nothing to do: all is as it is meant.\n'),
+            self.openstack('kongming', 'deployment', 'validate', '-f',
+                           'value', one))
 
         # Two change places while they run, and a third gets what is left.
         two = self.cluster({'du-1': '0:13 1:14', 'du-2': '0:15 1:10',
@@ -198,8 +201,6 @@ class TwoHostsTest(test_cli.CliBase):
                 'kongming', 'deployment', 'validate', path)
             if row['step'] == 'create server'})
         self.json('kongming', 'deployment', 'apply', path)
-        self.addCleanup(self.openstack, 'kongming', 'deployment', 'delete',
-                        '--yes', 'two')
 
         # What Nova's own client sees.
         nova = self.nova()
@@ -254,3 +255,11 @@ class TwoHostsTest(test_cli.CliBase):
             _out, err = self.openstack('kongming', 'deployment', 'apply',
                                        self.cluster(**servers), status=1)
             self.assertIn(words, err)
+
+        _out, err = self.openstack('kongming', 'deployment', 'delete',
+                                   '--yes', 'two')
+        self.assertIn('[1/10] delete server a-1 on compute1', err)
+        self.assertEqual([], nova.servers.list())
+        self.assertEqual([], [
+            flavor.name for flavor in nova.flavors.list(is_public=None)
+            if flavor.name.startswith('two.')])

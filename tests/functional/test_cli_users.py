@@ -140,15 +140,22 @@ class UsersTest(test_cli.CliBase):
 
     def test_whatever_microversion_is_asked_for(self):
         """It is for Nova's own commands; ours know what they need."""
-        name = self.server()
-        self.openstack('--os-compute-api-version', '2.1', 'kongming',
-                       'server', 'set', '--pin', '0=0:13', '--wait', name)
+        old = '--os-compute-api-version', '2.1', 'kongming'
+        path = self.document(
+            version=1, name='own', templates={'du': {
+                'vcpus': 2, 'ram': 64, 'grant': 'template', 'properties': {
+                    'hw:cpu_policy': 'dedicated'}}},
+            servers={'du-1': {'template': 'du', 'image': 'idle',
+                              'networks': 'none', 'host': 'compute1',
+                              'cells': {0: {'pin': '0:15 1:14'}}}})
+        self.openstack(*old, 'deployment', 'apply', path)
+        self.addCleanup(self.openstack, 'kongming', 'deployment', 'delete',
+                        '--yes', 'own')
+        self.openstack(*old, 'server', 'set', '--pin', '0=0:13', '--wait',
+                       'du-1')
         self.assertEqual([{'node': 1, 'pins': {'0': 13, '1': 14}}],
-                         self.json('--os-compute-api-version', '2.1',
-                                   'kongming', 'server', 'show',
-                                   name)['owned'])
-        self.openstack('--os-compute-api-version', '2.1', 'kongming',
-                       'template', 'list')
+                         self.json(*old, 'server', 'show', 'du-1')['owned'])
+        self.assertIn(self.name, self.openstack(*old, 'template', 'list')[0])
 
     def test_wrong_password(self):
         _out, err = self.openstack('--os-password', 'wrong', 'kongming',
