@@ -18,9 +18,11 @@ what is here needs neither a cloud nor the command line.
 import configparser
 import importlib
 import re
+from xml.etree import ElementTree
 
 import yaml
 
+from doc import sequence
 from kongming import conf
 from kongming import deployment_document
 from kongming import document
@@ -137,6 +139,33 @@ class LinkTest(base.TestCase):
                                    documents.read(page)):
                 there = (documents.TOP / page).parent / name
                 self.assertTrue(there.exists(), f'{page}: {name}')
+
+
+class PictureTest(base.TestCase):
+    """The picture of the way of a server."""
+
+    TEXT = documents.SOURCE / 'contributor' / 'way.txt'
+
+    def test_it_is_drawn(self):
+        drawn = ElementTree.fromstring(sequence.svg(self.TEXT.read_text()))
+        width, height = map(int, drawn.get('viewBox').split()[2:])
+        for text in drawn.iter('{http://www.w3.org/2000/svg}text'):
+            self.assertTrue(0 <= float(text.get('x')) <= width)
+            self.assertTrue(0 <= float(text.get('y')) <= height)
+
+    def test_modules(self):
+        """What is named before a colon is a module."""
+        named = re.findall(r'^[^:#]*: ([a-z]+): ', self.TEXT.read_text(),
+                           re.MULTILINE)
+        self.assertGreater(len(named), 8)
+        for name in named:
+            self.assertTrue(any(
+                (documents.TOP / room / f'{name}.py').exists()
+                for room in ('nova_ext', 'kongming')), name)
+
+    def test_a_lane_that_is_none(self):
+        self.assertRaisesRegex(ValueError, 'line 2', sequence.svg,
+                               'lanes: a | b\na -> c: hello')
 
 
 class ChineseTest(base.TestCase):
