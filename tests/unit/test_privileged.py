@@ -13,6 +13,7 @@
 
 import configparser
 
+from oslo_privsep import priv_context
 from oslo_rootwrap import wrapper
 
 from nova_ext import privileged
@@ -43,13 +44,18 @@ class RootwrapTest(base.TestCase):
                 '--privsep_sock_path', '/tmp/tmp1234/privsep.sock')
 
     def test_ours(self):
-        self.assertTrue(self.allowed(*self.command(
-            privileged.context.pypath)))
+        contexts = [value for value in vars(privileged).values()
+                    if isinstance(value, priv_context.PrivContext)]
+        self.assertIn(privileged.context, contexts)
+        for context in contexts:
+            self.assertTrue(self.allowed(*self.command(context.pypath)))
         self.assertTrue(self.allowed(*self.command(
             privileged.context.pypath, '/etc/nova/nova-cpu.conf')))
 
     def test_nothing_else(self):
-        self.assertFalse(self.allowed(*self.command('nova_ext.evil.context')))
+        for other in ('nova_ext.evil.context', 'os_brick.privileged.default',
+                      'nova_ext.privileged.context.x'):
+            self.assertFalse(self.allowed(*self.command(other)))
         self.assertFalse(self.allowed(*self.command(
             privileged.context.pypath, '/etc/../home/me/nova.conf')))
         self.assertFalse(self.allowed(
