@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 from kongming import exception
 from kongming import grammar
@@ -45,7 +46,8 @@ def above(asked: template_mod.Template, flavor: template_mod.Template,
     for key, entries, reason in (
             ('qos', asked.qos, _above_qos(asked.qos, flavor.qos)
              or _above_native(asked.qos, flavor.qos, quota)),
-            ('sched', asked.sched, _above_sched(asked.sched, flavor.sched))):
+            ('sched', asked.sched, _above_sched(asked.sched, flavor.sched)),
+            ('cache', asked.cache, _above_cache(asked.cache, flavor.cache))):
         if entries and reason:
             yield exception.Problem(template_mod.PREFIX + key,
                                     ' '.join(map(str, entries)), 0, reason)
@@ -95,6 +97,35 @@ def _above_sched(asked: Iterable[tuning.Sched],
                 return (f'vCPU {vcpu} is scheduled no better than the flavor '
                         f'says ({most})')
     return None
+
+
+def _above_cache(asked: Sequence[tuning.Cache],
+                 given: Sequence[tuning.Cache]) -> str | None:
+    """Classes and ways are counted: a flavor's server has its own only."""
+    if len(asked) > len(given):
+        return (f'these are {len(asked)} classes; the flavor gives '
+                f'{len(given)}')
+    most, least = (sum(entry.l3 or 0 for entry in entries)
+                   for entries in (given, asked))
+    if least > most:
+        return f'this is {least}% of the L3 cache; the flavor gives {most}%'
+    mine = {part: entry for entry in asked for part in _vcpus(entry.vcpus)}
+    theirs = {part: entry for entry in given for part in _vcpus(entry.vcpus)}
+    nothing = tuning.Cache(())
+    for vcpu in sorted(mine.keys() | theirs.keys()):
+        mine_l3, mine_mb = _l3_mb(mine.get(vcpu, nothing))
+        l3, mb = _l3_mb(theirs.get(vcpu, nothing))
+        if (mine_l3 is None) != (l3 is None) or (mine_l3 or 0) > (l3 or 0):
+            return (f'vCPU {vcpu} is in a class with '
+                    + (f'l3=1..{l3}%' if l3 else 'no l3')
+                    + ', as the flavor says')
+        if mb is not None and (mine_mb is None or mine_mb > mb):
+            return (f'vCPU {vcpu} has at most mb={mb}%, as the flavor says')
+    return None
+
+
+def _l3_mb(entry: tuning.Cache) -> tuple[int | None, int | None]:
+    return entry.l3, entry.mb
 
 
 def _rank(entry: tuning.Sched | None) -> int:

@@ -118,11 +118,16 @@ def check_guest(guest: guest_mod.Guest,
     for where, source in sources:
         for key, ranges in (
                 ('sched', [r for s in source.sched for r in s.vcpus]),
-                ('qos', [r for q in source.qos for r in q.vcpus])):
+                ('qos', [r for q in source.qos for r in q.vcpus]),
+                ('cache', [r for c in source.cache for r in c.vcpus])):
             for part in ranges:
                 # Of a server without NUMA cells the count is not known here.
                 if guest.cells and part.high not in everything:
                     yield f'{where}{key}: {_beyond(part.high, everything)}'
+        if source.cache and not guest.cells:
+            # Its caches are those of the nodes that it is on.
+            yield (f'{where}cache: the server has no NUMA cells; '
+                   f'hw:numa_nodes or hw:cpu_policy makes some')
     yield from _check_threads(guest, template)
 
 

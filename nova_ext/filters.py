@@ -17,6 +17,7 @@ from kongming import exception as km_exc
 from kongming import fit
 from kongming import flavor
 from kongming import inventory
+from kongming import resctrl
 from kongming import template
 from kongming import usage
 from nova.scheduler import filters
@@ -69,6 +70,14 @@ class KongmingFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
         why: list[object] = ['Placement left no allocation candidate']
 
         def fits(candidate):
+            missing = flavor.ungranted(request.claims, [
+                candidate['allocations'][uuid]['resources']
+                for suffix, providers in candidate['mappings'].items()
+                if flavor.cell_of_group(suffix) is not None
+                for uuid in providers]) if request.claims else None
+            if missing:
+                why.append(missing)
+                return None
             result = fit.fit(
                 host, request.demand, limits=limits,
                 allowed=candidate_nodes(host_state, host, candidate))
@@ -87,11 +96,14 @@ class Request:
         self.instance_uuid = spec_obj.instance_uuid
         self.demand = None
         self.problem = None
+        self.claims = {}
         try:
             self.demand = demand.Demand(
                 translate.guest_of(spec_obj.numa_topology),
                 template.decode(spec_obj.flavor.extra_specs))
             self.problem = self.demand.problem
+            self.claims = resctrl.claims(self.demand.template,
+                                         self.demand.guest)
         except km_exc.InvalidTemplate as exc:
             self.problem = f'flavor {spec_obj.flavor.name}: {exc}'
 

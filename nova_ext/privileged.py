@@ -15,6 +15,7 @@
 from kongming import cgroup
 from kongming import process
 from kongming import qos
+from kongming import resctrlfs
 from oslo_privsep import capabilities
 from oslo_privsep import priv_context
 
@@ -37,6 +38,13 @@ def set_share(pid, vcpu, share):
     # It comes as a plain list.  The files belong to root, as whom privsep
     # runs by default: that needs no capability.
     cgroup.set_share(pid, vcpu, qos.Share(*share))
+
+
+@context.entrypoint
+def arrange_classes(wanted, *rest):
+    # Plain lists come.  The file system is the host's, whatever is asked.
+    return tuple(resctrlfs.arrange(resctrlfs.Files(), resctrlfs.Host(
+        tuple(resctrlfs.Wanted(*each) for each in wanted), *rest)))
 
 
 @context.entrypoint
