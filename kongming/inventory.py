@@ -356,4 +356,8 @@ def read(providers: Iterable[tuple[
             pages=pages,
             shared_used=used(VCPU),
             owners=owners or {}))
+        nodes[-1].room = resctrl.Room(
+            total(CLOSID) - used(CLOSID), total(L3) - used(L3),
+            int(inventory.get(L3, {}).get('min_unit', 1)),
+            TRAIT_MBA in traits)
     return usage.HostState(nodes)

@@ -45,8 +45,8 @@ _NO_GROUPS = ('info', 'mon_groups', 'mon_data')
 _INFO_FILES = ('num_closids', 'cbm_mask', 'min_cbm_bits', 'shareable_bits',
                'min_bandwidth', 'bandwidth_gran', 'delay_linear')
 _REMEDIES = {
-    errno.EACCES: 'it is for root to write: [kongming_privileged] in '
-                  'nova.conf says who writes, and with which capabilities',
+    errno.EACCES: 'it is for root to write, with CAP_DAC_OVERRIDE: '
+                  '[kongming_resctrl] in nova.conf says who writes',
     errno.ENOSPC: 'the host has no class of service (CLOSID, RMID) or no '
                   'way of a cache left',
     errno.EROFS: 'this process sees it mounted read-only'}

@@ -17,7 +17,6 @@ from kongming import exception as km_exc
 from kongming import fit
 from kongming import flavor
 from kongming import inventory
-from kongming import resctrl
 from kongming import template
 from kongming import usage
 from nova.scheduler import filters
@@ -102,8 +101,8 @@ class Request:
                 translate.guest_of(spec_obj.numa_topology),
                 template.decode(spec_obj.flavor.extra_specs))
             self.problem = self.demand.problem
-            self.claims = resctrl.claims(self.demand.template,
-                                         self.demand.guest)
+            self.claims = {cell.number: cell.claim
+                           for cell in self.demand.cells if cell.claim}
         except km_exc.InvalidTemplate as exc:
             self.problem = f'flavor {spec_obj.flavor.name}: {exc}'
 

@@ -26,6 +26,14 @@ context = priv_context.PrivContext(
     pypath=__name__ + '.context',
     capabilities=[capabilities.CAP_SYS_NICE, capabilities.CAP_SYS_PTRACE,
                   capabilities.CAP_DAC_READ_SEARCH])
+#: ``[kongming_resctrl]``, a daemon of its own, on hosts that need it.  The
+#: root of a kernfs file system has mode 0555 (fs/kernfs/dir.c,
+#: kernfs_create_root), so even its owner makes no folder there without this.
+resctrl_context = priv_context.PrivContext(
+    'nova_ext',
+    cfg_section='kongming_resctrl',
+    pypath=__name__ + '.resctrl_context',
+    capabilities=[capabilities.CAP_DAC_OVERRIDE])
 
 
 @context.entrypoint
@@ -40,7 +48,7 @@ def set_share(pid, vcpu, share):
     cgroup.set_share(pid, vcpu, qos.Share(*share))
 
 
-@context.entrypoint
+@resctrl_context.entrypoint
 def arrange_classes(wanted, *rest):
     # Plain lists come.  The file system is the host's, whatever is asked.
     return tuple(resctrlfs.arrange(resctrlfs.Files(), resctrlfs.Host(

@@ -55,6 +55,28 @@ class AboveTest(base.TestCase):
         self.check('the burst of the flavor', '0:quota=20%,burst=20%',
                    '0:quota=50%')
 
+    def test_cache(self):
+        """Classes and ways are counted for the flavor."""
+        flavor = '0-1:l3=20%,mb=50% 2:mb=10%'
+        for asked in (flavor, '0-1:l3=1%,mb=1% 2:mb=1%',
+                      '0-1:l3=20%,mb=50% 2-3:mb=10%'):
+            self.check(None, asked, flavor, 'cache')
+        for words, asked in (
+                ('these are 3 classes; the flavor gives 2',
+                 '0-1:l3=20%,mb=50% 2:mb=10% 3:mb=10%'),
+                ('this is 21% of the L3 cache; the flavor gives 20%',
+                 '0-1:l3=21%,mb=50% 2:mb=10%'),
+                ('vCPU 1 is in a class with l3=1..20%',
+                 '0:l3=20%,mb=50% 2:mb=10%'),
+                ('vCPU 2 is in a class with no l3',
+                 '0-1:l3=10%,mb=50% 2:l3=10%,mb=10%'),
+                ('vCPU 0 has at most mb=50%', '0-1:l3=20% 2:mb=10%'),
+                ('vCPU 2 has at most mb=10%', '0-1:l3=20%,mb=50% 2:mb=11%'),
+                ('vCPU 2 has at most mb=10%', '0-1:l3=20%,mb=50%')):
+            self.check(words, asked, flavor, 'cache')
+        self.check('these are 1 classes; the flavor gives 0', '0:mb=10%',
+                   None, 'cache')
+
     def test_of_what_the_flavor_does_not_say(self):
         self.check(None, '0:weight=10000 1:quota=100%,burst=100%', None)
         self.check(None, '0:weight=7,quota=100% 1:weight=10000',
