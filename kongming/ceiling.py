@@ -101,31 +101,33 @@ def _above_sched(asked: Iterable[tuning.Sched],
 
 def _above_cache(asked: Sequence[tuning.Cache],
                  given: Sequence[tuning.Cache]) -> str | None:
-    """Classes and ways are counted: a flavor's server has its own only."""
+    """Classes and ways are counted: a flavor's server has its own only.
+
+    A class of the flavor can be divided among several, or be one with
+    another; no node then has more of its cache taken than the flavor claims.
+    """
     if len(asked) > len(given):
         return (f'these are {len(asked)} classes; the flavor gives '
                 f'{len(given)}')
-    most, least = (sum(entry.l3 or 0 for entry in entries)
-                   for entries in (given, asked))
-    if least > most:
-        return f'this is {least}% of the L3 cache; the flavor gives {most}%'
+    for most in given:
+        vcpus = {*_vcpus(most.vcpus)}
+        l3 = sum(entry.l3 or 0 for entry in asked
+                 if not vcpus.isdisjoint(_vcpus(entry.vcpus)))
+        if most.l3 is not None and l3 > most.l3:
+            return (f'this is {l3}% of the L3 cache for what has {most.l3}% '
+                    f'by the flavor ({most})')
     mine = {part: entry for entry in asked for part in _vcpus(entry.vcpus)}
     theirs = {part: entry for entry in given for part in _vcpus(entry.vcpus)}
     nothing = tuning.Cache(())
     for vcpu in sorted(mine.keys() | theirs.keys()):
-        mine_l3, mine_mb = _l3_mb(mine.get(vcpu, nothing))
-        l3, mb = _l3_mb(theirs.get(vcpu, nothing))
-        if (mine_l3 is None) != (l3 is None) or (mine_l3 or 0) > (l3 or 0):
+        entry, most = mine.get(vcpu, nothing), theirs.get(vcpu, nothing)
+        if (entry.l3 is None) != (most.l3 is None):
             return (f'vCPU {vcpu} is in a class with '
-                    + (f'l3=1..{l3}%' if l3 else 'no l3')
+                    + (f'l3=1..{most.l3}%' if most.l3 else 'no l3')
                     + ', as the flavor says')
-        if mb is not None and (mine_mb is None or mine_mb > mb):
-            return (f'vCPU {vcpu} has at most mb={mb}%, as the flavor says')
+        if most.mb is not None and (entry.mb or 101) > most.mb:
+            return f'vCPU {vcpu} has at most mb={most.mb}%, as the flavor says'
     return None
-
-
-def _l3_mb(entry: tuning.Cache) -> tuple[int | None, int | None]:
-    return entry.l3, entry.mb
 
 
 def _rank(entry: tuning.Sched | None) -> int:

@@ -11,7 +11,7 @@
 #    under the License.
 """The kernel's resctrl file system: what it says, and writing it.
 
-What is to be written is decided by :mod:`kongming.resctrl`.  Whoever changes
+What is to be written is decided by :mod:`kongming.classes`.  Whoever changes
 groups locks the file system's root by flock, as libvirt and intel-cmt-cat do
 (Documentation/filesystems/resctrl.rst, "Locking between applications").
 """
@@ -29,6 +29,7 @@ import pathlib
 import time
 from typing import NamedTuple
 
+from kongming import classes
 from kongming import exception
 from kongming import process
 from kongming import resctrl
@@ -226,7 +227,7 @@ def survey(files: Files,
         return read(files, memory_bandwidth, with_tasks=False)
 
 
-def look(files: Files, host: Host) -> resctrl.Plan:
+def look(files: Files, host: Host) -> classes.Plan:
     """What there is to be done.
 
     :raises kongming.exception.ResctrlError: if it can't be known
@@ -247,7 +248,7 @@ def arrange(files: Files, host: Host) -> Outcome:
         after = _plan(files, host)
     for step in after.steps:
         # Threads come and go; another pass sees to them.
-        if step.kind != resctrl.TASKS:
+        if step.kind != classes.TASKS:
             refused.setdefault(
                 step.group, f'the kernel took it, but it is not so: {step}')
     return Outcome(tuple((step.server, str(step)) for step in done),
@@ -263,7 +264,7 @@ def _told(files: Files) -> Iterator[None]:
             f'{files.root} can not be read: {exc}') from exc
 
 
-def _plan(files: Files, host: Host) -> resctrl.Plan:
+def _plan(files: Files, host: Host) -> classes.Plan:
     tree = read(files, host.memory_bandwidth)
     if tree is None:
         raise exception.ResctrlError(
@@ -276,11 +277,11 @@ def _plan(files: Files, host: Host) -> resctrl.Plan:
         tasks = frozenset(threads[vcpu] for vcpu in each.vcpus
                           if vcpu in threads)
         in_class |= tasks
-        wanted.append(resctrl.Class(each.name, each.l3, each.mb,
+        wanted.append(classes.Class(each.name, each.l3, each.mb,
                                     frozenset(each.domains), tasks))
     strays = {thread for server, pid in host.bare
               for thread in _threads(pid, server).values()}
-    return resctrl.plan(tree, wanted, host.left, strays - in_class, host.most)
+    return classes.plan(tree, wanted, host.left, strays - in_class, host.most)
 
 
 def _threads(pid: int, server: str) -> dict[int, int]:
@@ -291,10 +292,10 @@ def _threads(pid: int, server: str) -> dict[int, int]:
         return {}  # it has ended
 
 
-def _carry_out(files: Files, steps: Sequence[resctrl.Step],
-               refused: dict[str, str]) -> list[resctrl.Step]:
+def _carry_out(files: Files, steps: Sequence[classes.Step],
+               refused: dict[str, str]) -> list[classes.Step]:
     """:param refused: what fails is added here"""
-    done: list[resctrl.Step] = []
+    done: list[classes.Step] = []
     made = set()
     for step in steps:
         if step.group in refused:
@@ -303,24 +304,24 @@ def _carry_out(files: Files, steps: Sequence[resctrl.Step],
             _take(files, step)
         except OSError as exc:
             refused[step.group] = _words(files, step, exc)
-            if step.group in made and step.kind == resctrl.SCHEMATA:
+            if step.group in made and step.kind == classes.SCHEMATA:
                 # Else its CLOSID would be taken for nothing.
                 with contextlib.suppress(OSError):
                     files.remove(step.group)
             continue
-        if step.kind == resctrl.MAKE:
+        if step.kind == classes.MAKE:
             made.add(step.group)
         done.append(step)
     return done
 
 
-def _take(files: Files, step: resctrl.Step) -> None:
-    if step.kind == resctrl.REMOVE:
+def _take(files: Files, step: classes.Step) -> None:
+    if step.kind == classes.REMOVE:
         with contextlib.suppress(FileNotFoundError):
             files.remove(step.group)
-    elif step.kind == resctrl.MAKE:
+    elif step.kind == classes.MAKE:
         files.make(step.group)
-    elif step.kind == resctrl.SCHEMATA:
+    elif step.kind == classes.SCHEMATA:
         # All lines or none, as the kernel has it.
         files.write(f'{step.group}/schemata', '\n'.join(step.lines) + '\n')
     else:
@@ -333,7 +334,7 @@ def _take(files: Files, step: resctrl.Step) -> None:
                 continue  # it has ended
 
 
-def _words(files: Files, step: resctrl.Step, exc: OSError) -> str:
+def _words(files: Files, step: classes.Step, exc: OSError) -> str:
     """What went wrong, and what the kernel says of it."""
     said = ''
     with contextlib.suppress(OSError):

@@ -193,6 +193,7 @@ class Classes:
             if reasons:
                 self._told.failed(server, km_exc.ResctrlError(
                     f'cache: {reasons}'))
+                meant = None
             else:
                 self._told.problem(server, _of(
                     uuid, shared, 'its ways are used by others as well: '))

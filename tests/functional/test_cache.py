@@ -110,7 +110,8 @@ class LifeTest(CacheBase):
                           {0, 1}), self.group(server))
         self.assertEqual(['Success'], [r for r, _d in self.actions(server)])
         self.want(server, cache='0-1:l3=21%,mb=30%')
-        self.assertIn('this is 21% of the L3 cache; the flavor gives 20%',
+        self.assertIn('this is 21% of the L3 cache for what has 20% by the '
+                      'flavor',
                       self.stdlog.logger.output)
         self.assertEqual(day, self.group(server))
         self.unwant(server, 'cache')

@@ -17,6 +17,7 @@ import fixtures
 import hypothesis
 from hypothesis import strategies as st
 
+from kongming import bits
 from kongming import guest
 from kongming import resctrl
 from kongming import resctrlfs
@@ -459,7 +460,7 @@ class PropertyTest(Base):
     def test_rows_of_bits(self, mask):
         found = 0
         last = -1
-        for low, length in resctrl._runs(mask):
+        for low, length in bits.runs(mask):
             self.assertGreater(low, last)
             found |= ((1 << length) - 1) << low
             last = low + length
