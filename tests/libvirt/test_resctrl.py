@@ -9,10 +9,10 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
-"""Writing resctrl by the privsep daemon, with the rights that it has.
+"""Classes of service: the privsep daemon's rights, and real vCPU threads.
 
-On a folder with the mode that the kernel's file system has; what happens in
-it is in tests.unit.test_resctrl.
+The file system is a folder with the mode that the kernel's has, or the
+stand-in for it, whose rules are in tests.unit.test_resctrl.
 """
 
 import os
@@ -24,10 +24,16 @@ import unittest
 import fixtures
 from oslo_privsep import priv_context
 
+from kongming import flavor
+from kongming import guest
 from kongming import resctrlfs
+from kongming import template
 from nova_ext import privileged
 from tests import base
+from tests.embedded import guests
 from tests.libvirt import test_cgroup
+from tests.libvirt import test_qos
+from tests import resctrl as fake
 
 SERVER = '00000000-0000-0000-0000-000000000001'
 GROUP = f'kongming-{SERVER}-0'
@@ -92,3 +98,53 @@ class DaemonTest(base.TestCase):
         self.assertEqual(f'{self.process.pid}\n',
                          (self.root / GROUP / 'tasks').read_text())
         self.assertEqual({}, outcome.refused)
+
+
+class Threads(dict):
+    """Group of each thread of this machine: the default one by itself."""
+
+    def __contains__(self, thread):
+        return pathlib.Path(f'/proc/{thread}').exists()
+
+
+class RealThreadsTest(test_qos.QosBase):
+
+    def start_host(self, name='compute1'):
+        self.kernel = fake.Kernel(domains=set(resctrlfs.l3_of().values()))
+        self.kernel.set_aside(6)
+        self.kernel.threads = Threads()
+        self.useFixture(fixtures.MonkeyPatch(
+            'kongming.resctrlfs.Files', lambda root=None: self.kernel))
+        return super().start_host(name)
+
+    def groups(self, server):
+        """First vCPU of a class -> its vCPUs."""
+        tasks = {int(task.name): vcpu
+                 for vcpu, task in self.tasks(server).items()}
+        return {int(name.rpartition('-')[2]): {
+            tasks[thread] for thread in self.kernel.tasks_of(name)
+            if thread in tasks}
+            for name in self.kernel.groups if server['id'] in name}
+
+    def test_threads_of_a_real_domain(self):
+        self.flags(shutdown_timeout=1)
+        hw = {'hw:numa_nodes': '1'}
+        specs = {'kongming:cache': '0:l3=20% 1:mb=50%',
+                 'kongming:profile.less.cache': '0:l3=10%',
+                 'kongming:grant': 'profile'}
+        server = self._create_server(
+            image_uuid=guests.IDS['idle'], networks='none',
+            flavor_id=self._create_flavor(
+                vcpu=2, memory_mb=64, disk=1, ephemeral=0, swap=0,
+                extra_spec={**hw, **specs, **flavor.groups(
+                    template.decode(specs), guest.from_flavor(2, 64, hw))}))
+        self.reconciler.run()
+        self.assertEqual({0: {0}, 1: {1}}, self.groups(server))
+        self.api.post_server_metadata(
+            server['id'], {'kongming:profile': 'less'})
+        self.reconciler.run()
+        self.assertEqual({0: {0}}, self.groups(server))
+        self.assertEqual(('Success', ''), self.change(server))
+        self._reboot_server(server, hard=True)
+        self.reconciler.run()
+        self.assertEqual({0: {0}}, self.groups(server))
