@@ -26,6 +26,7 @@ import types
 from typing import NamedTuple
 
 from kongming import inventory
+from kongming import resctrl
 from kongming import usage
 
 _NOBODY: Mapping[str, Collection[str]] = types.MappingProxyType({})
@@ -38,12 +39,14 @@ class Owned(NamedTuple):
     :ivar vcpus: how many shared vCPUs it has there
     :ivar memory_mib: in MiB, in pages of ``page_kib``
     :ivar page_kib: None for small pages
+    :ivar claim: what its template claims of caches there
     """
 
     pcpus: frozenset[int] = frozenset()
     vcpus: int = 0
     memory_mib: int = 0
     page_kib: int | None = None
+    claim: resctrl.Claim = resctrl.Claim()
 
     def amounts(self) -> dict[str, int]:
         """By resource class, counts only."""
@@ -51,7 +54,10 @@ class Owned(NamedTuple):
         return {
             inventory.PCPU: len(self.pcpus), inventory.VCPU: self.vcpus,
             **({memory: self.memory_mib * 1024 // (self.page_kib or 1)}
-               if memory else {inventory.MEMORY_MB: self.memory_mib})}
+               if memory else {inventory.MEMORY_MB: self.memory_mib}),
+            **({inventory.CLOSID: self.claim.classes,
+                inventory.L3: self.claim.l3}
+               if self.claim.classes or self.claim.l3 else {})}
 
 
 def occupied(node: usage.NodeState,
@@ -129,6 +135,11 @@ def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
     for pages in node.pages:
         if pages.size_kib in inventory.PAGES:
             used[inventory.PAGES[pages.size_kib]] = pages.total - pages.free
+    for owned in servers.values():
+        for name, amount in ((inventory.CLOSID, owned.claim.classes),
+                             (inventory.L3, owned.claim.l3)):
+            if amount:
+                used[name] = used.get(name, 0) + amount
     for consumer, classes in unsettled.items():
         if consumer in servers:
             for name, amount in servers[consumer].amounts().items():

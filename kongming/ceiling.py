@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 from kongming import exception
 from kongming import grammar
@@ -45,7 +46,8 @@ def above(asked: template_mod.Template, flavor: template_mod.Template,
     for key, entries, reason in (
             ('qos', asked.qos, _above_qos(asked.qos, flavor.qos)
              or _above_native(asked.qos, flavor.qos, quota)),
-            ('sched', asked.sched, _above_sched(asked.sched, flavor.sched))):
+            ('sched', asked.sched, _above_sched(asked.sched, flavor.sched)),
+            ('cache', asked.cache, _above_cache(asked.cache, flavor.cache))):
         if entries and reason:
             yield exception.Problem(template_mod.PREFIX + key,
                                     ' '.join(map(str, entries)), 0, reason)
@@ -94,6 +96,37 @@ def _above_sched(asked: Iterable[tuning.Sched],
             if _rank(mine.get(vcpu)) > _rank(most):
                 return (f'vCPU {vcpu} is scheduled no better than the flavor '
                         f'says ({most})')
+    return None
+
+
+def _above_cache(asked: Sequence[tuning.Cache],
+                 given: Sequence[tuning.Cache]) -> str | None:
+    """Classes and ways are counted: a flavor's server has its own only.
+
+    A class of the flavor can be divided among several, or be one with
+    another; no node then has more of its cache taken than the flavor claims.
+    """
+    if len(asked) > len(given):
+        return (f'these are {len(asked)} classes; the flavor gives '
+                f'{len(given)}')
+    for most in given:
+        vcpus = {*_vcpus(most.vcpus)}
+        l3 = sum(entry.l3 or 0 for entry in asked
+                 if not vcpus.isdisjoint(_vcpus(entry.vcpus)))
+        if most.l3 is not None and l3 > most.l3:
+            return (f'this is {l3}% of the L3 cache for what has {most.l3}% '
+                    f'by the flavor ({most})')
+    mine = {part: entry for entry in asked for part in _vcpus(entry.vcpus)}
+    theirs = {part: entry for entry in given for part in _vcpus(entry.vcpus)}
+    nothing = tuning.Cache(())
+    for vcpu in sorted(mine.keys() | theirs.keys()):
+        entry, most = mine.get(vcpu, nothing), theirs.get(vcpu, nothing)
+        if (entry.l3 is None) != (most.l3 is None):
+            return (f'vCPU {vcpu} is in a class with '
+                    + (f'l3=1..{most.l3}%' if most.l3 else 'no l3')
+                    + ', as the flavor says')
+        if most.mb is not None and (entry.mb or 101) > most.mb:
+            return f'vCPU {vcpu} has at most mb={most.mb}%, as the flavor says'
     return None
 
 

@@ -124,6 +124,28 @@ Related options:
 * ``[compute] cpu_shared_set``
 """),
     cfg.IntOpt(
+        'cache_classes',
+        min=0,
+        help="""
+How many classes of service (CLOSIDs) of this host servers can have for what \
+their templates say of caches and memory bandwidth (``kongming:cache``). Not \
+set: all that nobody else has. With 0 none is given, and resctrl is not \
+looked at.
+
+What they can have of the L3 cache for themselves is what the default group \
+of ``/sys/fs/resctrl`` has no more.
+"""),
+    cfg.IntOpt(
+        'memory_bandwidth',
+        min=1,
+        help="""
+The memory bandwidth of each L3 cache of this host, in MiB/s: the 100 % of \
+``mb`` (``kongming:cache``) on hosts that don't count in per cent, which are \
+AMD's and those where resctrl is mounted with ``mba_MBps``. Not set: no \
+server can have its bandwidth limited on such a host. Without meaning on \
+others.
+"""),
+    cfg.IntOpt(
         'change_interval',
         default=5,
         min=0,

@@ -26,6 +26,7 @@ from typing import NamedTuple
 from kongming import grammar
 from kongming import guest as guest_mod
 from kongming import packing
+from kongming import resctrl
 from kongming import template as template_mod
 from kongming import topology
 from kongming import usage
@@ -40,6 +41,7 @@ class CellDemand(NamedTuple):
     :ivar extra: pCPUs to own beside theirs, for emulator threads
     :ivar need: pCPUs to own in all
     :ivar node: the node that the template names, or None
+    :ivar claim: what it claims of caches, or None
     """
 
     number: int
@@ -48,6 +50,7 @@ class CellDemand(NamedTuple):
     extra: int
     need: int
     node: int | None
+    claim: resctrl.Claim | None = None
 
 
 class Demand:
@@ -71,11 +74,14 @@ class Demand:
         policy = guest.thread_policy
         self.policy = None if policy == 'prefer' else policy
         self.cells = []
+        claims = (resctrl.claims(template, guest)
+                  if resctrl.concerns(template) else {})
         for number, cell in enumerate(guest.cells):
             extra = 1 if guest.emulator_isolated and number == 0 else 0
             self.cells.append(CellDemand(
                 number, cell, tuple(sorted(cell.dedicated)), extra,
-                len(cell.dedicated) + extra, template.nodes.get(number)))
+                len(cell.dedicated) + extra, template.nodes.get(number),
+                claims.get(number)))
 
 
 def check_guest(guest: guest_mod.Guest,
@@ -118,11 +124,16 @@ def check_guest(guest: guest_mod.Guest,
     for where, source in sources:
         for key, ranges in (
                 ('sched', [r for s in source.sched for r in s.vcpus]),
-                ('qos', [r for q in source.qos for r in q.vcpus])):
+                ('qos', [r for q in source.qos for r in q.vcpus]),
+                ('cache', [r for c in source.cache for r in c.vcpus])):
             for part in ranges:
                 # Of a server without NUMA cells the count is not known here.
                 if guest.cells and part.high not in everything:
                     yield f'{where}{key}: {_beyond(part.high, everything)}'
+        if source.cache and not guest.cells:
+            # Its caches are those of the nodes that it is on.
+            yield (f'{where}cache: the server has no NUMA cells; '
+                   f'hw:numa_nodes or hw:cpu_policy makes some')
     yield from _check_threads(guest, template)
 
 

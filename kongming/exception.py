@@ -156,5 +156,9 @@ class CgroupError(KongmingError):
     """What a vCPU's cgroup is to say, and doesn't."""
 
 
+class ResctrlError(KongmingError):
+    """What the host's resctrl file system is to say, and doesn't."""
+
+
 class NotMoved(KongmingError):
     """Memory that stayed where it was."""

@@ -30,12 +30,14 @@ from collections.abc import Mapping
 import dataclasses
 import operator
 import types
+from typing import Any
 from typing import NamedTuple
 
 from kongming import demand as demand_mod
 from kongming import guest as guest_mod
 from kongming import matching
 from kongming import packing
+from kongming import resctrl
 from kongming import topology
 from kongming import usage
 
@@ -137,12 +139,12 @@ def fit(host: usage.HostState, demand: demand_mod.Demand, *,
         return Refusal(_by_node(reasons))
     options: list[dict[int, tuple[usage.NodeState, int | None]]] = []
     # Cells that ask for the same are asked about once.
-    known: dict[tuple[int | None, ...],
+    known: dict[tuple[Any, ...],
                 dict[int, tuple[usage.NodeState, int | None]]] = {}
     plain = allowed is None and not wishes.exact
     for cell in demand.cells:
         key = (cell.need, len(cell.cell.shared), cell.cell.memory_mib,
-               cell.cell.page_kib, cell.node)
+               cell.cell.page_kib, cell.node, cell.claim)
         if plain and key in known:
             options.append(known[key])
             continue
@@ -220,6 +222,8 @@ def _options(host: usage.HostState, demand: demand_mod.Demand,
             page = _check_memory(node, cell.cell, limits)
             if cell.cell.shared:
                 _check_shared(node, cell.cell, limits)
+            if cell.claim is not None and node.room is not None:
+                _check_room(node.room, cell.claim)
         except Unfit as exc:
             reasons.append(Reason(exc.kind, str(exc), number, node.id,
                                   exc.pcpus))
@@ -328,6 +332,19 @@ def _check_shared(node: usage.NodeState, cell: guest_mod.Cell,
                               f'the {node.shared_used} there would exceed '
                               f'{most:g} (cpu_allocation_ratio '
                               f'{limits.cpu_allocation_ratio:g})')
+
+
+def _check_room(room: resctrl.Room, claim: resctrl.Claim) -> None:
+    if claim.classes > room.classes:
+        raise Unfit('cache', f'{claim.classes} class(es) of service asked '
+                             f'for, {room.classes} free')
+    if claim.l3 and not room.least <= claim.l3 <= room.l3:
+        raise Unfit('cache', f'{claim.l3}% of the L3 cache asked for, '
+                             f'{room.l3}% free'
+                             + (f', of which {room.least}% are the least'
+                                if room.l3 else ''))
+    if claim.mb and not room.mb:
+        raise Unfit('cache', 'memory bandwidth can not be limited here')
 
 
 def _choose(node: usage.NodeState, demand: demand_mod.Demand,

@@ -27,6 +27,7 @@ import re
 from kongming import grammar
 from kongming import guest as guest_mod
 from kongming import inventory
+from kongming import resctrl
 from kongming import template as template_mod
 
 GROUP_POLICY = 'group_policy'
@@ -71,6 +72,7 @@ def groups(template: template_mod.Template,
            guest: guest_mod.Guest) -> dict[str, str]:
     """Extra specs by which a flavor asks Placement for what it will use."""
     specs: dict[str, str] = {}
+    claims = resctrl.claims(template, guest)
     for number, cell in enumerate(guest.cells):
         resources = f'resources{group(number)}'
         pcpus = len(cell.dedicated)
@@ -88,6 +90,14 @@ def groups(template: template_mod.Template,
         elif cell.page_kib is None or cell.page_kib == -1:
             specs[f'{resources}:{inventory.MEMORY_MB}'] = str(cell.memory_mib)
         traits = [inventory.TRAIT_HOOK]
+        claim = claims.get(number, resctrl.Claim())
+        if claim.classes:
+            specs[f'{resources}:{inventory.CLOSID}'] = str(claim.classes)
+        if claim.l3:
+            specs[f'{resources}:{inventory.L3}'] = str(claim.l3)
+            traits.append(inventory.TRAIT_CAT)
+        if claim.mb:
+            traits.append(inventory.TRAIT_MBA)
         if number in template.nodes:
             traits.append(inventory.node_trait(template.nodes[number]))
         for trait in traits:
@@ -99,6 +109,25 @@ def groups(template: template_mod.Template,
         named = all(n in template.nodes for n in range(len(guest.cells)))
         specs[GROUP_POLICY] = 'none' if named else 'isolate'
     return specs
+
+
+def ungranted(claims: Mapping[int, resctrl.Claim],
+              granted: Iterable[Mapping[str, int]]) -> str | None:
+    """Why a server is not to have what it claims of caches, or None.
+
+    :param claims: cell -> what it claims
+    :param granted: what Placement has granted it of each node
+    """
+    granted = list(granted)
+    for name, amount in (
+            (inventory.CLOSID, sum(c.classes for c in claims.values())),
+            (inventory.L3, sum(c.l3 for c in claims.values()))):
+        found = sum(resources.get(name, 0) for resources in granted)
+        if found < amount:
+            return (f'cache: it needs {amount} of {name} and Placement has '
+                    f'granted {found} on this host; the flavor has to ask '
+                    f"for it, as 'openstack kongming template set' writes it")
+    return None
 
 
 def _ids_of(pins: Iterable[grammar.Pin]) -> list[int]:

@@ -30,6 +30,7 @@ import re
 from typing import Any
 import uuid
 
+from kongming import resctrl
 from kongming import topology
 from kongming import usage
 
@@ -39,6 +40,10 @@ MEMORY_MB = 'CUSTOM_KONGMING_MEMORY_MB'
 #: Huge page size in KiB -> resource class.
 PAGES = {2048: 'CUSTOM_KONGMING_PAGES_2M',
          1048576: 'CUSTOM_KONGMING_PAGES_1G'}
+#: Classes of service for caches and memory bandwidth.
+CLOSID = 'CUSTOM_KONGMING_CLOSID'
+#: Per cent of an L3 cache that are set aside for servers.
+L3 = 'CUSTOM_KONGMING_L3'
 
 TRAIT = 'CUSTOM_KONGMING'
 TRAIT_OWNER = 'CUSTOM_OWNER_KONGMING'
@@ -46,6 +51,11 @@ TRAIT_OWNER = 'CUSTOM_OWNER_KONGMING'
 #: published without that, to be looked at; template servers must not go there.
 TRAIT_HOOK = 'CUSTOM_KONGMING_HOOK'
 TRAIT_NUMA_ROOT = 'HW_NUMA_ROOT'
+#: On the nodes whose L3 cache, or memory bandwidth, can be divided.
+TRAIT_CAT = 'CUSTOM_KONGMING_CAT_L3'
+TRAIT_MBA = 'CUSTOM_KONGMING_MBA'
+#: What only the hook knows of a host.
+_HOOKS = frozenset({TRAIT_HOOK, TRAIT_CAT, TRAIT_MBA})
 
 _PCPU_CLASS = re.compile('CUSTOM_KONGMING_PCPU_([0-9]+)')
 _NODE_TRAIT = re.compile('CUSTOM_KONGMING_NODE_([0-9]+)')
@@ -103,7 +113,9 @@ def is_ours(name: str) -> bool:
 def build(nodename: str, compute_uuid: str, host: usage.HostState,
           ratios: Ratios,
           reserved: Mapping[int, Mapping[str, int]] | None = None,
-          traits: Iterable[str] = ()) -> list[Provider]:
+          traits: Iterable[str] = (),
+          rooms: Mapping[int, resctrl.Room] | None = None
+          ) -> list[Provider]:
     """The children that a compute node's provider should have.
 
     :param nodename: the compute node's hypervisor hostname
@@ -111,24 +123,43 @@ def build(nodename: str, compute_uuid: str, host: usage.HostState,
     :param reserved: node -> class -> amount, see
         :func:`kongming.accounts.reserved`
     :param traits: further traits for each
+    :param rooms: node -> what there is of caches and memory bandwidth
     """
+    nothing = resctrl.Room()
+    rooms = rooms or {}
     return [Provider(provider_name(nodename, node.id),
                      provider_uuid(compute_uuid, node.id),
                      _inventory(node, ratios, (reserved or {}).get(
-                         node.id, {})),
-                     _traits(node) | frozenset(traits))
+                         node.id, {}), rooms.get(node.id, nothing)),
+                     _traits(node, rooms.get(node.id, nothing))
+                     | frozenset(traits))
             for node in host.nodes]
 
 
+def with_hooks(provider: Provider, found: Provider) -> Provider:
+    """A child with what only the hook can say, as it was found."""
+    return dataclasses.replace(
+        provider,
+        inventory={**provider.inventory, **{
+            name: {field: record[field] for field in (
+                'total', 'min_unit', 'reserved', 'max_unit', 'step_size',
+                'allocation_ratio') if field in record}
+            for name, record in found.inventory.items()
+            if name in (CLOSID, L3)}},
+        traits=provider.traits | _HOOKS & found.traits)
+
+
 def _inventory(node: usage.NodeState, ratios: Ratios,
-               reserved: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+               reserved: Mapping[str, int],
+               room: resctrl.Room) -> dict[str, dict[str, Any]]:
     records: dict[str, dict[str, Any]] = {}
 
-    def add(name: str, total: int, ratio: float = 1.0) -> None:
+    def add(name: str, total: int, ratio: float = 1.0,
+            least: int = 1) -> None:
         # Placement refuses an inventory of nothing.
         if total > 0:
             records[name] = {
-                'total': total, 'min_unit': 1,
+                'total': total, 'min_unit': least,
                 # Placement takes it off before it multiplies.
                 'reserved': min(total, math.ceil(
                     reserved.get(name, 0) / ratio)),
@@ -148,11 +179,15 @@ def _inventory(node: usage.NodeState, ratios: Ratios,
             add(PAGES[pages.size_kib], pages.total)
             huge += pages.total * pages.size_kib // 1024
     add(MEMORY_MB, node.memory_mib - huge, ratios.ram)
+    add(CLOSID, room.classes)
+    add(L3, room.l3, least=room.least)
     return records
 
 
-def _traits(node: usage.NodeState) -> frozenset[str]:
-    return frozenset({TRAIT, TRAIT_OWNER, TRAIT_NUMA_ROOT,
+def _traits(node: usage.NodeState, room: resctrl.Room) -> frozenset[str]:
+    able = [trait for trait, there in ((TRAIT_CAT, room.l3),
+                                       (TRAIT_MBA, room.mb)) if there]
+    return frozenset({TRAIT, TRAIT_OWNER, TRAIT_NUMA_ROOT, *able,
                       node_trait(node.id), *core_traits(node.cores())})
 
 
@@ -321,4 +356,8 @@ def read(providers: Iterable[tuple[
             pages=pages,
             shared_used=used(VCPU),
             owners=owners or {}))
+        nodes[-1].room = resctrl.Room(
+            total(CLOSID) - used(CLOSID), total(L3) - used(L3),
+            int(inventory.get(L3, {}).get('min_unit', 1)),
+            TRAIT_MBA in traits)
     return usage.HostState(nodes)

@@ -45,7 +45,7 @@ _TOLD = 8
 #: Field of the template -> the grant that lets metadata overlay it.
 _NEEDS = {'nodes': 'template', 'pins': 'template', 'memory': 'template',
           'emulator': 'template', 'iothreads': 'template',
-          'sched': 'template', 'qos': 'qos'}
+          'sched': 'template', 'qos': 'qos', 'cache': 'qos'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +89,11 @@ class Intent:
     def qos(self) -> tuple[tuning.Qos, ...]:
         """The QoS of vCPUs now."""
         return self.overlay.qos or self.base.qos
+
+    @property
+    def cache(self) -> tuple[tuning.Cache, ...]:
+        """The classes of vCPUs for caches and memory bandwidth now."""
+        return self.overlay.cache or self.base.cache
 
 
 def merge(flavor: template_mod.Template,
@@ -203,7 +208,8 @@ def _overlay(flavor: template_mod.Template, mine: Mapping[str, str],
         emulator=(flavor.emulator if asked.emulator is None
                   else asked.emulator),
         sched=asked.sched or flavor.sched,
-        qos=asked.qos or flavor.qos)
+        qos=asked.qos or flavor.qos,
+        cache=asked.cache or flavor.cache)
 
 
 def _forbidden(key: str, grant: frozenset[str]) -> str | None:

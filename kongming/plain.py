@@ -112,6 +112,8 @@ def _not_here(intent: merge.Intent) -> Iterator[str]:
     """What only Nova's side can do."""
     if intent.qos:
         yield 'qos: it can be had of servers of Nova only'
+    if intent.cache:
+        yield 'cache: it can be had of servers of Nova only'
     for name, threads_ in _lists(intent.base, intent.overlay):
         if threads_ == grammar.OWN:
             yield (f'{name} = own: nobody gives the domain a pCPU for it; '

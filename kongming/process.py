@@ -41,11 +41,20 @@ def pid(domain: Any) -> int | None:
     """The QEMU process of a domain; None where it is not on this machine."""
     try:
         found = int((_RUN / f'{domain.name()}.pid').read_text())
-        command = (_PROC / str(found) / 'cmdline').read_bytes()
+        # Another machine's libvirtd may have a domain of the same name.
+        return found if is_of(found, domain.UUIDString()) else None
     except (OSError, ValueError):
         return None
-    # Another machine's libvirtd may have a domain of the same name.
-    return found if domain.UUIDString().encode() in command else None
+
+
+def is_of(process: int, server: str) -> bool:
+    """Whether a process is a server's.
+
+    :param server: uuid of the server and its domain
+    :raises OSError: if the process has ended
+    """
+    return server.encode() in (
+        _PROC / str(process) / 'cmdline').read_bytes()
 
 
 def vcpu_threads(process: int) -> dict[int, int]:

@@ -151,10 +151,13 @@ def _wanted(placement: placement_mod.Placement, nodename: str, root: str,
             full, servers, child.allocations if child else {})
         accounts.reserve_unknown(held[node.id], full,
                                  occupied.unknown.get(node.id, 0))
-    # Whether the hook is there is the hook's to say.
+    # Whether the hook is there is the hook's to say, and what it can do.
     hook = {inventory.TRAIT_HOOK} & frozenset().union(
         *(child.as_is.traits for child in have.values()))
-    return inventory.build(nodename, root, host, ratios, held, hook)
+    return [inventory.with_hooks(each, have[each.uuid].as_is)
+            if hook and each.uuid in have else each
+            for each in inventory.build(nodename, root, host, ratios, held,
+                                        hook)]
 
 
 def _differences(placement: placement_mod.Placement,

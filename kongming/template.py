@@ -64,6 +64,7 @@ class Profile:
     emulator: grammar.Threads | None = None
     sched: tuple[tuning.Sched, ...] = ()
     qos: tuple[tuning.Qos, ...] = ()
+    cache: tuple[tuning.Cache, ...] = ()
     lend: bool = False
 
 
@@ -90,14 +91,16 @@ class Template:
         default_factory=dict)
     sched: tuple[tuning.Sched, ...] = ()
     qos: tuple[tuning.Qos, ...] = ()
+    cache: tuple[tuning.Cache, ...] = ()
     profiles: Mapping[str, Profile] = dataclasses.field(default_factory=dict)
     borrow: str | None = None
     grant: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.pins or self.nodes or self.profiles or self.qos
-                    or self.sched or self.emulator or self.iothreads
-                    or self.memory or self.borrow or self.grant)
+                    or self.cache or self.sched or self.emulator
+                    or self.iothreads or self.memory or self.borrow
+                    or self.grant)
 
     @property
     def cells(self) -> list[int]:
@@ -153,6 +156,7 @@ _EMULATOR = _Key('emulator', 'emulator', grammar.parse_threads,
                  grammar.format_threads)
 _SCHED = _Key('sched', 'sched', tuning.parse_sched, _join)
 _QOS = _Key('qos', 'qos', tuning.parse_qos, _join)
+_CACHE = _Key('cache', 'cache', tuning.parse_cache, _join)
 _OVERLAY = dataclasses.replace(_PIN, parse=grammar.parse_overlay)
 _LEND = _Key('lend', 'lend', choices.parse_flag, choices.format_flag)
 _WHEN = _Key('when', 'when', window.parse_windows, window.format_windows)
@@ -162,10 +166,10 @@ TEMPLATE_KEYS = {key.stem: key for key in (
     _Key('memory', 'memory', choices.parse_memory, str, MAX_CELL), _EMULATOR,
     _Key('iothread', 'iothreads', grammar.parse_threads,
          grammar.format_threads, MAX_IOTHREAD, least=1),
-    _SCHED, _QOS, _Key('borrow', 'borrow', choices.parse_borrow),
+    _SCHED, _QOS, _CACHE, _Key('borrow', 'borrow', choices.parse_borrow),
     _Key('grant', 'grant', choices.parse_grant, choices.format_grant))}
 PROFILE_KEYS = {key.stem: key for key in (
-    _WHEN, _OVERLAY, _EMULATOR, _SCHED, _QOS, _LEND)}
+    _WHEN, _OVERLAY, _EMULATOR, _SCHED, _QOS, _CACHE, _LEND)}
 
 _PROFILE_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_-]{0,31}')
 _PROFILE_FORM = ('a letter and up to 31 more letters, digits, - or _ make '

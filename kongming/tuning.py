@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Per-vCPU scheduler and QoS: the values of ``sched`` and ``qos``."""
+"""Scheduler, QoS and caches: the values of ``sched``, ``qos``, ``cache``."""
 
 from __future__ import annotations
 
@@ -69,6 +69,30 @@ class Qos:
                                       ('burst', self.burst))
                   if value is not None]
         return f'{",".join(map(str, self.vcpus))}:{",".join(parts)}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """One entry: ``0-3:l3=25%,mb=50%``; its vCPUs are one class of service.
+
+    :ivar l3: of the L3 cache, what these vCPUs have for themselves and all
+        together, in per cent; None: what everybody has
+    :ivar mb: the most of the memory bandwidth, in per cent
+    """
+
+    vcpus: tuple[grammar.Range, ...]
+    l3: int | None = None
+    mb: int | None = None
+
+    def __str__(self) -> str:
+        parts = [f'{name}={value}%' for name, value in (
+            ('l3', self.l3), ('mb', self.mb)) if value is not None]
+        return f'{",".join(map(str, self.vcpus))}:{",".join(parts)}'
+
+    @property
+    def first(self) -> int:
+        """The lowest of its vCPUs, which are in no other entry."""
+        return min(part.low for part in self.vcpus)
 
 
 def _format_percent(hundredths: int) -> str:
@@ -159,6 +183,21 @@ _QOS: dict[str, Callable[[str, int, str], int]] = {
     'weight': _weight, 'quota': _percent, 'burst': _percent}
 
 
+def _named(known: dict[str, Callable[[str, int, str], int]], at: int,
+           rest: str, form: str) -> dict[str, int]:
+    """``name=value,name=value``."""
+    given: dict[str, int] = {}
+    for part in rest.split(','):
+        name, equals, text = part.partition('=')
+        if name not in known or not equals:
+            raise grammar.Malformed(at, f"'{part}' is not {form}")
+        if name in given:
+            raise grammar.Malformed(at, f'{name} stands here a second time')
+        given[name] = known[name](text, at + len(name) + 1, name)
+        at += len(part) + 1
+    return given
+
+
 def parse_qos(value: str) -> tuple[Qos, ...]:
     """``0:weight=400 1-3:quota=50%,burst=20%``.
 
@@ -170,19 +209,35 @@ def parse_qos(value: str) -> tuple[Qos, ...]:
 
 def _parse_qos(column: int, vcpus: tuple[grammar.Range, ...], at: int,
                rest: str) -> Qos:
-    given: dict[str, int] = {}
-    for part in rest.split(','):
-        name, equals, text = part.partition('=')
-        if name not in _QOS or not equals:
-            raise grammar.Malformed(
-                at, f"'{part}' is not a QoS value; weight=1..{MAX_WEIGHT}, "
-                    f'quota=1..100% and burst=1..100% are')
-        if name in given:
-            raise grammar.Malformed(at, f'{name} stands here a second time')
-        given[name] = _QOS[name](text, at + len(name) + 1, name)
-        at += len(part) + 1
+    given = _named(_QOS, at, rest, f'a QoS value; weight=1..{MAX_WEIGHT}, '
+                                   f'quota=1..100% and burst=1..100% are')
     if 'burst' in given and given['burst'] > given.get('quota', 0):
         # The kernel refuses cpu.max.burst above the quota (EINVAL).
         raise grammar.Malformed(
             column, 'a burst needs a quota that is at least as large')
     return Qos(vcpus, **given)
+
+
+def _whole_percent(text: str, column: int, what: str) -> int:
+    # Placement counts them, in whole numbers.
+    match = re.fullmatch(r'([1-9][0-9]?|100)%', text)
+    if match is None:
+        raise grammar.Malformed(
+            column, f"'{text}' is not what {what} can be; 1% to 100% is, "
+                    f'without decimals')
+    return int(match[1])
+
+
+_CACHE: dict[str, Callable[[str, int, str], int]] = {
+    'l3': _whole_percent, 'mb': _whole_percent}
+
+
+def parse_cache(value: str) -> tuple[Cache, ...]:
+    """``0-3:l3=25%,mb=50% 4-7:mb=20%``.
+
+    :raises kongming.grammar.Malformed: with the column
+    """
+    return tuple(
+        Cache(vcpus, **_named(_CACHE, at, rest, 'l3=1..100% or mb=1..100%'))
+        for _column, vcpus, at, rest in _entries(
+            value, 'vCPUs:name=value, such as 0-3:l3=25%,mb=50%'))

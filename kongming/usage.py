@@ -30,6 +30,7 @@ import types
 from typing import NamedTuple
 
 from kongming import guest
+from kongming import resctrl
 from kongming import topology
 
 PcpuSet = set[int] | frozenset[int]
@@ -66,6 +67,7 @@ class NodeState:
     :ivar shared_used: shared vCPUs on the node
     :ivar owners: pCPU -> a name for its owner, as far as known
     :ivar l3: pCPU -> number of its L3 cache, as far as known
+    :ivar room: what is left of caches and memory bandwidth; None: not known
     """
 
     id: int
@@ -83,6 +85,7 @@ class NodeState:
     shared_used: int
     owners: Mapping[int, str]
     l3: Mapping[int, int]
+    room: resctrl.Room | None = None
 
     def __init__(self, id: int, dedicated: PcpuSet,
                  taken: PcpuSet = frozenset(), *,

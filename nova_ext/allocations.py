@@ -20,6 +20,7 @@ from nova import exception
 from nova import objects
 from oslo_log import log as logging
 
+from nova_ext import classes
 from nova_ext import publish
 
 LOG = logging.getLogger(__name__)
@@ -213,10 +214,13 @@ class Allocations:
             context, uuid)
         topology = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
         nodes = self._nodes(server.node)
+        claims = classes.claims(server.flavor.extra_specs,
+                                server.numa_topology)
         owned = {
-            provider: publish.owned(cell, topology)
+            provider: publish.owned(cell, topology, claims.get(number))
             for provider, node in nodes.items()
-            for cell in server.numa_topology.cells if cell.id == node}
+            for number, cell in enumerate(server.numa_topology.cells)
+            if cell.id == node}
         allocations = {provider: allocation['resources'] for
                        provider, allocation in found['allocations'].items()}
         granted = {provider: resources for provider, resources

@@ -32,6 +32,7 @@ from kongming import fit
 from kongming import flavor
 from kongming import inventory
 from kongming import merge
+from kongming import resctrl
 from kongming import template
 from kongming import usage
 from nova.compute import resource_tracker
@@ -44,6 +45,7 @@ from nova import utils
 from nova.virt import hardware
 from oslo_log import log as logging
 
+from nova_ext import classes
 from nova_ext import held as held_mod
 from nova_ext import limits
 from nova_ext import translate
@@ -89,6 +91,9 @@ def settle(rt, context, held, allocations):
         raise _unavailable(exc) from exc
     if beyond:
         raise _unavailable('; '.join(map(str, beyond)))
+    reason = _without_classes(rt, held, wish, allocations)
+    if reason:
+        raise _unavailable(reason)
     deadline = time.monotonic() + WAIT
     pause, longest = _POLL
     while True:
@@ -115,6 +120,23 @@ def _wish(held):
         wish = merge.merge(wish, held.instance.metadata,
                            limits=limits.of_host()).base
     return wish, beyond
+
+
+def _without_classes(rt, held, wish, allocations):
+    """Why it can't have what its template says of caches, or None."""
+    if not resctrl.concerns(wish) or held.at_home:
+        return None
+    reason = classes.why_not()
+    if reason:
+        return f'cache: {reason}'
+    compute = rt.compute_nodes[held.nodename]
+    host = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
+    return flavor.ungranted(
+        resctrl.claims(wish, translate.guest_of(held.topology)),
+        [allocation['resources'] for uuid, allocation
+         in (allocations or {}).items()
+         if uuid in {inventory.provider_uuid(compute.uuid, cell.id)
+                     for cell in host.cells}])
 
 
 def _unavailable(reason):

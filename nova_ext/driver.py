@@ -33,6 +33,7 @@ from oslo_log import log as logging
 from oslo_utils import excutils
 
 from nova_ext import claim as claims
+from nova_ext import classes
 from nova_ext import guests
 from nova_ext import held
 from nova_ext import limits
@@ -61,6 +62,7 @@ class LibvirtDriver(driver.LibvirtDriver):
     def __init__(self, virtapi, read_only=False):
         super().__init__(virtapi, read_only)
         self._reconciler = live.Reconciler(self)
+        self._classes = classes.Published()
         self._stop = threading.Event()
         self._wake = threading.Event()
 
@@ -330,7 +332,8 @@ class LibvirtDriver(driver.LibvirtDriver):
             provider_tree, nodename, host,
             inventory.Ratios(ratios['VCPU'], ratios['MEMORY_MB']), held,
             lambda uuid: self._allocated(context, uuid),
-            lambda consumer: _name_of(context, consumer))
+            lambda consumer: _name_of(context, consumer),
+            self._classes.of(topology))
 
     def _allocated(self, context, uuid):
         """Resource class -> the consumers who have some on a provider."""

@@ -69,6 +69,14 @@ class KongmingFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
         why: list[object] = ['Placement left no allocation candidate']
 
         def fits(candidate):
+            missing = flavor.ungranted(request.claims, [
+                candidate['allocations'][uuid]['resources']
+                for suffix, providers in candidate['mappings'].items()
+                if flavor.cell_of_group(suffix) is not None
+                for uuid in providers]) if request.claims else None
+            if missing:
+                why.append(missing)
+                return None
             result = fit.fit(
                 host, request.demand, limits=limits,
                 allowed=candidate_nodes(host_state, host, candidate))
@@ -87,11 +95,14 @@ class Request:
         self.instance_uuid = spec_obj.instance_uuid
         self.demand = None
         self.problem = None
+        self.claims = {}
         try:
             self.demand = demand.Demand(
                 translate.guest_of(spec_obj.numa_topology),
                 template.decode(spec_obj.flavor.extra_specs))
             self.problem = self.demand.problem
+            self.claims = {cell.number: cell.claim
+                           for cell in self.demand.cells if cell.claim}
         except km_exc.InvalidTemplate as exc:
             self.problem = f'flavor {spec_obj.flavor.name}: {exc}'
 

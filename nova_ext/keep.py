@@ -33,6 +33,7 @@ from kongming import threads
 from kongming import topology
 from oslo_log import log as logging
 
+from nova_ext import classes
 from nova_ext import guests
 from nova_ext import intents
 from nova_ext import shares
@@ -97,6 +98,8 @@ class Keeper:
         self.done: list[tuple[Any, list[str]]] = []
         self._shares = shares.Shares(steps_.domain, self.done,
                                      self.intents.refused)
+        self.classes = classes.Classes(steps_.domain, steps_.layout,
+                                       self.done, self.intents.refused)
         #: when a profile begins or ends next
         self.next_change = None
 
@@ -159,13 +162,16 @@ class Keeper:
                 del healthy[uuid]
         changes = [self._next_change(each.server, each.intent, moment)
                    for each in kept.values()]
+        looked_at = [(each.server, each.intent) for each in healthy.values()]
         for uuid, server in loose.items():
             try:
                 intent = self.intents.of(server, moment)
                 self._shares.bring(server, intent)
+                looked_at.append((server, intent))
                 changes.append(self._next_change(server, intent, moment))
             except Exception as exc:
                 failed[uuid] = exc
+        self.classes.bring(looked_at)
         with self._lending:
             self._lend(healthy)
             for uuid in failed.keys() & servers.keys():
@@ -192,6 +198,7 @@ class Keeper:
             del self._given[uuid]
         self.intents.keep(servers)
         self._shares.forget(servers)
+        self.classes.forget(servers)
 
     def _look(self, server, moment):
         """Its template with what its metadata may say, and its threads."""

@@ -23,6 +23,7 @@ import time
 from kongming import exception as km_exc
 from kongming import memory
 from kongming import rearrange
+from kongming import resctrl
 from kongming import template
 from nova.compute import vm_states
 import nova.context
@@ -112,6 +113,9 @@ class Reconciler:
         self._keeper.intents.keep_pace(
             {server.uuid for server in with_template})
         self._keeper.first(with_template)
+        self._keeper.classes.here = {
+            server.uuid for server in with_template
+            if resctrl.mentioned(server.flavor.extra_specs)}
         with self._hands:
             self._bring(context, rt, compute, servers, loose,
                         _owners(everybody))

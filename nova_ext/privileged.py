@@ -15,6 +15,7 @@
 from kongming import cgroup
 from kongming import process
 from kongming import qos
+from kongming import resctrlfs
 from oslo_privsep import capabilities
 from oslo_privsep import priv_context
 
@@ -25,6 +26,14 @@ context = priv_context.PrivContext(
     pypath=__name__ + '.context',
     capabilities=[capabilities.CAP_SYS_NICE, capabilities.CAP_SYS_PTRACE,
                   capabilities.CAP_DAC_READ_SEARCH])
+#: ``[kongming_resctrl]``, a daemon of its own, on hosts that need it.  The
+#: root of a kernfs file system has mode 0555 (fs/kernfs/dir.c,
+#: kernfs_create_root), so even its owner makes no folder there without this.
+resctrl_context = priv_context.PrivContext(
+    'nova_ext',
+    cfg_section='kongming_resctrl',
+    pypath=__name__ + '.resctrl_context',
+    capabilities=[capabilities.CAP_DAC_OVERRIDE])
 
 
 @context.entrypoint
@@ -37,6 +46,13 @@ def set_share(pid, vcpu, share):
     # It comes as a plain list.  The files belong to root, as whom privsep
     # runs by default: that needs no capability.
     cgroup.set_share(pid, vcpu, qos.Share(*share))
+
+
+@resctrl_context.entrypoint
+def arrange_classes(wanted, *rest):
+    # Plain lists come.  The file system is the host's, whatever is asked.
+    return tuple(resctrlfs.arrange(resctrlfs.Files(), resctrlfs.Host(
+        tuple(resctrlfs.Wanted(*each) for each in wanted), *rest)))
 
 
 @context.entrypoint

@@ -15,11 +15,13 @@
 from kongming import accounts
 from kongming import flavor
 from kongming import inventory
+from kongming import resctrl
 from nova import exception
 from nova import objects
 from oslo_log import log as logging
 
 from nova_ext import claim
+from nova_ext import classes
 
 LOG = logging.getLogger(__name__)
 
@@ -46,7 +48,8 @@ def reserved(context, rt, reportclient, provider_tree, nodename, topology,
     servers = objects.InstanceList.get_by_host_and_node(
         context, rt.host, nodename,
         expected_attrs=['flavor', 'numa_topology', 'migration_context'])
-    users = {server.uuid: server.numa_topology for server in servers}
+    users = {server.uuid: _use(server, server.numa_topology)
+             for server in servers}
     unsettled = {server.uuid for server in servers
                  if server.numa_topology is not None
                  and (server.uuid in behind
@@ -82,7 +85,7 @@ def _add_moves(context, rt, consumers, users):
     allocates in the server's own name what it has claimed on its destination.
 
     :param consumers: those who have something allocated here
-    :param users: consumer -> InstanceNUMATopology; changed here
+    :param users: consumer -> see :func:`_use`; changed here
     """
     for consumer in consumers - users.keys():
         try:
@@ -91,19 +94,22 @@ def _add_moves(context, rt, consumers, users):
             continue
         if migration.source_compute == rt.host:
             server = _server(context, migration.instance_uuid)
-            users[consumer] = _topology(server, 'old') if server else None
+            users[consumer] = (_use(server, _topology(server, 'old'),
+                                    server.old_flavor)
+                               if server else (None, {}))
     for uuid, migration in rt.tracked_migrations.items():
         if migration.dest_compute == rt.host:
             server = _server(context, uuid)
             if server and server.migration_context:
-                users[uuid] = _topology(server, 'new')
+                users[uuid] = _use(server, _topology(server, 'new'),
+                                   server.new_flavor)
 
 
 def _server(context, uuid):
     try:
         return objects.Instance.get_by_uuid(
             context, uuid,
-            expected_attrs=['numa_topology', 'migration_context'])
+            expected_attrs=['flavor', 'numa_topology', 'migration_context'])
     except exception.InstanceNotFound:
         return None
 
@@ -116,14 +122,21 @@ def _topology(server, which):
     return getattr(context, f'{which}_numa_topology')
 
 
+def _use(server, numa, flavor_=None):
+    """What a server has: its topology, and what each cell claims."""
+    flavor_ = flavor_ or server.flavor
+    return numa, classes.claims(flavor_.extra_specs, numa)
+
+
 def _owned_of(node, users, topology):
     """consumer -> kongming.accounts.Owned, of one node."""
-    return {consumer: owned(cell, topology)
-            for consumer, numa in users.items() if numa is not None
-            for cell in numa.cells if cell.id == node}
+    return {consumer: owned(cell, topology, claims.get(number))
+            for consumer, (numa, claims) in users.items() if numa is not None
+            for number, cell in enumerate(numa.cells) if cell.id == node}
 
 
-def owned(cell, topology):
+def owned(cell, topology, claimed=None):
+    """:param claimed: kongming.resctrl.Claim of the cell, or None"""
     pcpus = set((cell.cpu_pinning or {}).values())
     pcpus |= cell.cpuset_reserved or set()
     if cell.cpu_thread_policy == 'isolate':
@@ -131,10 +144,11 @@ def owned(cell, topology):
         pcpus |= {p for node in topology.cells for core in node.siblings
                   if pcpus & core for p in core}
     return accounts.Owned(frozenset(pcpus), len(cell.cpuset), cell.memory,
-                          cell.pagesize)
+                          cell.pagesize, claimed or resctrl.Claim())
 
 
-def update(provider_tree, nodename, host, ratios, held, in_use, name_of):
+def update(provider_tree, nodename, host, ratios, held, in_use, name_of,
+           rooms=None):
     """Make the tree hold what the library says that the host looks like.
 
     Everything is worked out before the tree is touched; Nova's own provider
@@ -148,6 +162,7 @@ def update(provider_tree, nodename, host, ratios, held, in_use, name_of):
     :param in_use: provider uuid -> resource class -> the consumers who have
         it; asked only where something is to be taken away
     :param name_of: consumer -> how to call it
+    :param rooms: node -> kongming.resctrl.Room
     """
     root = provider_tree.data(nodename).uuid
     have = []
@@ -164,7 +179,7 @@ def update(provider_tree, nodename, host, ratios, held, in_use, name_of):
 
     plan = inventory.plan(
         inventory.build(nodename, root, host, ratios, held,
-                        [inventory.TRAIT_HOOK]), have,
+                        [inventory.TRAIT_HOOK], rooms), have,
         classes_in_use)
     for uuid, kept in plan.kept.items():
         LOG.warning(

@@ -16,16 +16,11 @@ the reconciler finds one that has not what its template says, it gets it.
 """
 
 from kongming import cgroup
-from kongming import exception as km_exc
 from kongming import process
 from kongming import qos
-from kongming import template
-from oslo_log import log as logging
 
 from nova_ext import privileged
-from nova_ext import steps
-
-LOG = logging.getLogger(__name__)
+from nova_ext import told
 
 
 class Shares:
@@ -37,20 +32,9 @@ class Shares:
 
     def __init__(self, find, done, refused):
         self._find = find
-        self._done, self._refused = done, refused
-        #: server -> what it was given last, and the id that its domain had
-        self._given = {}
-        #: server -> what it was told last
-        self._told = {}
-
-    def forget(self, servers):
-        """Servers that are not here any more.
-
-        :param servers: uuids of those that are
-        """
-        for known in (self._given, self._told):
-            for uuid in known.keys() - servers:
-                del known[uuid]
+        self._told = told.Told('QoS', done, refused)
+        #: Servers that are not here any more; see :class:`nova_ext.told.Told`
+        self.forget = self._told.forget
 
     def bring(self, server, intent):
         """Have a server get what its template says; what fails is told.
@@ -64,20 +48,9 @@ class Shares:
             problem = self._bring(server, intent.qos)
         except Exception as exc:
             # One that can't be helped is not in the others' way.
-            if self._is_news(server, str(exc)):
-                if not isinstance(exc, km_exc.KongmingError):
-                    LOG.error('Its QoS could not be looked after',
-                              exc_info=exc, instance=server)
-                self._refused.append((server, steps.Failed(
-                    reason=str(exc)).with_traceback(exc.__traceback__)))
+            self._told.failed(server, exc)
             return
-        if self._is_news(server, problem) and problem:
-            LOG.warning('Not obeyed: %s', problem, instance=server)
-
-    def _is_news(self, server, text):
-        before = self._told.get(server.uuid, '')
-        self._told[server.uuid] = text
-        return before != text
+        self._told.problem(server, problem)
 
     def _bring(self, server, meant):
         """:returns: what was not obeyed and why, empty if all was"""
@@ -97,19 +70,5 @@ class Shares:
         changes = qos.changes(now, wanted)
         if changes:
             cgroup.apply(domain, pid, now, wanted, privileged.set_share)
-            self._log(server, domain, wanted, changes)
-        self._given[server.uuid] = wanted, domain.ID()
+        self._told.given(server, domain, wanted, changes)
         return '; '.join(problems)
-
-    def _log(self, server, domain, wanted, changes):
-        """A new wish is a live change; what a start needs is none."""
-        before = self._given.get(server.uuid)
-        if (before[0] != wanted if before
-                else template.has_template(server.metadata)):
-            self._done.append((server, changes))
-        elif before == (wanted, domain.ID()):
-            LOG.warning('Its QoS was not what it is to be and is put back: '
-                        '%s', '; '.join(changes), instance=server)
-        else:
-            LOG.info('It gets its QoS: %s', '; '.join(changes),
-                     instance=server)

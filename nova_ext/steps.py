@@ -189,10 +189,10 @@ class Steps:
                 objects.ImageMeta.from_instance(server))
             known = key, guests.threads_of(config)
             self._known[server.uuid] = known
-        return threads.shape(known[1], self._layout(),
+        return threads.shape(known[1], self.layout(),
                              guests.owned(topology), intent, lent)
 
-    def _layout(self):
+    def layout(self):
         """The host, as far as its pCPUs are concerned."""
         if self._host is None:
             self._host = limits.host_state(
@@ -202,7 +202,7 @@ class Steps:
     def dedicated(self):
         """All pCPUs of the host that servers can own."""
         return frozenset().union(*(
-            node.dedicated for node in self._layout().nodes))
+            node.dedicated for node in self.layout().nodes))
 
     def forget(self, uuids):
         """Keep what was worked out for these servers only, and no host."""

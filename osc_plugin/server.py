@@ -28,7 +28,7 @@ from osc_plugin import template as template_cmd
 
 #: Options of 'set' and 'unset' that name keys with a number and without.
 _NUMBERED = ('node', 'pin', 'iothread')
-_PLAIN = ('emulator', 'sched', 'qos')
+_PLAIN = ('emulator', 'sched', 'qos', 'cache')
 _PROFILE = f'{template.PREFIX}profile'
 
 
@@ -151,9 +151,9 @@ class SetServer(_Change):
     """Say where a running server's vCPUs and other threads are to be.
 
     Written to the server's metadata, for which the flavor has to grant it
-    (kongming:grant with 'template', for --qos with 'qos', for --profile with
-    'profile'). The host carries it out while the server runs. What is not
-    named stays as it was said before.
+    (kongming:grant with 'template', for --qos and --cache with 'qos', for
+    --profile with 'profile'). The host carries it out while the server runs.
+    What is not named stays as it was said before.
 
     A document is that of 'template set'; options take precedence over it.
     Only a flavor can hold what it says of grants and of profiles.
@@ -197,6 +197,10 @@ class SetServer(_Change):
         parser.add_argument(
             '--qos', metavar='<value>',
             help='QoS of vCPUs, such as "0:weight=400 1-3:quota=50%%".')
+        parser.add_argument(
+            '--cache', metavar='<value>',
+            help='Classes of vCPUs for the L3 cache and memory bandwidth, '
+                 'such as "0-3:l3=25%%,mb=50%%".')
         parser.add_argument(
             '--profile', metavar='<name>',
             help=f"Profile of the flavor that is to be active, whatever the "
@@ -249,6 +253,7 @@ class UnsetServer(_Change):
         for key, whose in (('emulator', 'the emulator threads'),
                            ('sched', 'the scheduler'),
                            ('qos', 'the QoS'),
+                           ('cache', 'caches and memory bandwidth'),
                            ('profile', 'the profile')):
             parser.add_argument(f'--{key}', action='store_true',
                                 help=f'What was said of {whose}.')
@@ -268,7 +273,8 @@ class UnsetServer(_Change):
             if not stems:
                 raise exceptions.CommandError(
                     'Name what to unset: --pin, --node, --emulator, '
-                    '--iothread, --sched, --qos, --profile or --all.')
+                    '--iothread, --sched, --qos, --cache, --profile or '
+                    '--all.')
         return self._carry_out(server, wish_mod.take_back(
             server.metadata, stems), parsed_args)
 

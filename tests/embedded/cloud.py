@@ -80,6 +80,7 @@ class KongmingMixin:
         super().setUp()
         # No daemon with more rights: the tests run as they are.
         privileged.context.set_client_mode(False)
+        privileged.resctrl_context.set_client_mode(False)
         self.placement_app = deploy.loadapp(
             self.placement_fixture.conf_fixture.conf)
         for image in guests.IMAGES:

@@ -11,6 +11,7 @@
 #    under the License.
 
 from kongming import accounts
+from kongming import resctrl
 from kongming import usage
 from tests import base
 
@@ -109,3 +110,28 @@ class ReservedTest(base.TestCase):
                    node({1, 6}, never=never), {'a': owned(1, 6)},
                    {'a': named(1, 2, PCPU=2)},
                    unsettled={'a': named(1, 2, PCPU=2)})
+
+
+class CacheTest(base.TestCase):
+    """Counted by what servers claim, not by what they happen to have."""
+
+    CLAIM = {'CUSTOM_KONGMING_CLOSID': 2, 'CUSTOM_KONGMING_L3': 30}
+
+    def test_reserved(self):
+        node = usage.NodeState(0, frozenset({2}), frozenset({2}))
+        servers = {'a': accounts.Owned(frozenset({2}),
+                                       claim=resctrl.Claim(2, 30))}
+        self.assertEqual(self.CLAIM, {
+            name: amount for name, amount in accounts.reserved(
+                node, servers, {}).items() if name in self.CLAIM})
+        self.assertEqual({}, accounts.reserved(node, servers, {'a': {
+            'CUSTOM_KONGMING_PCPU': 1, 'CUSTOM_KONGMING_PCPU_2': 1,
+            **self.CLAIM}}))
+
+    def test_moved(self):
+        self.assertEqual(
+            {'new': {'CUSTOM_KONGMING_PCPU': 1, **self.CLAIM}},
+            accounts.moved(
+                {'old': {'CUSTOM_KONGMING_PCPU': 1, **self.CLAIM}},
+                {'new': accounts.Owned(frozenset({2}),
+                                       claim=resctrl.Claim(2, 30))}))

@@ -12,9 +12,14 @@
 
 """What a flavor says of a vCPU is the most that metadata may ask for it."""
 
+import hypothesis
+from hypothesis import strategies as st
+
 from kongming import ceiling
+from kongming import guest
 from kongming import merge
 from kongming import qos
+from kongming import resctrl
 from kongming import template
 from tests import base
 
@@ -22,6 +27,21 @@ from tests import base
 def read(**keys):
     return template.decode({f'kongming:{key}': value
                             for key, value in keys.items()})
+
+
+@st.composite
+def caches(draw):
+    """Four vCPUs in some classes of few numbers, so that many are let."""
+    classes = draw(st.lists(st.sampled_from((0, 1, 2, None)), min_size=4,
+                            max_size=4).filter(any))
+    values = [draw(st.sampled_from(('l3=1%', 'l3=2%', 'l3=3%', 'mb=9%')))
+              for _ in range(3)]
+    found = []
+    for number, value in enumerate(values):
+        vcpus = [str(vcpu) for vcpu in range(4) if classes[vcpu] == number]
+        if vcpus:
+            found.append(f'{",".join(vcpus)}:{value}')
+    return ' '.join(found)
 
 
 class AboveTest(base.TestCase):
@@ -54,6 +74,45 @@ class AboveTest(base.TestCase):
                        '0:quota=50%,burst=20%')
         self.check('the burst of the flavor', '0:quota=20%,burst=20%',
                    '0:quota=50%')
+
+    def test_cache(self):
+        """Classes and ways are counted for the flavor."""
+        flavor = '0-1:l3=20%,mb=50% 2:mb=10%'
+        for asked in (flavor, '0-1:l3=1%,mb=1% 2:mb=1%',
+                      '0-1:l3=20%,mb=50% 2-3:mb=10%'):
+            self.check(None, asked, flavor, 'cache')
+        for words, asked in (
+                ('these are 3 classes; the flavor gives 2',
+                 '0-1:l3=20%,mb=50% 2:mb=10% 3:mb=10%'),
+                ('this is 21% of the L3 cache for what has 20% by the flavor '
+                 '(0-1:l3=20%,mb=50%)', '0-1:l3=21%,mb=50% 2:mb=10%'),
+                ('this is 22% of the L3 cache',
+                 '0:l3=11%,mb=50% 1-2:l3=11%,mb=10%'),
+                ('vCPU 1 is in a class with l3=1..20%',
+                 '0:l3=20%,mb=50% 2:mb=10%'),
+                ('vCPU 2 is in a class with no l3',
+                 '0-1:l3=10%,mb=50% 2:l3=10%,mb=10%'),
+                ('vCPU 0 has at most mb=50%', '0-1:l3=20% 2:mb=10%'),
+                ('vCPU 2 has at most mb=10%', '0-1:l3=20%,mb=50% 2:mb=11%'),
+                ('vCPU 2 has at most mb=10%', '0-1:l3=20%,mb=50%')):
+            self.check(words, asked, flavor, 'cache')
+        self.check('these are 1 classes; the flavor gives 0', '0:mb=10%',
+                   None, 'cache')
+
+    @hypothesis.given(caches(), caches())
+    def test_cache_that_is_counted(self, asked, flavor):
+        """Whatever is let through claims no more than the flavor."""
+        if next(ceiling.above(read(cache=asked), read(cache=flavor)), None):
+            return
+        cells = guest.Guest(tuple(
+            guest.Cell(frozenset(vcpus), frozenset(), 64)
+            for vcpus in ({0, 1}, {2, 3})))
+        most = resctrl.claims(read(cache=flavor), cells)
+        found = resctrl.claims(read(cache=asked), cells)
+        for cell, claim in found.items():
+            self.assertLessEqual(claim.l3, most[cell].l3)
+        self.assertLessEqual(*(sum(claim.classes for claim in each.values())
+                               for each in (found, most)))
 
     def test_of_what_the_flavor_does_not_say(self):
         self.check(None, '0:weight=10000 1:quota=100%,burst=100%', None)

@@ -18,6 +18,7 @@ from kongming import fit
 from kongming import grammar
 from kongming import guest
 from kongming import matching
+from kongming import resctrl
 from kongming import template
 from kongming import usage
 from tests import base
@@ -413,3 +414,33 @@ class MatchTest(base.TestCase):
         # Nova walks 16!/8! permutations of this.
         options = [list(range(15))] * 16
         self.assertEqual(16, len(matching.match(options).cells))
+
+
+class CacheTest(base.TestCase):
+
+    def test_what_is_left_of_it(self):
+        """Where that is known, as from Placement."""
+        nodes = [usage.NodeState(number, frozenset({2 * number}),
+                                 memory_mib=1024) for number in (0, 1)]
+        wanted = demand.Demand(
+            guest.Guest((guest.Cell(frozenset({0}), frozenset(), 64),)),
+            template.decode({'kongming:cache': '0:l3=20%,mb=50%'}))
+        host = usage.HostState(nodes)
+        self.assertTrue(fit.fit(host, wanted))
+        for room, words in (
+                ((0, 50, 10, True), '1 class(es) of service asked for, 0'),
+                ((1, 19, 10, True), '20% of the L3 cache asked for, 19% '
+                                    'free, of which 10% are the least'),
+                ((1, 50, 25, True), 'of which 25% are the least'),
+                ((1, 50, 10, False), 'bandwidth can not be limited here')):
+            nodes[0].room = nodes[1].room = resctrl.Room(*room)
+            self.assertIn(words, str(fit.fit(host, wanted)))
+        nodes[1].room = resctrl.Room(1, 20, 20, True)
+        self.assertEqual(1, fit.fit(host, wanted).cells[0].node)
+
+    def test_needs_cells(self):
+        wanted = demand.Demand(guest.Guest(()), template.decode(
+            {'kongming:profile.x.cache': '0:mb=50%'}))
+        self.assertEqual('profile x, cache: the server has no NUMA cells; '
+                         'hw:numa_nodes or hw:cpu_policy makes some',
+                         wanted.problem)

@@ -10,8 +10,11 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
+import re
+
 from kongming import flavor
 from kongming import guest
+from kongming import resctrl
 from kongming import template
 from tests import base
 
@@ -117,3 +120,39 @@ class ChangesTest(base.TestCase):
         new = self.apply(new, self.put({**new, 'hw:cpu_policy': 'dedicated'},
                                        {'kongming:pin.0': '0:4'}, 64))
         self.assertNotIn('kongming:pin.0.1', new)
+
+
+class CacheTest(base.TestCase):
+
+    def groups(self, **keys):
+        cells = (guest.Cell(frozenset({0, 1}), frozenset(), 64),
+                 guest.Cell(frozenset({2, 3}), frozenset(), 64))
+        return {key: value for key, value in flavor.groups(
+            template.decode({f'kongming:{name.replace("_", ".")}': value
+                             for name, value in keys.items()}),
+            guest.Guest(cells)).items() if re.search(
+                'CLOSID|L3|MBA|HOOK', key)}
+
+    def test_groups(self):
+        hook = {f'trait_KM{cell}:CUSTOM_KONGMING_HOOK': 'required'
+                for cell in (0, 1)}
+        self.assertEqual(hook, self.groups())
+        self.assertEqual({
+            **hook, 'resources_KM0:CUSTOM_KONGMING_CLOSID': '1',
+            'resources_KM0:CUSTOM_KONGMING_L3': '20',
+            'trait_KM0:CUSTOM_KONGMING_CAT_L3': 'required',
+            'resources_KM1:CUSTOM_KONGMING_CLOSID': '1',
+            'resources_KM1:CUSTOM_KONGMING_L3': '20',
+            'trait_KM1:CUSTOM_KONGMING_CAT_L3': 'required',
+            'trait_KM1:CUSTOM_KONGMING_MBA': 'required'},
+            self.groups(cache='0-2:l3=20%', profile_night_cache='3:mb=5%'))
+
+    def test_ungranted(self):
+        claims = {0: resctrl.Claim(1, 20), 1: resctrl.Claim(1)}
+        closid, l3 = 'CUSTOM_KONGMING_CLOSID', 'CUSTOM_KONGMING_L3'
+        self.assertIsNone(flavor.ungranted(
+            claims, [{closid: 1, l3: 20}, {closid: 1}]))
+        self.assertIn(f'it needs 2 of {closid} and Placement has granted 1',
+                      flavor.ungranted(claims, [{closid: 1, l3: 20}]))
+        self.assertIn(f'it needs 20 of {l3} and Placement has granted 0',
+                      flavor.ungranted(claims, [{closid: 2}]))

@@ -16,6 +16,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from kongming import inventory
+from kongming import resctrl
 from kongming import usage
 from tests import base
 
@@ -143,3 +144,30 @@ class CoreTraitsTest(base.TestCase):
             # Placement's own rule (placement/schemas/trait.py).
             self.assertRegex(trait, '^CUSTOM_[A-Z0-9_]+$')
             self.assertLess(len(trait), 256)
+
+
+class CacheTest(base.TestCase):
+
+    def test_there_and_back(self):
+        """And it stays when it is published without the hook."""
+        first, second = inventory.build(
+            'cmp1', COMPUTE, host(), inventory.Ratios(),
+            {0: {inventory.L3: 20, inventory.CLOSID: 1}},
+            [inventory.TRAIT_HOOK], {0: resctrl.Room(3, 54, 10, True)})
+        self.assertEqual((54, 10, 20), tuple(
+            first.inventory[inventory.L3][field]
+            for field in ('total', 'min_unit', 'reserved')))
+        self.assertLessEqual({inventory.TRAIT_CAT, inventory.TRAIT_MBA},
+                             first.traits)
+        self.assertFalse({inventory.TRAIT_CAT, inventory.TRAIT_MBA}
+                         & second.traits)
+        self.assertFalse({inventory.L3, inventory.CLOSID}
+                         & second.inventory.keys())
+        state = inventory.read([
+            (first.inventory, first.traits, {inventory.L3: 10}),
+            (second.inventory, second.traits, {})])
+        self.assertEqual([(2, 24, 10, True), (0, 0, 1, False)],
+                         [node.room for node in state.nodes])
+        without, _second = inventory.build(
+            'cmp1', COMPUTE, host(), inventory.Ratios())
+        self.assertEqual(first, inventory.with_hooks(without, first))

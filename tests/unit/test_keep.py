@@ -53,6 +53,9 @@ class Steps:
         self.refusing = 0.0
         self.writes = 0
 
+    def layout(self):
+        return HOST
+
     def own(self, server):
         self.owners = {pcpu: uuid for pcpu, uuid in self.owners.items()
                        if uuid != server.uuid}

@@ -75,3 +75,28 @@ class RoundTripTest(base.TestCase):
         qos = tuple(tuning.Qos(vcpus, weight, quota, max(100, quota // 2))
                     for vcpus, weight, quota in entries)
         self.assertEqual(qos, tuning.parse_qos(' '.join(map(str, qos))))
+
+
+class CacheTest(base.TestCase):
+
+    def test_both_ways(self):
+        for value in ('0-3:l3=25%,mb=50%', '0,2-3:l3=1% 1:mb=100%'):
+            found = tuning.parse_cache(value)
+            self.assertEqual(value, ' '.join(map(str, found)))
+        self.assertEqual([0, 5], [each.first for each in tuning.parse_cache(
+            '7,0-3:l3=25% 5-6:mb=9%')])
+
+    def test_malformed(self):
+        for value, column, words in (
+                ('', 1, 'it is empty'), ('0', 1, 'has no colon'),
+                ('0:l3', 3, 'l3=1..100% or mb=1..100%'),
+                ('0:l2=5%', 3, "'l2=5%' is not l3=1..100%"),
+                ('0:l3=5', 6, '1% to 100%'), ('0:l3=0%', 6, '1% to 100%'),
+                ('0:l3=12.5%', 6, 'without decimals'),
+                ('0:mb=101%', 6, 'what mb can be'),
+                ('0:l3=5%,l3=6%', 9, 'a second time'),
+                ('0-2:l3=5% 2:mb=5%', 11, 'vCPU 2 stands here a second')):
+            error = self.assertRaises(grammar.Malformed, tuning.parse_cache,
+                                      value)
+            self.assertIn(words, error.reason)
+            self.assertEqual(column, error.column, value)
