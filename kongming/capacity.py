@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from kongming import demand as demand_mod
 from kongming import fit
-from kongming import guest as guest_mod
 from kongming import topology
 from kongming import usage
 
@@ -35,22 +34,22 @@ def times(host: usage.HostState, demand: demand_mod.Demand,
         if not isinstance(found, fit.Assignment):
             return count
         count += 1
-        host = after(host, demand.guest, found)
+        host = after(host, demand, found)
 
 
-def after(host: usage.HostState, guest: guest_mod.Guest,
+def after(host: usage.HostState, demand: demand_mod.Demand,
           assignment: fit.Assignment) -> usage.HostState:
     """The host with one more server on it, as it was placed there."""
     nodes = {node.id: node for node in host.nodes}
-    for cell, got in zip(guest.cells, assignment.cells):
+    for asked, got in zip(demand.cells, assignment.cells):
         node = nodes[got.node]
         mine = {*got.pins.values(), *got.reserved}
-        if guest.thread_policy == 'isolate':
+        if demand.guest.thread_policy == 'isolate':
             # Nova keeps what is beside them free, too.
             mine.update(*(core for core in node.siblings if mine & core))
         nodes[got.node] = node.holding(
-            node.taken | (mine & node.dedicated), cell._replace(
+            node.taken | (mine & node.dedicated), asked.cell._replace(
                 page_kib=got.page_kib or (
                     node.smallest.size_kib if node.smallest
-                    else topology.SMALL_PAGE_KIB)))
+                    else topology.SMALL_PAGE_KIB)), asked.claim)
     return usage.HostState(nodes.values())

@@ -127,11 +127,17 @@ class NodeState:
             known) else known
 
     def holding(self, taken: PcpuSet,
-                cell: guest.Cell | None = None) -> NodeState:
+                cell: guest.Cell | None = None,
+                claim: resctrl.Claim | None = None) -> NodeState:
         """The same node with these pCPUs owned, and no others.
 
         :param cell: a guest cell whose memory and shared vCPUs come on top
+        :param claim: what it claims of caches
         """
+        room = self.room
+        if room is not None and claim is not None:
+            room = room._replace(classes=room.classes - claim.classes,
+                                 l3=room.l3 - claim.l3)
         memory, shared, pages = 0, 0, list(self.pages)
         if cell is not None:
             memory, shared = cell.memory_mib, len(cell.shared)
@@ -140,13 +146,15 @@ class NodeState:
                               - memory * 1024 // page.size_kib)
                 if page.size_kib == cell.page_kib else page
                 for page in pages]
-        return NodeState(
+        node = NodeState(
             self.id, self.dedicated, taken, shared=self.shared,
             siblings=self.siblings,
             memory_mib=self.memory_mib,
             memory_used_mib=self.memory_used_mib + memory, pages=pages,
             shared_used=self.shared_used + shared, owners=self.owners,
             l3=self.l3, never=self.never)
+        node.room = room
+        return node
 
     def emptied(self) -> NodeState:
         """The same node with nothing taken of it."""

@@ -17,6 +17,7 @@ from kongming import capacity
 from kongming import demand
 from kongming import fit
 from kongming import guest
+from kongming import resctrl
 from kongming import template
 from kongming import usage
 from tests import base
@@ -89,6 +90,15 @@ class TimesTest(base.TestCase):
         self.assertEqual(8, times(host(shared=4), 1, 2 * GIB,
                                   usage.Limits(16.0, 1.0)))
 
+    def test_classes_of_service(self):
+        node = usage.NodeState(
+            0, frozenset(range(8)), siblings=[{cpu} for cpu in range(8)],
+            memory_mib=GIB)
+        node.room = resctrl.Room(3, 50, least=10)
+        self.assertEqual(2, times(
+            usage.HostState([node]), 1, 64, cpu_policy='dedicated',
+            wish={'kongming:cache': '0:l3=20%'}))
+
     @hypothesis.given(
         strategies.integers(1, 8), strategies.sampled_from([64, 1024, 3000]),
         strategies.sampled_from([None, 'isolate', 'require']),
@@ -106,7 +116,7 @@ class TimesTest(base.TestCase):
             found = fit.fit(state, wanted)
             owned += [pcpu for cell in found.cells
                       for pcpu in cell.pins.values()]
-            state = capacity.after(state, wanted.guest, found)
+            state = capacity.after(state, wanted, found)
         self.assertEqual(len(owned), len(set(owned)))
         self.assertFalse(fit.fit(state, wanted))
         self.assertTrue(all(node.memory_used_mib <= node.memory_mib
