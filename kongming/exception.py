@@ -148,3 +148,9 @@ class CgroupError(KongmingError):
 
 class NotMoved(KongmingError):
     """Memory that stayed where it was."""
+
+
+class NoSolver(KongmingError):
+    msg_fmt = ("OR-Tools is not there (%(reason)s): 'pip install "
+               "kongming[planner]' installs it, or leave the choice of the "
+               'solver open')
