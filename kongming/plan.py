@@ -236,6 +236,29 @@ def _paged(node: usage.NodeState, cell: guest_mod.Cell,
     return cell._replace(page_kib=page_kib)
 
 
+def named(state: usage.HostState,
+          demand: demand_mod.Demand) -> frozenset[int]:
+    """The pCPUs of a host that a server names to own."""
+    if not demand.names_pcpus:
+        return frozenset()
+    try:
+        wishes = demand_mod.resolve(state, demand)
+    except demand_mod.Unfit:
+        return frozenset()
+    found = {pcpu for exact in wishes.exact for pcpu in exact.values()}
+    if wishes.emulator is not None:
+        found.add(wishes.emulator)
+    return frozenset(found)
+
+
+def without(state: usage.HostState,
+            pcpus: frozenset[int]) -> usage.HostState:
+    """A host of which some pCPUs are held back."""
+    return usage.HostState(
+        node.holding(node.taken | (pcpus & node.dedicated))
+        if pcpus & node.free else node for node in state.nodes)
+
+
 def broken(node: usage.NodeState) -> int:
     """Free pCPUs beside one that somebody has."""
     return sum(len(core & node.free) for core in node.siblings

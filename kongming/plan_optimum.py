@@ -256,18 +256,11 @@ class _Model:
                 self.model.add_at_most_one(found)
 
     def _named(self, key: tuple[str, str, int],
-               state: usage.HostState) -> set[int]:
+               state: usage.HostState) -> frozenset[int]:
         ask = self.problem.by_name[key[0]]
-        demand = ask.shapes[key[2]]
-        if not demand.names_pcpus or ask.today is not None:
-            return set()
-        try:
-            wishes = demand_mod.resolve(state, demand)
-        except demand_mod.Unfit:
-            return set()
-        named = {p for exact in wishes.exact for p in exact.values()}
-        return named | ({wishes.emulator} if wishes.emulator is not None
-                        else set())
+        if ask.today is not None:
+            return frozenset()
+        return plan.named(state, ask.shapes[key[2]])
 
     def _node(self, host: str, node: usage.NodeState) -> None:
         here = [(key, cell, demand.cells[cell], self.cell[*key, cell, node.id])

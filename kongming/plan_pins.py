@@ -79,11 +79,16 @@ def settle_host(problem: plan.Problem, host: str,
         separate = {ask.name for ask in moving if _is_plain(
             ask.shapes[picks[ask.name].shape])}
     late = [ask for ask in moving if ask.name in separate]
+    waiting = {ask.name: plan.named(state, ask.shapes[picks[ask.name].shape])
+               for ask in moving}
     for ask in [ask for ask in moving if ask.name not in separate]:
-        result = _place(state, ask, picks[ask.name])
+        pick = picks[ask.name]
+        # What others name is theirs.
+        del waiting[ask.name]
+        result = _place(plan.without(state, frozenset().union(
+            *waiting.values())), ask, pick)
         if not isinstance(result, fit.Assignment):
             return None
-        pick = picks[ask.name]
         spots[ask.name] = plan.Spot(host, pick.shape, result)
         state = plan.put(state, ask.shapes[pick.shape], result)
     pinned = _apart(state, [(ask, picks[ask.name]) for ask in late])

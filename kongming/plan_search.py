@@ -119,6 +119,11 @@ class _Search:
                              [-n for n in ask.size],
                              kinds.setdefault(ask.kind, len(kinds))))
         self.alike = self._alike()
+        #: host -> ask -> pCPUs that it names there
+        self.named = {host: {
+            ask.name: pcpus for ask in self.order if ask.may_be_on(host)
+            for shape in ask.shapes if (pcpus := plan.named(state, shape))}
+            for host, state in problem.hosts.items()}
         cells = [min(len(shape.cells) for shape in ask.shapes)
                  for ask in self.order]
         self.cells = [sum(cells[i:]) for i in range(len(cells) + 1)]
@@ -207,11 +212,27 @@ class _Search:
                     key = index, shape, *nodes
                     if last is not None and key < last:
                         continue
-                    result = plan.fit_near(
-                        self.board.states[host], ask, host, shape,
-                        {cell: (node,) for cell, node in enumerate(nodes)})
-                    if isinstance(result, fit.Assignment):
+                    for result in self._fits(ask, host, shape, nodes):
                         yield key, plan.Spot(host, shape, result), False
+
+    def _fits(self, ask: plan.Ask, host: str, shape: int,
+              nodes: tuple[int, ...]) -> Iterator[fit.Assignment]:
+        """Ways to have pCPUs: with what others name, and without."""
+        on = {cell: (node,) for cell, node in enumerate(nodes)}
+        state = self.board.states[host]
+        result = plan.fit_near(state, ask, host, shape, on)
+        if not isinstance(result, fit.Assignment):
+            return
+        others = frozenset[int]().union(*(
+            pcpus for name, pcpus in self.named[host].items()
+            if name != ask.name and name not in self.board.spots))
+        mine = {p for cell in result.cells for p in cell.pins.values()}
+        if others & mine:
+            other = plan.fit_near(plan.without(state, others), ask, host,
+                                  shape, on)
+            if isinstance(other, fit.Assignment):
+                yield other
+        yield result
 
 
 def _is_free(state: usage.HostState, cell: fit.CellAssignment) -> bool:
