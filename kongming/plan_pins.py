@@ -19,7 +19,6 @@ pCPUs and cores has promised, on cores of up to two threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -130,11 +129,16 @@ def _is_free(state: usage.HostState, node_id: int, pcpu: int) -> bool:
 def with_pins(demand: demand_mod.Demand,
               pins: Mapping[int, Mapping[int, int]]) -> demand_mod.Demand:
     """A demand that names pCPUs, beside what its template says otherwise."""
-    said = {cell: grammar.parse_pins(' '.join(
+    return demand_mod.Demand(demand.guest, dataclasses.replace(
+        demand.template, pins={**demand.template.pins, **pins_of(pins)}))
+
+
+def pins_of(pins: Mapping[int, Mapping[int, int]]) -> dict[
+        int, tuple[grammar.Pin, ...]]:
+    """Pin maps of a template: cell -> map, from cell -> vCPU -> pCPU."""
+    return {cell: grammar.parse_pins(' '.join(
         f'{vcpu}:{pcpu}' for vcpu, pcpu in sorted(found.items())))
         for cell, found in pins.items() if found}
-    return demand_mod.Demand(demand.guest, dataclasses.replace(
-        demand.template, pins={**demand.template.pins, **said}))
 
 
 def _is_plain(demand: demand_mod.Demand) -> bool:
@@ -189,8 +193,3 @@ def _share_out(node: usage.NodeState,
                 got[n].append(alone.pop())
     return got
 
-
-def as_today(asks: Iterable[plan.Ask]) -> dict[str, Pick]:
-    """Running servers where they are."""
-    return {ask.name: Pick(ask.today.host, 0, ask.today.nodes, True)
-            for ask in asks if ask.today is not None}
