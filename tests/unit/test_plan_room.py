@@ -130,6 +130,9 @@ class Brute:
         for nodes in itertools.permutations(self.free, len(shape.cells)):
             if ask.stays and nodes != ask.today.nodes:
                 continue
+            if any(cell.node not in (None, node)
+                   for cell, node in zip(shape.cells, nodes)):
+                continue
             sets = [itertools.combinations(sorted(self.free[n] - taken),
                                            cell.need)
                     for n, cell in zip(nodes, shape.cells)]
