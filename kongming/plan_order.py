@@ -88,5 +88,9 @@ def wish(old: template_mod.Template,
     # Pins tell the node as well.
     nodes = {number: cell.node for number, cell in enumerate(cells)
              if not cell.pins}
-    return dataclasses.replace(old, nodes=nodes, pins=plan_pins.pins_of(
-        {number: cell.pins for number, cell in enumerate(cells)}))
+    pins = {number: tuple(pin for pin in found if pin.floats)
+            for number, found in old.pins.items()}
+    for number, found in plan_pins.pins_of({
+            number: cell.pins for number, cell in enumerate(cells)}).items():
+        pins[number] = found + pins.get(number, ())
+    return dataclasses.replace(old, nodes=nodes, pins=pins)

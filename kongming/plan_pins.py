@@ -136,9 +136,20 @@ def with_pins(demand: demand_mod.Demand,
 def pins_of(pins: Mapping[int, Mapping[int, int]]) -> dict[
         int, tuple[grammar.Pin, ...]]:
     """Pin maps of a template: cell -> map, from cell -> vCPU -> pCPU."""
-    return {cell: grammar.parse_pins(' '.join(
-        f'{vcpu}:{pcpu}' for vcpu, pcpu in sorted(found.items())))
-        for cell, found in pins.items() if found}
+    return {cell: grammar.parse_pins(' '.join(_runs(found)))
+            for cell, found in pins.items() if found}
+
+
+def _runs(pins: Mapping[int, int]) -> list[str]:
+    """Entries of a map, neighbours in one."""
+    runs: list[list[int]] = []
+    for vcpu, pcpu in sorted(pins.items()):
+        if runs and (vcpu, pcpu) == (runs[-1][1] + 1, runs[-1][3] + 1):
+            runs[-1][1], runs[-1][3] = vcpu, pcpu
+        else:
+            runs.append([vcpu, vcpu, pcpu, pcpu])
+    return [f'{a}:{c}' if a == b else f'{a}-{b}:{c}-{d}'
+            for a, b, c, d in runs]
 
 
 def _is_plain(demand: demand_mod.Demand) -> bool:
@@ -192,4 +203,3 @@ def _share_out(node: usage.NodeState,
             else:
                 got[n].append(alone.pop())
     return got
-

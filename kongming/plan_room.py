@@ -19,6 +19,7 @@ as many moves the one that moves less memory is better.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -73,13 +74,15 @@ class Host:
 class Answer:
     """How to make room.
 
-    :ivar layout: None where there is no way
+    :ivar layout: None where no way was found
+    :ivar impossible: whether it is proven that there is none
     :ivar batches: ids of those who move, in this order
     :ivar room: where the wanted servers would be then
     """
 
     host: Host
     layout: plan.Layout | None
+    impossible: bool = False
     batches: tuple[tuple[str, ...], ...] = ()
     room: tuple[plan.Spot, ...] = ()
 
@@ -215,10 +218,10 @@ def make(host: Host, wanted: Sequence[demand_mod.Demand],
                            (*movers.values(), *new), plan.ROOM, accept)
     layout = plan_solve.solve(problem, clock, solver)
     if layout.score[0]:
-        return Answer(host, None)
+        return Answer(host, None, layout.bound[0] > 0)
     batches = plan_order.order(host.base, movers, layout.spots)
     assert batches is not None
-    return Answer(host, layout, tuple(batches),
+    return Answer(host, layout, False, tuple(batches),
                   _room(host, layout.spots, wanted))
 
 
@@ -243,6 +246,31 @@ def _room(host: Host, spots: Mapping[str, plan.Spot],
     return tuple(found)
 
 
+def sort(host: Host, servers: Collection[str], levels: tuple[str, ...],
+         clock: plan.Clock, solver: str = 'auto') -> Answer:
+    """Find a better layout for running servers of a host; others stay.
+
+    :param servers: ids of movers
+    """
+    stay = {server: ask for server, ask in host.movers.items()
+            if server not in servers}
+    movers = {server: host.movers[server] for server in servers}
+    base = host.base
+    for ask in stay.values():
+        base = plan.put(base, ask.shapes[0], plan.of_today(ask).assignment)
+    part = dataclasses.replace(host, base=base, movers=movers)
+
+    def accept(spots: Mapping[str, plan.Spot]) -> bool:
+        return plan_order.order(base, movers, spots) is not None
+
+    layout = plan_solve.solve(plan.Problem(
+        {host.name: base}, tuple(movers.values()), levels, accept), clock,
+        solver)
+    batches = plan_order.order(base, movers, layout.spots)
+    assert batches is not None
+    return Answer(part, layout, False, tuple(batches))
+
+
 def largest(host: Host, clock: plan.Clock, solver: str = 'auto') -> Answer:
     """The largest cell on whole cores for which room can be made."""
     total = sum(node.n_free for node in host.state.nodes)
@@ -260,6 +288,13 @@ def largest(host: Host, clock: plan.Clock, solver: str = 'auto') -> Answer:
         if answer.layout is not None:
             return answer
     return make(host, [], clock, solver)
+
+
+def sized(assignment: fit.Assignment) -> demand_mod.Demand:
+    """A server that asks for as many pCPUs as it is given."""
+    return demand_mod.Demand(guest_mod.Guest(tuple(
+        guest_mod.Cell(frozenset(cell.pins), frozenset(), 0)
+        for cell in assignment.cells)), template_mod.Template())
 
 
 def whole_cores(size: int, host: usage.HostState) -> demand_mod.Demand:

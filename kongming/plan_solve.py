@@ -19,10 +19,10 @@ are on it and those that found no place yet.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from typing import Protocol
 
 from kongming import exception
 from kongming import plan
@@ -39,10 +39,8 @@ MOST = 40000
 _LEFT = 40
 
 
-class _Solve(Protocol):
-    def __call__(self, problem: plan.Problem, clock: plan.Clock,
-                 start: Mapping[str, plan.Spot] | None
-                 ) -> plan_search.Found: ...
+_Solve = Callable[[plan.Problem, plan.Clock, Mapping[str, plan.Spot]],
+                  plan_search.Found]
 
 
 def solve(problem: plan.Problem, clock: plan.Clock, solver: str = 'auto',

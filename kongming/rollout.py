@@ -344,7 +344,7 @@ def _other_flavor(found: dep.FoundServer,
             flavor.vcpus, flavor.ram_mib, flavor.disk_gib)):
         if have != want:
             yield f'it was booted with {what} {have}, not {want}'
-    old, new = _native(booted.specs), _native(flavor.properties)
+    old, new = dep.native(booted.specs), dep.native(flavor.properties)
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             yield (f'it was booted with {key} {old.get(key, "unset")}, not '
@@ -379,7 +379,7 @@ def astray(found: dep.FoundServer, flavor: dep.FoundFlavor,
 
     :param layout: its host, where that is known
     """
-    meant = dep.Flavor(*_facts(flavor), _native(flavor.specs),
+    meant = dep.Flavor(*_facts(flavor), dep.native(flavor.specs),
                        template_mod.decode(flavor.specs))
     changes, wish, reasons = _meant(found, meant)
     told = dep.words(changes.put, changes.remove)
@@ -389,14 +389,6 @@ def astray(found: dep.FoundServer, flavor: dep.FoundFlavor,
         reasons += wish_mod.unmet(wish, found.cells, layout,
                                   meant.guest.emulator_isolated)
     return reasons
-
-
-def _native(specs: Mapping[str, str]) -> dict[str, str]:
-    """Extra specs that are not made from the template."""
-    return {key: value for key, value in specs.items()
-            if not key.startswith(template_mod.PREFIX)
-            and not flavor_mod.is_group_key(key)
-            and key not in (dep.MARK, flavor_mod.GROUP_POLICY)}
 
 
 def _is_as_its_flavor(found: dep.FoundServer) -> bool:
