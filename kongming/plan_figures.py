@@ -97,6 +97,20 @@ def _shared(state: usage.HostState, owners: Owners) -> int:
         for node in state.nodes for core in node.siblings)
 
 
+def owners_in(state: usage.HostState) -> dict[
+        str, list[tuple[int, list[int]]]]:
+    """Who owns what of a host, as far as it is known: server -> cells."""
+    found: dict[str, list[tuple[int, list[int]]]] = {}
+    for node in state.nodes:
+        mine: dict[str, list[int]] = {}
+        for pcpu in sorted(node.taken):
+            if pcpu in node.owners:
+                mine.setdefault(node.owners[pcpu], []).append(pcpu)
+        for owner, pcpus in mine.items():
+            found.setdefault(owner, []).append((node.id, pcpus))
+    return found
+
+
 def owners_of(spots: Mapping[str, plan.Spot]) -> dict[
         str, dict[str, list[tuple[int, list[int]]]]]:
     """Who owns what in a layout: host -> server -> cells."""
