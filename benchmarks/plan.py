@@ -14,9 +14,10 @@
 
 ``python -m benchmarks.plan streams``: servers come one after the other, and
 from three fifths on some go again, until those that are there ask for as many
-pCPUs as there are.  Everybody gets the same streams.  Nova's choice is made by Nova's own code: its fitter, its
-weighers for memory and CPUs, its handler of weights.  The bound is what no
-order of choice can do better: the optimum's, which knows the whole stream.
+pCPUs as there are.  Everybody gets the same streams.  Nova's choice is made by
+Nova's own code: its fitter, its weighers for memory and CPUs, its handler of
+weights.  The bound is what no order of choice can do better: the longest
+beginning of a stream of which the optimum is not proven to leave anybody out.
 
 ``python -m benchmarks.plan scale``: time and memory of one plan for a large
 cloud.
@@ -206,8 +207,8 @@ class KongMing:
 class Defrag(KongMing):
     """The same, and servers move within their host where one is refused."""
 
-    def __init__(self):
-        super().__init__(beside=False)
+    def __init__(self, beside=True):
+        super().__init__(beside)
         self.moves = 0
 
     def place(self, name, size):
@@ -311,22 +312,26 @@ def bound(events, least, seconds):
     return most, sure
 
 
-POLICIES = {'Nova': Nova, 'KongMing beside Nova': KongMing,
-            'KongMing': lambda: KongMing(False), 'KongMing, defrag': Defrag}
+POLICIES = {'Nova': Nova,
+            # Its weigher beside Nova's, as all_weighers has them.
+            'beside Nova': KongMing, 'beside Nova, defrag': Defrag,
+            # Nova's multipliers for memory and CPUs at 0.
+            'KongMing': lambda: KongMing(False),
+            'KongMing, defrag': lambda: Defrag(False)}
 
 
 def streams(args):
     rows = {}
     for mix in MIXES:
         found = {name: [] for name in (*POLICIES, 'bound')}
-        moves = []
+        moves = {name: [] for name in POLICIES}
         for seed in range(args.seeds):
             events = stream(mix, seed)
             for name, make in POLICIES.items():
                 cloud = make()
                 found[name].append(run(cloud, events))
                 if isinstance(cloud, Defrag):
-                    moves.append(cloud.moves)
+                    moves[name].append(cloud.moves)
             most, sure = bound(events, max(
                 found[name][-1][0] for name in POLICIES),
                 args.seconds)
@@ -337,7 +342,8 @@ def streams(args):
                 + f', of {len(last)}, reached surely {sure}', flush=True)
         rows[mix] = {name: tuple(map(statistics.mean, zip(*values)))
                      for name, values in found.items()}
-        rows[mix]['moves'] = statistics.mean(moves)
+        rows[mix]['moves'] = {name: statistics.mean(found) for name, found
+                              in moves.items() if found}
     table(rows, args)
     if args.picture:
         with open(args.picture, 'w', encoding='utf-8') as target:
@@ -357,19 +363,20 @@ def table(rows, args):
                   f'{first / found["Nova"][0]:>9.2f}'
                   f'{first / found["bound"][0]:>9.2f}'
                   f'{given / total:>13.1%}')
-        print(f'{"":<16}moves of all defrags: {found["moves"]:.1f}')
+        print(f'{"":<16}moves: ' + ', '.join(
+            f'{name} {count:.1f}' for name, count in found["moves"].items()))
 
 
 # The picture.
 
-_COLOURS = {'Nova': '#9aa1ab', 'KongMing beside Nova': '#a9c8ee',
-            'KongMing': '#4f8fd6', 'KongMing, defrag': '#1d5aa6',
-            'bound': '#ffffff'}
+_COLOURS = {'Nova': '#9aa1ab', 'beside Nova': '#c3d9f3',
+            'beside Nova, defrag': '#8fb8e8', 'KongMing': '#4f8fd6',
+            'KongMing, defrag': '#1d5aa6', 'bound': '#ffffff'}
 
 
 def picture(rows):
     """Bars: servers until the first refusal, as a share of the bound."""
-    width, bar, gap, left, top = 640, 16, 26, 190, 40
+    width, bar, gap, left, top = 680, 16, 26, 260, 40
     root = ElementTree.Element('svg', xmlns='http://www.w3.org/2000/svg')
 
     def add(kind, text=None, **attributes):

@@ -163,7 +163,7 @@ class RandomTest(base.TestCase):
 
     def test_as_few_moves_as_can_be(self):
         moved = refused = 0
-        for seed in range(80):
+        for seed in range(30):
             rng = random.Random(seed)
             pcpus = list(range(8))
             rng.shuffle(pcpus)
@@ -196,8 +196,8 @@ class RandomTest(base.TestCase):
                 carry_out(self, host, answer)
                 moved += expected[0] > 0
         # Of both there were enough for this to mean something.
-        self.assertGreater(moved, 20)
-        self.assertGreater(refused, 10)
+        self.assertGreater(moved, 10)
+        self.assertGreater(refused, 5)
 
 
 class RoomTest(base.TestCase):
