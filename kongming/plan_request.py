@@ -104,8 +104,10 @@ class Request:
         servers = self._whole['servers'] = dict(
             self._whole.get('servers') or {})
         for name, entry in self._part('count').items():
+            # Nova makes host names of servers' names.
+            stem = name.replace('_', '-')
             for number in range(1, entry['servers'] + 1):
-                servers.setdefault(f'{name}-{number}', {
+                servers.setdefault(f'{stem}-{number}', {
                     'template': name,
                     **{key: value for key, value in entry.items()
                        if key != 'servers'}})

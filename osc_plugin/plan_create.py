@@ -203,7 +203,7 @@ class CreatePlan(command.Lister):
             flavors = {}
             for name, count in parsed_args.flavor:
                 found = cloud.flavor(conn, name)
-                key = ''.join(c if c.isalnum() or c in '_-' else '_'
+                key = ''.join(c if c.isascii() and c.isalnum() else '-'
                               for c in found.name)
                 if not key[:1].isalpha():
                     key = f'f{key}'
