@@ -130,7 +130,7 @@ class DefragTest(PlanBase):
             'plan', 'defrag', 'compute1', '--format', 'json', '--out',
             self.plan)[0])
         self.assertEqual(1, sum(len(step['servers'])
-                                    for step in found['moves']))
+                                for step in found['moves']))
         self.assertEqual(0, found['figures']['after']['stranded_pcpus'])
         self.kongming('plan', 'apply', self.plan)
         self.assertEqual(1, len({self.owned(name)[0][0] for name in 'ab'}))
