@@ -22,7 +22,6 @@ from collections.abc import Mapping
 
 from kongming import deployment as dep
 from kongming import exception
-from kongming import flavor as flavor_mod
 from kongming import merge
 from kongming import qos
 from kongming import template as template_mod
@@ -33,14 +32,6 @@ from kongming import wish as wish_mod
 def facts(flavor: dep.FoundFlavor) -> tuple[int, int, int]:
     """vCPUs, MiB of memory and GiB of disk."""
     return flavor.vcpus, flavor.ram_mib, flavor.disk_gib
-
-
-def native(specs: Mapping[str, str]) -> dict[str, str]:
-    """Extra specs that are not made from the template."""
-    return {key: value for key, value in specs.items()
-            if not key.startswith(template_mod.PREFIX)
-            and not flavor_mod.is_group_key(key)
-            and key not in (dep.MARK, flavor_mod.GROUP_POLICY)}
 
 
 def elsewhere(server: dep.Server, found: dep.FoundServer,
@@ -65,7 +56,7 @@ def other_flavor(found: dep.FoundServer,
             flavor.vcpus, flavor.ram_mib, flavor.disk_gib)):
         if have != want:
             yield f'it was booted with {what} {have}, not {want}'
-    old, new = native(booted.specs), native(flavor.properties)
+    old, new = dep.native(booted.specs), dep.native(flavor.properties)
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             yield (f'it was booted with {key} {old.get(key, "unset")}, not '
@@ -100,7 +91,7 @@ def reasons(found: dep.FoundServer, flavor: dep.FoundFlavor,
 
     :param layout: its host, where that is known
     """
-    meant = dep.Flavor(*facts(flavor), native(flavor.specs),
+    meant = dep.Flavor(*facts(flavor), dep.native(flavor.specs),
                        template_mod.decode(flavor.specs))
     changes, wish, never = meant_by(found, meant)
     told = dep.words(changes.put, changes.remove)

@@ -288,6 +288,14 @@ Step = (DeleteServer | DeleteFlavor | CreateFlavor | ChangeFlavor
         | ChangeServers | CreateServer | AwaitServer)
 
 
+def native(specs: Mapping[str, str]) -> dict[str, str]:
+    """Extra specs that are not made from the template."""
+    return {key: value for key, value in specs.items()
+            if not key.startswith(template_mod.PREFIX)
+            and not flavor_mod.is_group_key(key)
+            and key not in (MARK, flavor_mod.GROUP_POLICY)}
+
+
 def words(put: Mapping[str, str], remove: tuple[str, ...] | list[str]) -> str:
     """Changes of keys, for people."""
     return exception.printable(', '.join(

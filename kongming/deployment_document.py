@@ -63,13 +63,15 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-def parse(text: str) -> deployment.Deployment:
+def parse(text: str, may_be_open: bool = False) -> deployment.Deployment:
     """Read a document.
 
+    :param may_be_open: whether a template may say nothing of where its
+        servers are to be
     :raises kongming.exception.InvalidTemplate: with every problem found, each
         told by its place
     """
-    reader = _Reader()
+    reader = _Reader(may_be_open)
     found = reader.read(document.load(text))
     if reader.problems:
         raise exception.InvalidTemplate(reader.problems)
@@ -79,7 +81,8 @@ def parse(text: str) -> deployment.Deployment:
 class _Reader:
     """Collects what is said, and what is wrong with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_be_open: bool) -> None:
+        self._may_be_open = may_be_open
         self.problems: list[exception.Problem] = []
         self._templates: dict[str, tuple[_MAP, template.Template | None]] = {}
         self._flavors: dict[str, deployment.Flavor] = {}
@@ -169,7 +172,7 @@ class _Reader:
                     or flavor_mod.is_group_key(key)):
                 self._tell(f'{place}.properties.{key}', value,
                            'it is made from the template; say it there')
-        if not wish:
+        if not wish and not self._may_be_open:
             self._tell(place, '...', 'it says nothing of where the server is '
                                      'to be; cells: {0: {node: 0}} would do')
         made = deployment.Flavor(

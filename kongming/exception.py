@@ -162,3 +162,9 @@ class ResctrlError(KongmingError):
 
 class NotMoved(KongmingError):
     """Memory that stayed where it was."""
+
+
+class NoSolver(KongmingError):
+    msg_fmt = ("OR-Tools is not there (%(reason)s): 'pip install "
+               "kongming[planner]' installs it, or leave the choice of the "
+               'solver open')

@@ -221,6 +221,18 @@ def _on_host(conn: Any,
             'hypervisor_hostname']]
 
 
+def on_host(conn: Any, compute_id: str) -> list[dict[str, Any]]:
+    """The servers of a compute node that have a template, by name.
+
+    :param compute_id: uuid of the compute node
+    """
+    return sorted((
+        server for server in _on_host(conn, compute_id)[1]
+        if template_mod.has_template(
+            server['flavor'].get('extra_specs') or {})),
+        key=lambda server: (server['name'], server['id']))
+
+
 def with_template(conn: Any, host: str | None = None,
                   all_projects: bool = False) -> list[dict[str, Any]]:
     """Servers that were booted from a flavor with a template, by name.

@@ -49,11 +49,13 @@ def found_servers(conn: connection.Connection,
                   name: str) -> tuple[dep.FoundServer, ...]:
     """The servers of a deployment, by name."""
     return tuple(
-        _server(conn, found) for found in servers.with_template(conn)
+        found_server(conn, found) for found in servers.with_template(conn)
         if found['metadata'].get(dep.MARK) == name)
 
 
-def _server(conn: connection.Connection, found: Any) -> dep.FoundServer:
+def found_server(conn: connection.Connection,
+                 found: Any) -> dep.FoundServer:
+    """A server as Nova lists it, with what it owns."""
     booted = found['flavor']
     cells: tuple[wish_mod.Cell, ...] = ()
     host = found.get('OS-EXT-SRV-ATTR:hypervisor_hostname')
@@ -107,6 +109,23 @@ def _id(find: Callable[[str], Any], name: str) -> str | None:
     except sdk_exc.SDKException as exc:
         raise exception.CloudError(str(exc)) from exc
     return None if found is None else str(found.id)
+
+
+def change(conn: connection.Connection, changes: Sequence[dep.Change],
+           timeout: float) -> None:
+    """Change servers together: all are told before the host looks at any.
+
+    :raises CommandError: if one stays as it is, or time is up
+    """
+    told = []
+    for one in changes:
+        server = running.Server.find(conn, one.id)
+        running.write(server, one.changes)
+        told.append(server.again())
+    # A host that looked in between may have refused some by themselves.
+    before = [frozenset(server.changes()) for server in told]
+    for server, known in zip(told, before):
+        running.Wait(server, known, True, timeout).run()
 
 
 class Rollout:
@@ -164,7 +183,7 @@ class Rollout:
             case dep.ChangeFlavor():
                 cloud.write_specs(self._conn, step.id, step.changes)
             case dep.ChangeServers():
-                self._change(step)
+                change(self._conn, step.changes, self._timeout)
             case dep.CreateServer():
                 self._create(step)
             case dep.AwaitServer():
@@ -185,18 +204,6 @@ class Rollout:
                 return self._conn.compute.find_server(server_id) is None
 
         self._until(is_gone, 'it was not deleted')
-
-    def _change(self, step: dep.ChangeServers) -> None:
-        """All are told before the host looks at any of them."""
-        told = []
-        for change in step.changes:
-            server = running.Server.find(self._conn, change.id)
-            running.write(server, change.changes)
-            told.append(server.again())
-        # A host that looked in between may have refused some by themselves.
-        before = [frozenset(server.changes()) for server in told]
-        for server, known in zip(told, before):
-            running.Wait(server, known, True, self._timeout).run()
 
     def _create(self, step: dep.CreateServer) -> None:
         server = step.server
