@@ -97,7 +97,8 @@ def _parser():
                                 'results at the end.')
     add_up_options(command, everything)
     command.add_argument('--short', action='store_true',
-                         help='the part of it that takes a few minutes')
+                         help='the part of it that takes a few minutes, on '
+                              'local1')
     command.add_argument('--keep', action='store_true',
                          help='leave the cloud up, if it was not before')
     command.add_argument('chapters', nargs='*', metavar='CHAPTER',
@@ -174,6 +175,8 @@ def demo(args):
 
 def test(args):
     from tests.cloud import story
+    if args.short:
+        args.hosts = 'local1'
     return story.main(args, _cloud(args), _names(args))
 
 
@@ -192,5 +195,3 @@ def main():
 
 if __name__ == '__main__':
     sys.exit(main())
-
-

@@ -63,9 +63,7 @@ class Config:
         return {**self._user(name),
                 'www_authenticate_uri': self.layout.url('keystone'),
                 'service_token_roles_required': 'true',
-                'service_token_roles': 'service',
-                # Nothing is cached: memcached is one service less.
-                'token_cache_time': '-1'}
+                'service_token_roles': 'service'}
 
     def _own(self, service, connection=None):
         """Options that all have."""
@@ -90,6 +88,9 @@ class Config:
         keystone['credential'] = {'key_repository': keys / 'credential'}
         # Each command logs in anew; the password is a random one.
         keystone['identity'] = {'password_hash_rounds': '4'}
+        # It is one process: what it remembers is what there is.
+        keystone['cache'] = {'enabled': 'true',
+                             'backend': 'dogpile.cache.memory'}
         keystone['token'] = {'provider': 'fernet', 'expiration': '86400'}
         write(etc / 'keystone' / 'keystone.conf', keystone)
 

@@ -296,6 +296,3 @@ def named(layout, names):
             raise error.Problem(f"there is no host '{name}'; there are "
                                 f"{', '.join(makers)}")
     return [makers[name]() for name in names]
-
-
-

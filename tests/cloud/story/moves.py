@@ -156,5 +156,3 @@ class Moves(chapter.Chapter):
             f'/os-services/{service.id}', json={'forced_down': down},
             microversion='2.53')
         self.assertEqual(200, found.status_code, found.text)
-
-
