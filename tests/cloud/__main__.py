@@ -183,7 +183,7 @@ def test(args):
 def main():
     args = _parser().parse_args()
     # What was begun is undone.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return args.function(args)
     except (error.Problem, nested_error.Problem) as exc:

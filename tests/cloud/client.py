@@ -30,6 +30,14 @@ from tests.cloud import layout as layout_mod
 from tests.cloud import services
 
 
+def _client_of(cache, instance, owner):
+    """A process has one user; osc-lib keeps his clients for ever."""
+    kept = vars(instance).setdefault('_kongming_clients', {})
+    if cache not in kept:
+        kept[cache] = cache.factory(instance)
+    return kept[cache]
+
+
 class Failed(Exception):
     """A command ended with another status than it was to end with."""
 
@@ -73,6 +81,8 @@ class User:
         out, err = io.StringIO(), io.StringIO()
         begin = time.monotonic()
         with mock.patch.dict(os.environ, self._environ(), clear=True), \
+                mock.patch('osc_lib.clientmanager.ClientCache.__get__',
+                           _client_of), \
                 contextlib.redirect_stdout(out), \
                 contextlib.redirect_stderr(err):
             try:

@@ -88,9 +88,9 @@ class Config:
         keystone['credential'] = {'key_repository': keys / 'credential'}
         # Each command logs in anew; the password is a random one.
         keystone['identity'] = {'password_hash_rounds': '4'}
-        # It is one process: what it remembers is what there is.
-        keystone['cache'] = {'enabled': 'true',
-                             'backend': 'dogpile.cache.memory'}
+        # It is one process: what it remembers is what there is.  dogpile's
+        # own memory hands out what Keystone then changes: other users' roles.
+        keystone['cache'] = {'enabled': 'true', 'backend': 'oslo_cache.dict'}
         keystone['token'] = {'provider': 'fernet', 'expiration': '86400'}
         write(etc / 'keystone' / 'keystone.conf', keystone)
 

@@ -13,6 +13,7 @@
 
 """What the chapters of the story share."""
 
+import secrets
 import statistics
 import time
 import unittest
@@ -51,10 +52,11 @@ class Stage:
         #: Native servers that live through all of it: name -> what it was
         self.neighbours = {}
         self._number = 0
+        self._run = secrets.token_hex(2)
 
     def unique(self, stem):
         self._number += 1
-        return f'{stem}-{self._number}'
+        return f'{stem}-{self._run}-{self._number}'
 
 
 class Chapter(unittest.TestCase):
