@@ -23,9 +23,11 @@ import contextlib
 import fcntl
 import json
 import os
+import pathlib
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 
 from tests.cloud import daemon
@@ -58,6 +60,7 @@ class Local:
 
     name = 'local1'
     kind = 'local'
+    nova_compute = None
     #: Seconds within which things get done there.
     slow = 1
     _PLACES = {'run': '/run/libvirt', 'lib': '/var/lib/libvirt',
@@ -202,6 +205,8 @@ class Nested:
     """An emulated machine; the first core of each node is half shared."""
 
     kind = 'nested'
+    nova_compute = (sys.executable, '-P', pathlib.Path(__file__).with_name(
+        'compute.py'))
     slow = 8
     virt_type = 'qemu'
     SHAPE = machine.Shape(cores=3)

@@ -74,7 +74,8 @@ def worker(layout, name):
 def compute(layout, host, config):
     """nova-compute of a host."""
     return daemon.Daemon(layout, f'nova-compute-{host.name}', host.inside([
-        BIN / 'nova-compute', '--config-file', config]))
+        *(host.nova_compute or [BIN / 'nova-compute']), '--config-file',
+        config]))
 
 
 def answers(layout, service):
