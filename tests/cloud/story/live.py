@@ -194,8 +194,9 @@ class Qos(chapter.Chapter):
     @chapter.on('local1', short=True)
     def test_quota(self):
         """A vCPU with a quota of 20% gets that, measured by the kernel"""
-        flavor = self.flavor(2, template=('--pin', '0=0:0 1:1', '--qos',
-                                          '0:quota=20%'))
+        flavor = self.flavor(2, template=('--pin', '0=0:0 1:1'))
+        self.admin.run('flavor', 'set', flavor, '--property',
+                       'kongming:qos=0:quota=20%')
         server = self.boot(flavor, image='busy')
         process = self.look.process(server)[0]
         self.until('the quota is set', lambda: (
