@@ -74,6 +74,7 @@ class Chapter(unittest.TestCase):
         self.addCleanup(self._delete_flavors)
         self._flavors = []
         self.mine = []
+        self._owners = {}
         self.addCleanup(self.delete, *())
 
     def figure(self, what, text):
@@ -160,6 +161,7 @@ class Chapter(unittest.TestCase):
         self.assertEqual(202, found.status_code, found.text)
         uuid = found.json()['server']['id']
         self.mine.append(uuid)
+        self._owners[uuid] = user
         return uuid
 
     def show(self, uuid):
@@ -191,8 +193,8 @@ class Chapter(unittest.TestCase):
         self.assertLess(found.status_code, 300, found.text)
 
     def say(self, uuid, user=None, **metadata):
-        """Write metadata under kongming: as a user; ``_`` is a dot."""
-        found = (user or self.member).sdk.compute.post(
+        """Write metadata under kongming: as its owner; ``_`` is a dot."""
+        found = (user or self._owners[uuid]).sdk.compute.post(
             f'/servers/{uuid}/metadata', json={'metadata': {
                 f'kongming:{key.replace("_", ".")}': value
                 for key, value in metadata.items()}})
