@@ -92,15 +92,18 @@ class Cloud:
             print(f'$ openstack {shlex.join(words)}', flush=True)
         done = subprocess.run(
             [BIN / 'openstack', *words, *(['-f', 'json'] * as_json)],
-            env={**os.environ, 'OS_CLOUD': 'kongming-admin',
-                 'OS_CLIENT_CONFIG_FILE': str(self.folder / 'clouds.yaml')},
-            capture_output=True, text=True)
+            env=self.environment(), capture_output=True, text=True)
         if shown and not as_json:
             print(done.stdout + done.stderr, end='', flush=True)
         if done.returncode and not may_fail:
             raise Wrong(f'openstack {shlex.join(words)}: exit status '
                         f'{done.returncode} {done.stderr}')
         return json.loads(done.stdout) if as_json else done.returncode
+
+    def environment(self):
+        """Of the ``openstack`` command."""
+        return {**os.environ, 'OS_CLOUD': 'kongming-admin',
+                'OS_CLIENT_CONFIG_FILE': str(self.folder / 'clouds.yaml')}
 
     def hypervisor(self, server_id=''):
         with urllib.request.urlopen(

@@ -61,6 +61,8 @@ _BUSY = bytes.fromhex(
 #: idle: cli; hlt; jmp back, in real mode.  busy: no vCPU ever sleeps.
 _CODE = {'idle': bytes.fromhex('faf4ebfd'), 'busy': in_32_bits(_BUSY),
          'dirty': in_32_bits(_DIRTY)}
+#: Of all guests.
+NAMES = tuple(_CODE)
 
 
 def _image(name):

@@ -45,14 +45,17 @@ class Memory:
 
 
 class Host:
-    """The nested host that runs."""
+    """The nested host that runs.
 
-    def __init__(self, folder=None):
+    :param of: tests.nested.machine.Machine, where that is another one
+    """
+
+    def __init__(self, folder=None, of=None):
         """
         :raises tests.nested.error.Problem: if it doesn't run and can't be
             started
         """
-        self._machine = machine.Machine(folder)
+        self._machine = of or machine.Machine(folder)
         if not self._machine.running():
             self._machine.up(machine.Shape())
         running = self._machine.running()

@@ -109,13 +109,18 @@ class Shape:
 
 
 class Machine:
-    """The nested host of a folder."""
+    """The nested host of a folder.
 
-    def __init__(self, folder=None):
+    :param images: folder of the image, where that is another one
+    """
+
+    def __init__(self, folder=None, images=None):
         self.folder = pathlib.Path(folder or default_folder()).absolute()
         #: Inside, this folder has the same path.
         self.share = self.folder / 'share'
-        self.image = image.Image(self.folder)
+        self.image = image.Image(
+            pathlib.Path(images).absolute() if images else self.folder)
+        self._uuid = str(uuid.uuid5(uuid.NAMESPACE_URL, str(self.folder)))
         self._record = self.folder / 'running.json'
         self._process = None
 
@@ -135,7 +140,7 @@ class Machine:
         except (FileNotFoundError, ProcessLookupError):
             return None
         # The number may be another's by now.
-        if os.fsencode(self.image.disk) not in line:
+        if os.fsencode(self._uuid) not in line:
             return None
         return record
 
@@ -255,7 +260,7 @@ class Machine:
             '-cpu', 'max,-la57,vendor=GenuineIntel,family=6,model=85,'
                     'stepping=4',
             *shape.arguments(),
-            '-uuid', str(uuid.uuid5(uuid.NAMESPACE_URL, str(self.folder))),
+            '-uuid', self._uuid,
             '-kernel', str(self.image.kernel),
             '-initrd', str(self.image.initrd),
             '-append', 'console=ttyS0 quiet net.ifnames=0 mitigations=off '
@@ -323,8 +328,9 @@ class Machine:
         """Until one can get in and libvirt has looked at its QEMU."""
         (self.folder / 'ssh_config').write_text(
             f'Host nested\n  HostName 127.0.0.1\n  Port {port + 1}\n'
-            f'  User root\n  IdentityFile key\n  IdentitiesOnly yes\n'
-            f'  HostKeyAlias nested\n  UserKnownHostsFile known_hosts\n'
+            f'  User root\n  IdentityFile "{self.image.key}"\n'
+            f'  IdentitiesOnly yes\n  HostKeyAlias nested\n'
+            f'  UserKnownHostsFile "{self.image.folder}/known_hosts"\n'
             f'  StrictHostKeyChecking yes\n  LogLevel ERROR\n'
             f'  ControlPath ssh.sock\n')
         self._wait_until(lambda: _banner(port + 1), 'no sshd answers')

@@ -1,0 +1,42 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""nova-compute for a host whose disks are on 9p.
+
+libvirt before 11.0 has a list of the file systems that hosts share, and
+refuses to migrate a domain whose disk is on another one, be it opened
+without a cache (src/util/virfile.c, virFileIsSharedFSType); 9p is not on it.
+What both nested hosts see by it is one file on this machine, so that is told
+to libvirt by VIR_MIGRATE_UNSAFE, for which Nova has no option.  Nothing else
+of nova-compute is different.
+"""
+
+import sys
+
+import libvirt
+from nova.cmd import compute
+from nova.virt.libvirt import driver
+
+_prepare = driver.LibvirtDriver._prepare_migration_flags
+
+
+def _prepared(self):
+    live, block = _prepare(self)
+    return live | libvirt.VIR_MIGRATE_UNSAFE, block
+
+
+driver.LibvirtDriver._prepare_migration_flags = _prepared
+
+if __name__ == '__main__':
+    sys.argv[0] = 'nova-compute'
+    sys.exit(compute.main())
