@@ -26,6 +26,7 @@ from doc import sequence
 from kongming import conf
 from kongming import deployment_document
 from kongming import document
+from kongming import plan_request
 from kongming import template
 from tests import base
 from tests import documents
@@ -40,7 +41,9 @@ class TemplateTest(base.TestCase):
             # A part of one.
             text = f'version: 1\n{text}'
         try:
-            if 'servers' in found:
+            if 'plan' in found:
+                plan_request.Request(found)
+            elif 'servers' in found:
                 deployment_document.parse(text)
             else:
                 template.encode(document.parse(text))
