@@ -138,6 +138,8 @@ class Config:
             # The system's libvirtd may have domains of the usual names.
             'instance_name_template': 'cloud-%08x',
             'report_interval': '5', 'service_down_time': '60',
+            # Emulated hosts start a domain in a minute where much runs.
+            'rpc_response_timeout': '300', 'long_rpc_timeout': '1800',
             'manager_shutdown_timeout': '3',
             'graceful_shutdown_timeout': '15',
             'allow_resize_to_same_host': 'false'}

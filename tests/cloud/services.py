@@ -58,6 +58,8 @@ def web(layout, service):
         f'{WEB[service][0]}:application', '--master', '--processes', '1',
         '--threads', '6', '--enable-threads', '--lazy-apps', '--die-on-term',
         '--need-app', '--buffer-size', '65535', '--thunder-lock',
+        # A snapshot comes in pieces, as fast as QEMU writes it.
+        '--chunked-input-timeout', '300', '--socket-timeout', '300',
         '--disable-logging', '--home', sys.prefix,
         # Kept alive, connections fail now and then.
         '--add-header', 'Connection: close'],
