@@ -29,6 +29,7 @@ import fixtures
 from novaclient import client as novaclient
 from openstack import config as sdk_config
 from openstackclient import shell
+from openstackclient.volume import client as volume_client
 import testtools
 import yaml
 
@@ -77,6 +78,13 @@ class ServedCloud:
         return cls._running[options]
 
 
+class _Forgiving(dict):
+    """Something may be deleted twice."""
+
+    def __delitem__(self, key):
+        self.pop(key, None)
+
+
 class CliBase(testtools.TestCase):
 
     CLOUD: tuple[str, ...] = ()
@@ -91,6 +99,12 @@ class CliBase(testtools.TestCase):
         self.useFixture(fixtures.MonkeyPatch(
             'osc_lib.clientmanager.ClientCache.__get__',
             lambda cache, instance, owner: cache.factory(instance)))
+        # The second volume client of a process fails with openstackclient 9
+        # (openstackclient/volume/client.py, make_client).
+        if isinstance(volume_client.API_VERSIONS, dict):
+            self.useFixture(fixtures.MonkeyPatch(
+                'openstackclient.volume.client.API_VERSIONS',
+                _Forgiving(volume_client.API_VERSIONS)))
 
     def openstack(self, *words, user='admin', status=0):
         """Run the shell; returns (stdout, stderr)."""
