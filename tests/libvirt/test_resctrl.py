@@ -145,6 +145,9 @@ class RealThreadsTest(test_qos.QosBase):
         self.reconciler.run()
         self.assertEqual({0: {0}}, self.groups(server))
         self.assertEqual(('Success', ''), self.change(server))
-        self._reboot_server(server, hard=True)
+        self.api.post_server_action(server['id'],
+                                    {'reboot': {'type': 'HARD'}})
+        # A busy machine takes longer than Nova's fixture waits.
+        self._wait_for_state_change(server, 'ACTIVE')
         self.reconciler.run()
         self.assertEqual({0: {0}}, self.groups(server))
