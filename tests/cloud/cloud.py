@@ -95,6 +95,8 @@ class Cloud:
             self.layout.check_free(layout_mod.port_names(
                 {'nested1', 'nested2', 'local1'} - set(names)))
         self.layout.make()
+        # By this all that is started here is found again, nested hosts, too.
+        os.environ[layout_mod.MARK] = str(self.layout.folder)
         known = self.layout.facts().get('hosts', [])
         names = [name for name in HOSTS if name in {*known, *names}]
         self.layout.note(hosts=names)
@@ -176,6 +178,10 @@ class Cloud:
                                         f'{process.tail()}')
 
     def host_is_ready(self, name):
+        # The scheduler looks for new hosts every few seconds.
+        if not stores.query(self.layout, 'nova_api', 'SELECT id FROM '
+                            'host_mappings WHERE host = %s', name):
+            return False
         admin = services.connect(self.layout)
         if not any(service.host == name and service.state == 'up'
                    for service in admin.compute.services(

@@ -155,7 +155,7 @@ class Config:
         nova['neutron'] = self._user('neutron')
         nova['conductor'] = {'workers': '1'}
         nova['scheduler'] = {'workers': '1',
-                             'discover_hosts_in_cells_interval': '10'}
+                             'discover_hosts_in_cells_interval': '5'}
         nova['filter_scheduler'] = {
             'available_filters': ['nova.scheduler.filters.all_filters',
                                   'nova_ext.filters.KongmingFilter'],

@@ -19,6 +19,7 @@ import time
 import traceback
 import unittest
 
+from tests.cloud import daemon
 from tests.cloud import error
 from tests.cloud.story import boot
 from tests.cloud.story import chapter
@@ -139,7 +140,7 @@ def main(args, cloud, names):
             raise error.Problem(f"there is no chapter '{only}'; "
                                 f"tools/cloud test --list tells them")
     began = time.monotonic()
-    was_up = cloud.is_up()
+    was_up = bool(daemon.all_of(cloud.layout))
     try:
         cloud.up(names)
         ready = time.monotonic()
