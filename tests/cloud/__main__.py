@@ -182,6 +182,8 @@ def test(args):
 
 def main():
     args = _parser().parse_args()
+    # As 'status | head' has it.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     # What was begun is undone.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -166,6 +166,21 @@ class Cloud:
         self.config.write_compute(self.hosts[name])
         self.compute(name).start()
 
+    def mend(self):
+        """Start what has been killed, and wait for it."""
+        self.mariadb.start()
+        self.rabbitmq.start()
+        for name in services.WEB:
+            self.web(name).start()
+        for name in WORKERS:
+            self.worker(name).start()
+        for name in services.WEB:
+            services.wait_for_web(self.layout, name)
+        for name, host in self.hosts.items():
+            host.start(lambda text: None)
+            if self.compute(name).pid is None:
+                self.start_compute(name)
+
     def wait_for_hosts(self, names=None):
         """Until each host is known, reports and has its children."""
         with self._step('all nova-computes report'):

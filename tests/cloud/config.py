@@ -189,6 +189,8 @@ class Config:
             'compute_driver': 'kongming.LibvirtDriver',
             'vif_plugging_is_fatal': 'false', 'vif_plugging_timeout': '0',
             'force_config_drive': 'false',
+            # No guest here knows how to shut down; Nova would wait for it.
+            'shutdown_timeout': '3',
             'running_deleted_instance_action': 'reap',
             # What waits for a message is told soon that RabbitMQ is back.
             'update_resources_interval': '30',

@@ -31,6 +31,8 @@ class Failures(chapter.Chapter):
         self.grant(flavor, 'template')
         self.server = self.boot(flavor, image='busy')
         self.process = self.look.process(self.server)[0]
+        # Whatever goes wrong, the next chapter is told on a whole cloud.
+        self.addCleanup(self.cloud.mend)
 
     def change_and(self, kill, pcpu):
         """Ask for a pCPU, and kill something meanwhile."""
@@ -125,9 +127,7 @@ class Failures(chapter.Chapter):
         ringing = self.change_and(self.cloud.web('placement').kill, 1)
         self.assertRunsOnItsOwn()
         ringing.join()
-        self.cloud.web('placement').start()
-        self.until('Placement answers', lambda: (
-            self.admin.sdk.placement.get('/').status_code == 200))
+        self.cloud.mend()
         self.ends_well(1)
         self.until('Placement has the new pCPU', lambda: (
             self.look.named(self.server) == {('local1', 1)}))

@@ -142,8 +142,7 @@ class Moves(chapter.Chapter):
             self.seconds('evacuated', time.monotonic() - begin)
             self.comes_to(server, 1, {0: 9, 1: 8})
         finally:
-            self.cloud.hosts['nested1'].start(lambda text: None)
-            self.cloud.start_compute('nested1')
+            self.cloud.mend()
         self.force_down(service, False)
         self.cloud.wait_for_hosts(['nested1'])
         self.assertEqual({}, self.look.domains(self.cloud.hosts['nested1']))
