@@ -48,19 +48,17 @@ class Placement:
             response = self._adapter.request(
                 path, method, microversion=MICROVERSION, raise_exc=False,
                 **kwargs)
-            if response.status_code >= 400:
-                raise _error(response, method, path)
         except (sdk_exc.EndpointNotFound, sdk_exc.ServiceDisabledException,
                 ksa_exc.EndpointNotFound) as exc:
             raise exception.CloudError(
                 'This cloud has no Placement endpoint in its catalog.'
             ) from exc
-        except Exception as exc:
-            if isinstance(exc, exception.CloudError):
-                raise
+        except (sdk_exc.SDKException, ksa_exc.ClientException) as exc:
             raise exception.CloudError(
                 f'Placement could not be asked ({method} {path}): {exc}'
             ) from exc
+        if response.status_code >= 400:
+            raise _error(response, method, path)
         return response.json() if response.content else None
 
     def get(self, path: str) -> Any:
@@ -201,7 +199,7 @@ def _error(response: Any, method: str, path: str) -> exception.CloudError:
     try:
         first = response.json()['errors'][0]
         detail, code = first.get('detail') or '', first.get('code')
-    except Exception:
+    except (ValueError, LookupError, TypeError, AttributeError):
         # Not Placement's own answer: a proxy's page, say.
         detail, code = response.text[:200], None
     text = (f'Placement refused {method} {path} ({response.status_code}): '

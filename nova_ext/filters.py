@@ -78,7 +78,7 @@ class KongmingFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
                 why.append(missing)
                 return None
             result = fit.fit(
-                host, request.demand, limits=limits,
+                promised(host, candidate), request.demand, limits=limits,
                 allowed=candidate_nodes(host_state, host, candidate))
             why.append(result)
             return result
@@ -105,6 +105,26 @@ class Request:
                            for cell in self.demand.cells if cell.claim}
         except km_exc.InvalidTemplate as exc:
             self.problem = f'flavor {spec_obj.flavor.name}: {exc}'
+
+
+def promised(host, candidate):
+    """A host with the pCPUs free that a candidate has by their names.
+
+    Placement holds back those that are owned.  What it gives is taken at
+    most by the claim of a server that is about to leave it for what its own
+    template names, and the one that is claimed next waits for that
+    (:mod:`nova_ext.claim`).
+
+    :param candidate: a dict whose ``allocations`` tell what each provider
+        gives
+    """
+    named = {pcpu for allocation in candidate['allocations'].values()
+             for pcpu in inventory.named_pcpus(allocation['resources'])}
+    if not named:
+        return host
+    return usage.HostState(
+        node.holding(node.taken - named) if named & node.taken else node
+        for node in host.nodes)
 
 
 def candidate_nodes(host_state, host, candidate):

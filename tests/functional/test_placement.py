@@ -19,6 +19,7 @@ import time
 import fixtures
 
 from nova.tests.fixtures import libvirt as fakelibvirt
+from nova_ext import claim
 from oslo_utils import importutils
 from tests.functional import test_boot
 
@@ -265,6 +266,42 @@ class RaceTest(test_boot.BootBase):
         for server in servers:
             self._delete_server(server)
         self.assertNothingOwned()
+
+    def test_named_by_one_and_claimed_by_another_that_boots(self):
+        """The filter lets through what Placement gives."""
+        self.start_host()
+        settle, go, claimed = claim.settle, threading.Event(), []
+
+        def wait(rt, context, held, *args):
+            claimed.extend(held.topology.cpu_pinning)
+            go.wait(60)
+            return settle(rt, context, held, *args)
+
+        self.useFixture(fixtures.MonkeyPatch('nova_ext.claim.settle', wait))
+        self.addCleanup(go.set)
+
+        def post(pcpu):
+            return self.api.post_server({'server': self._build_server(
+                flavor_id=self.flavor({'pin.0': f'0:{pcpu}'}, vcpus=1),
+                networks='none')})
+
+        def wait_until(happened):
+            for _ in range(600):
+                if happened():
+                    return
+                time.sleep(0.1)
+            self.fail('not so after a minute')
+
+        first = post(15)
+        wait_until(lambda: claimed)
+        second = post(claimed[0])
+        wait_until(lambda: len(claimed) > 1 or self.api.get_server(
+            second['id'])['status'] == 'ERROR')
+        go.set()
+        self.assertEqual(['ACTIVE'] * 2, [
+            self.settled(server) for server in (first, second)])
+        self.assertEqual({15, claimed[0]}, set().union(
+            *self.owned().values()))
 
     def test_memory_of_those_that_have_not_settled(self):
         """Each is claimed where the other wants to be, memory and all."""
