@@ -130,11 +130,23 @@ def _last_first(keys: Collection[str]) -> list[str]:
 Cell = tuple[int, Mapping[int, int]]
 
 
+def reads_host(wish: template_mod.Template) -> bool:
+    """Whether a host has to be known to tell what is unmet of a template.
+
+    Nodes and pCPUs that are named by their ids say all by themselves.
+    """
+    return bool(wish.emulator or wish.iothreads or wish.sched) or any(
+        pin.floats or not all(isinstance(target, grammar.Range)
+                              for target in pin.targets)
+        for pins in wish.pins.values() for pin in pins)
+
+
 def unmet(wish: template_mod.Template, cells: Sequence[Cell],
           host: usage.HostState, emulator_isolated: bool) -> list[str]:
     """What of a template a server does not have, in words.
 
     :param cells: in their order
+    :param host: any, where :func:`reads_host` says so
     :param emulator_isolated: the pCPU owned for emulator threads is told
         nobody, so nothing is said of them
     """

@@ -69,8 +69,9 @@ class ListServer(command.Lister):
         if parsed_args.long:
             columns += ['owned', 'last_change']
             for server, row in zip(found, rows):
-                row += [server_cmd.owned(server),
-                        server_cmd.last_change(server)]
+                seen = server.see()
+                row += [server_cmd.owned(seen),
+                        server_cmd.LastChange(seen.newest)]
         return columns, rows
 
     def _profile(self, server):
@@ -104,9 +105,9 @@ class WaitServer(command.ShowOne):
     def take_action(self, parsed_args):
         server = running.Server.find(self.app.client_manager.kongming,
                                      parsed_args.server)
-        looked = running.Wait(server, frozenset(server.changes()), True,
-                              parsed_args.timeout).run()
-        return server_cmd.row(server.again(), looked)
+        seen = running.Wait(server, frozenset(server.changes()), True,
+                            parsed_args.timeout).run()
+        return server_cmd.row(server.again(), seen)
 
 
 class ServerHistory(command.Lister):

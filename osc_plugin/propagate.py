@@ -77,7 +77,8 @@ class Propagation:
                     == server.intent())
             try:
                 running.write(server, changes)
-                running.Wait(server.again(), before, same, timeout).run()
+                running.Wait(server.after(changes), before, same,
+                             timeout).run()
             except exceptions.CommandError as exc:
                 raise exceptions.CommandError(
                     f'{number - 1} of {len(planned)} servers were changed, '

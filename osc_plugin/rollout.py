@@ -121,7 +121,7 @@ def change(conn: connection.Connection, changes: Sequence[dep.Change],
     for one in changes:
         server = running.Server.find(conn, one.id)
         running.write(server, one.changes)
-        told.append(server.again())
+        told.append(server.after(one.changes))
     # A host that looked in between may have refused some by themselves.
     before = [frozenset(server.changes()) for server in told]
     for server, known in zip(told, before):

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Mapping
+from collections.abc import Sequence
 import datetime
 import time
 from typing import Any
+from typing import NamedTuple
 from typing import NoReturn
 
 from openstack import connection
@@ -37,6 +39,21 @@ from kongming import wish as wish_mod
 from osc_plugin import cloud
 
 _SHUTOFF = 'SHUTOFF'
+
+
+class Seen(NamedTuple):
+    """What a server was found to have.
+
+    :ivar looked: whether its host had brought it there just before
+    :ivar cells: what it owns; None where this user may not see it
+    :ivar changes: request ids of its live changes, the newest first
+    :ivar newest: the newest of them
+    """
+
+    looked: bool
+    cells: list[wish_mod.Cell] | None
+    changes: list[str]
+    newest: servers.LiveChange | None
 
 
 class Server:
@@ -60,15 +77,15 @@ class Server:
         """
         :raises CommandError: if there is none, or its flavor has no template
         """
-        found = conn.compute.find_server(name, ignore_missing=True)
+        found = servers.find(conn, name)
         if found is None:
             raise exceptions.CommandError(
                 f"No server with a name or ID of '{name}' exists.")
-        return cls._get(conn, found.id)
+        return cls._of(conn, found)
 
     @classmethod
-    def _get(cls, conn: connection.Connection, server_id: str) -> Server:
-        found = servers.get(conn, f'/servers/{server_id}')['server']
+    def _of(cls, conn: connection.Connection,
+            found: Mapping[str, Any]) -> Server:
         if not template.has_template(found['flavor'].get('extra_specs') or {}):
             raise exceptions.CommandError(
                 f"Server '{exception.printable(found['name'])}' was booted "
@@ -79,7 +96,13 @@ class Server:
 
     def again(self) -> Server:
         """As it is now."""
-        return self._get(self.conn, self.id)
+        return self._of(self.conn, servers.get(
+            self.conn, f'/servers/{self.id}')['server'])
+
+    def after(self, changes: wish_mod.Changes) -> Server:
+        """As it is once its metadata are changed; nobody is asked."""
+        return Server(self.conn, {
+            **self.found, 'metadata': changes.applied(self.metadata)})
 
     @property
     def host(self) -> str | None:
@@ -104,28 +127,39 @@ class Server:
     def change(self, request_id: str) -> servers.LiveChange:
         return servers.live_change(self.conn, self.id, request_id)
 
-    def look(self) -> bool:
-        """Whether the host has looked at it just now, and all went well."""
+    def see(self, looked: bool = False) -> Seen:
+        """What it has now."""
+        changes = self.changes()
+        return Seen(looked, servers.cells(self.conn, self.id), changes,
+                    self.change(changes[0]) if changes else None)
+
+    def look(self) -> Seen:
+        """Have the host look at it; whether it did, and all went well."""
         before = self.changes()
-        return servers.look(self.conn, self.id) and not any(
-            self.change(new).result != 'Success' for new in self.changes()
-            if new not in before)
+        looked = servers.look(self.conn, self.id)
+        seen = self.see(looked)
+        return seen._replace(looked=looked and not any(
+            self.change(new).result != 'Success' for new in seen.changes
+            if new not in before))
 
-    def unmet(self) -> list[str] | None:
-        """What is meant and not so, as far as Nova tells what it owns.
+    def unmet(self, cells: Sequence[wish_mod.Cell] | None
+              ) -> list[str] | None:
+        """What is meant and not so.
 
+        :param cells: what it owns
         :returns: None where that can't be told
         """
-        owned = servers.cells(self.conn, self.id)
-        if owned is None or self.host is None:
+        if cells is None or self.host is None:
             return None
+        wanted = self.intent().base
         try:
-            if self._layout is None:
+            if self._layout is None and wish_mod.reads_host(wanted):
                 host, = cloud.hosts(self.conn, self.host)
                 self._layout = host.state
         except (exception.CloudError, exceptions.CommandError):
             return None
-        return wish_mod.unmet(self.intent().base, owned, self._layout,
+        return wish_mod.unmet(wanted, cells,
+                              self._layout or usage.HostState(()),
                               servers.policies(self.found)[1])
 
     def check(self, metadata: Mapping[str, str]) -> None:
@@ -183,16 +217,17 @@ class Wait:
         self._same = same
         self._timeout = timeout
 
-    def run(self) -> bool:
+    def run(self) -> Seen:
         """
-        :returns: whether the host has looked
+        :returns: what it had in the end
         :raises CommandError: if the server stays as it is, or time is up
         """
         deadline = time.monotonic() + self._timeout
         while True:
             looked = servers.look(self._server.conn, self._server.id)
-            if self._is_done(looked):
-                return looked
+            seen = self._server.see(looked)
+            if self._is_done(seen):
+                return seen
             if time.monotonic() > deadline:
                 raise exceptions.CommandError(
                     f"Server '{self._server.name}' was not changed within "
@@ -200,11 +235,9 @@ class Wait:
                     f"host tries again by itself.")
             time.sleep(1)
 
-    def _is_done(self, looked: bool) -> bool:
-        server = self._server
-        changes = server.changes()
-        new = bool(changes) and changes[0] not in self._before
-        newest = server.change(changes[0]) if changes else None
+    def _is_done(self, seen: Seen) -> bool:
+        server, newest = self._server, seen.newest
+        new = newest is not None and newest.request_id not in self._before
         if new and newest and newest.result is None:
             return False
         error = None
@@ -212,8 +245,8 @@ class Wait:
             error = newest.details
         if new and error is not None:
             self._fail(error)
-        unmet = server.unmet()
-        if looked:
+        unmet = server.unmet(seen.cells)
+        if seen.looked:
             # A reason that the host has told already is not told again.
             reason = '; '.join(unmet or ()) if error is None else error
             wrong = error is not None if unmet is None else bool(unmet)

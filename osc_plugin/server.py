@@ -19,7 +19,6 @@ from osc_lib import exceptions
 
 from kongming.cli import columns
 from kongming import exception
-from kongming import servers
 from kongming import template
 from kongming import wish as wish_mod
 from osc_plugin import command
@@ -63,10 +62,10 @@ class LastChange(cliff_columns.FormattableColumn):
         return {**found, 'details': found['details'] or None}
 
 
-def row(server, looked):
+def row(server, seen):
     """Columns and values.
 
-    :param looked: whether the host has brought it to what it owns just now
+    :param seen: running.Seen, what it was found to have
     """
     metadata = {key: value for key, value in server.metadata.items()
                 if key.startswith(template.PREFIX)}
@@ -78,24 +77,17 @@ def row(server, looked):
         'profile': intent.profile,
         'metadata': template_cmd.SpecsColumn(metadata),
         'not_obeyed': columns.Lines([str(one) for one in intent.refused])}
-    mine = owned(server)
+    mine = owned(seen)
     if mine is not None:
         found['owned'] = mine
-    found['actual'] = mine if looked else None
-    found['last_change'] = last_change(server)
+    found['actual'] = mine if seen.looked else None
+    found['last_change'] = LastChange(seen.newest)
     return tuple(found), tuple(found.values())
 
 
-def owned(server):
+def owned(seen):
     """What Nova has given it; None where this user may not see it."""
-    cells = servers.cells(server.conn, server.id)
-    return None if cells is None else PinsColumn(cells)
-
-
-def last_change(server):
-    """When it was and how it ended."""
-    changes = server.changes()
-    return LastChange(server.change(changes[0]) if changes else None)
+    return None if seen.cells is None else PinsColumn(seen.cells)
 
 
 def add_timeout(parser):
@@ -133,12 +125,12 @@ class _Change(command.ShowOne):
         before = frozenset(server.changes())
         same = wanted == server.intent()
         running.write(server, changes)
-        server = server.again()
-        looked = False
         if parsed_args.wait:
-            looked = running.Wait(server, before, same,
-                                  parsed_args.timeout).run()
-        return row(server, looked)
+            seen = running.Wait(server.after(changes), before, same,
+                                parsed_args.timeout).run()
+        else:
+            seen = server.see()
+        return row(server.again(), seen)
 
 
 def _number(text):

@@ -12,10 +12,14 @@
 
 """A running server is moved by command."""
 
+import functools
 import io
 import json
 import sys
 from unittest import mock
+
+import fixtures
+from keystoneauth1 import session
 
 from tests.functional import test_cli
 from tests.functional import test_life
@@ -316,6 +320,48 @@ class ServerTest(test_cli.CliBase):
         self.assertIsNone(done['last_change'])
         self.assertEqual([{'node': 1, 'pins': {'0': 15, '1': 10}}],
                          self.show(name)['actual'])
+
+    def test_few_questions(self):
+        """What takes long until it is live is what Nova is asked for."""
+        name = self.server()
+        asked = []
+        request = session.Session.request
+
+        def count(one, url, method, **kwargs):
+            if (kwargs.get('endpoint_filter') or {}).get('service_type'):
+                asked.append(f'{method} {url}')
+            return request(one, url, method, **kwargs)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'keystoneauth1.session.Session.request', count))
+        done = self.set(name, '--pin', '0=0:15', '--wait')
+        self.assertEqual([{'node': 1, 'pins': {'0': 15, '1': 10}}],
+                         done['actual'])
+        # Find it; what it has been through; write; look; what has become of
+        # it (three), and as it is now.
+        self.assertEqual(8, len(asked), asked)
+
+    def test_names(self):
+        """Not what Nova's database takes them for."""
+        name, other = self.server(), self.server(pins='0:4 1:5')
+        rename = functools.partial(self.openstack, 'server', 'set', '--name')
+        self.addCleanup(rename, name, server_id := self.show(name)['id'])
+        for strange in ('a+b (c) [d]*', '.*', "it's | ^50%$ - é/?&#"):
+            rename(strange, server_id)
+            shown = self.show(strange)
+            self.assertEqual((strange, server_id),
+                             (shown['server'], shown['id']))
+        other_id = self.show(other)['id']
+        self.addCleanup(rename, other, other_id)
+        rename('twice', server_id)
+        rename('twice', other_id)
+        self.refused(f"2 servers have the name 'twice'; use the ID of the "
+                     f"one that is meant: "
+                     f"{', '.join(sorted([server_id, other_id]))}", 'twice',
+                     '--pin', '0=0:15')
+        # The id of the other one as a name.
+        rename(other_id, server_id)
+        self.assertEqual(other_id, self.show(other_id)['id'])
 
     @test_life.long
     def test_stopped(self):

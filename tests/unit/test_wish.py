@@ -144,6 +144,18 @@ class UnmetTest(base.TestCase):
             pin_1='2:n1c1t1 3~4-5', emulator='2', iothread_2='shared',
             sched='0:fifo:1'))
 
+    def test_what_ids_say_is_the_same_on_any_host(self):
+        plain = decoded(node_0='0', pin_0='0-1:2-3 2:6', qos='0:quota=50%')
+        self.assertFalse(wish.reads_host(plain))
+        for cells in ([(0, {0: 2, 1: 3, 2: 6})], [(1, {0: 7})], []):
+            self.assertEqual(
+                wish.unmet(plain, cells, self.HOST, False),
+                wish.unmet(plain, cells, usage.HostState(()), False))
+        for keys in ({'pin_0': '0:n0c1t0'}, {'pin_0': '0:2 1~4-5'},
+                     {'emulator': '2'}, {'iothread_1': 'shared'},
+                     {'sched': '0:fifo:1'}):
+            self.assertTrue(wish.reads_host(decoded(**keys)), keys)
+
     def test_elsewhere(self):
         self.assertEqual(
             ['cell 0 is on node 0, not on node 1',
