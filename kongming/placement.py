@@ -19,7 +19,9 @@ own words, with Placement's beside them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 from typing import Any
 import urllib.parse
 
@@ -33,6 +35,19 @@ from kongming import inventory
 MICROVERSION = '1.28'
 
 
+@contextlib.contextmanager
+def _reached(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (sdk_exc.EndpointNotFound, sdk_exc.ServiceDisabledException,
+            ksa_exc.EndpointNotFound) as exc:
+        raise exception.CloudError(
+            'This cloud has no Placement endpoint in its catalog.') from exc
+    except (sdk_exc.SDKException, ksa_exc.ClientException) as exc:
+        raise exception.CloudError(
+            f'Placement could not be asked ({what}): {exc}') from exc
+
+
 class Placement:
     """:param adapter: keystoneauth1.adapter.Adapter, or
         ``openstack.connection.Connection.placement``
@@ -43,20 +58,21 @@ class Placement:
         self._classes: set[str] = set()
         self._traits: set[str] = set()
 
+    @classmethod
+    def of(cls, conn: Any) -> Placement:
+        """
+        :param conn: openstack.connection.Connection
+        :raises kongming.exception.CloudError: if it leads to none; some
+            releases of openstacksdk look for it only when it is used
+        """
+        with _reached('where it is'):
+            return cls(conn.placement)
+
     def _call(self, method: str, path: str, **kwargs: Any) -> Any:
-        try:
+        with _reached(f'{method} {path}'):
             response = self._adapter.request(
                 path, method, microversion=MICROVERSION, raise_exc=False,
                 **kwargs)
-        except (sdk_exc.EndpointNotFound, sdk_exc.ServiceDisabledException,
-                ksa_exc.EndpointNotFound) as exc:
-            raise exception.CloudError(
-                'This cloud has no Placement endpoint in its catalog.'
-            ) from exc
-        except (sdk_exc.SDKException, ksa_exc.ClientException) as exc:
-            raise exception.CloudError(
-                f'Placement could not be asked ({method} {path}): {exc}'
-            ) from exc
         if response.status_code >= 400:
             raise _error(response, method, path)
         return response.json() if response.content else None

@@ -202,6 +202,24 @@ def find(conn: Any, name: str) -> dict[str, Any] | None:
     return named[0] if named else None
 
 
+def create(conn: Any, **server: Any) -> str:
+    """Have a server created; its id.
+
+    Not by openstacksdk: before 4.11 it can not say on which host.
+
+    :param server: the keys of Nova's API
+    :raises kongming.exception.CloudError: if Nova refuses
+    """
+    response = conn.compute.post('/servers', json={'server': server},
+                                 microversion=_MICROVERSION)
+    try:
+        sdk_exc.raise_from_response(response)
+    except sdk_exc.HttpException as exc:
+        raise exception.CloudError(str(exc.details or exc)) from exc
+    made: str = response.json()['server']['id']
+    return made
+
+
 def name_of(conn: Any, consumer: str) -> str:
     """``server NAME (uuid)``, or what can be said of it."""
     try:

@@ -57,7 +57,7 @@ def hosts(conn: connection.Connection,
     :raises kongming.exception.CloudError: if Placement is not to be reached
         by this user
     """
-    placement = placement_mod.Placement(conn.placement)
+    placement = placement_mod.Placement.of(conn)
     if name is None:
         providers = placement.providers()
     else:

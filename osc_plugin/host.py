@@ -263,7 +263,7 @@ class UnpublishHost(command.ShowOne):
 
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
-        placement = placement_mod.Placement(conn.placement)
+        placement = placement_mod.Placement.of(conn)
         root = placement.root(parsed_args.host)
         done = publisher.unpublish(
             placement, root['uuid'],

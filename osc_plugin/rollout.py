@@ -191,7 +191,7 @@ class Rollout:
 
     def _delete(self, server_id: str) -> None:
         self._conn.compute.delete_server(server_id)
-        placement = placement_mod.Placement(self._conn.placement)
+        placement = placement_mod.Placement.of(self._conn)
 
         def is_gone() -> bool:
             # Nova takes its allocation back last (nova/compute/manager.py,
@@ -211,12 +211,11 @@ class Rollout:
         if not isinstance(networks, str):
             networks = [{'uuid': self._there.networks[network]}
                         for network in networks]
-        made = self._conn.compute.create_server(
-            name=server.name, flavor_id=server.flavor,
-            image_id=self._there.images[server.image], networks=networks,
+        self._await(servers.create(
+            self._conn, name=server.name, flavorRef=server.flavor,
+            imageRef=self._there.images[server.image], networks=networks,
             hypervisor_hostname=step.host,
-            metadata={dep.MARK: self._name, dep.LIKE: server.flavor})
-        self._await(made.id)
+            metadata={dep.MARK: self._name, dep.LIKE: server.flavor}))
 
     def _await(self, server_id: str) -> None:
         def is_there() -> bool:

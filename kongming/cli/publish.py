@@ -29,7 +29,7 @@ COLUMNS = ('host', 'uuid', 'written', 'kept', 'doubts')
 
 def publish(conn, name, host, dry_run):
     """Publish a host; returns the row of :data:`COLUMNS`."""
-    placement = placement_mod.Placement(conn.placement)
+    placement = placement_mod.Placement.of(conn)
     root = placement.root(name)
     last = publisher.Occupied()
 
