@@ -205,7 +205,8 @@ def find(conn: Any, name: str) -> dict[str, Any] | None:
 def create(conn: Any, **server: Any) -> str:
     """Have a server created; its id.
 
-    Not by openstacksdk: before 4.11 it can not say on which host.
+    Not by openstacksdk, which can not say on which host in some releases
+    (4.10).
 
     :param server: the keys of Nova's API
     :raises kongming.exception.CloudError: if Nova refuses

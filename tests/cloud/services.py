@@ -58,8 +58,10 @@ def web(layout, service):
         f'{WEB[service][0]}:application', '--master', '--processes', '1',
         '--threads', '6', '--enable-threads', '--lazy-apps', '--die-on-term',
         '--need-app', '--buffer-size', '65535', '--thunder-lock',
-        # A snapshot comes in pieces, as fast as QEMU writes it.
-        '--chunked-input-timeout', '300', '--socket-timeout', '300',
+        # A snapshot comes in pieces, as fast as QEMU writes it; some are
+        # larger than the 1 MiB that is usually the limit.
+        '--chunked-input-timeout', '300', '--chunked-input-limit',
+        str(64 << 20), '--socket-timeout', '300',
         '--disable-logging', '--home', sys.prefix,
         # Kept alive, connections fail now and then.
         '--add-header', 'Connection: close'],
