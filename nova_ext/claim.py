@@ -65,11 +65,14 @@ class _Refused(Exception):
 
     :ivar passing: whether only servers that are about to settle are in the
         way
+    :ivar stale: whether only pCPUs that no server owns are in the way,
+        besides
     """
 
-    def __init__(self, reason, passing):
+    def __init__(self, reason, passing, stale=False):
         super().__init__(reason)
         self.passing = passing
+        self.stale = stale
 
 
 def settle(rt, context, held, allocations):
@@ -96,10 +99,23 @@ def settle(rt, context, held, allocations):
         raise _unavailable(reason)
     deadline = time.monotonic() + WAIT
     pause, longest = _POLL
+    audited = False
     while True:
         try:
             return _swap(rt, context, held, wish, allocations)
         except _Refused as exc:
+            if exc.stale and not audited:
+                # A server that is deleted soon after it has come by live
+                # migration stays in the tracker's usage until the next audit
+                # (nova/compute/resource_tracker.py,
+                # _update_usage_from_instance takes it for a new one).
+                LOG.info('pCPUs that no server owns are in the way, so the '
+                         'resource tracker looks again: %s', exc,
+                         instance=held.instance)
+                rt.update_available_resource(context.elevated(),
+                                             held.nodename)
+                audited = True
+                continue
             if not exc.passing or time.monotonic() > deadline:
                 raise _unavailable(exc) from exc
             LOG.debug('Waiting for servers that boot at the same time: %s',
@@ -267,7 +283,11 @@ def _beside_unsettled(rt, context, held, host, asked, bounds):
     passing = bool(fit.fit(limits.host_state(without), asked, **bounds))
     if passing:
         _let_go(rt, held, host)
-    raise _Refused(why, passing)
+        raise _Refused(why, passing)
+    for cell in without.cells:
+        cell.pinned_cpus &= owners.keys()
+    raise _Refused(why, passing, stale=bool(
+        fit.fit(limits.host_state(without), asked, **bounds)))
 
 
 def about_to_settle(other, host):

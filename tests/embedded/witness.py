@@ -27,8 +27,15 @@ from kongming import topology
 def domain(xml):
     """What a domain's XML says: ({vCPU: pCPUs}, {cell: nodes})."""
     root = ElementTree.fromstring(xml)
-    pins = {int(pin.get('vcpu')): topology.parse_cpu_list(pin.get('cpuset'))
-            for pin in root.findall('./cputune/vcpupin')}
+    vcpus = root.find('./vcpu')
+    pins = {}
+    if vcpus is not None and vcpus.get('cpuset'):
+        # Those that no pin is given for.
+        pins = dict.fromkeys(range(int(vcpus.text)),
+                             topology.parse_cpu_list(vcpus.get('cpuset')))
+    pins.update((int(pin.get('vcpu')),
+                 topology.parse_cpu_list(pin.get('cpuset')))
+                for pin in root.findall('./cputune/vcpupin'))
     nodes = {int(cell.get('cellid')):
              topology.parse_cpu_list(cell.get('nodeset'))
              for cell in root.findall('./numatune/memnode')}

@@ -441,6 +441,16 @@ class LiveMigrationTest(nova_base.LibvirtMigrationMixin, LifeBase):
         self._delete_server(self.server)
         self.assertFree('compute2', *self.native)
 
+    def test_deleted_and_booted_again_before_the_audit(self):
+        """Nova takes its pCPUs for used until its next audit."""
+        self.start()
+        self._live_migrate(self.server, 'completed')
+        self._delete_server(self.server)
+        self.assertLessEqual({10, 13}, self.usage('compute2')[1][0])
+        again = self._create_server(
+            flavor_id=self.flavor(TEMPLATE), networks='none', host='compute2')
+        self.assertHolds(again, host='compute2')
+
     def test_rollback(self):
         self.start()
         self.succeeds = False

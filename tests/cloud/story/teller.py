@@ -27,9 +27,10 @@ from tests.cloud.story import failures
 from tests.cloud.story import life
 from tests.cloud.story import live
 from tests.cloud.story import moves
+from tests.cloud.story import plans
 from tests.cloud.story import tenants
 
-_BOOKS = (boot, live, life, moves, tenants, failures)
+_BOOKS = (boot, live, life, moves, plans, tenants, failures)
 
 
 def chapters():
