@@ -134,18 +134,18 @@ class Look:
     def domain_name(self, uuid):
         return _DOMAIN_NAME % self.server(uuid)['id']
 
-    def domains(self, host):
+    def domains(self, host, flags=0):
         """uuid -> (name, XML) of the domains that run on a host."""
         connection = libvirt.open(host.uri)
         try:
-            return {domain.UUIDString(): (domain.name(), domain.XMLDesc())
+            return {domain.UUIDString(): (domain.name(), domain.XMLDesc(flags))
                     for domain in connection.listAllDomains(
                         libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)}
         finally:
             connection.close()
 
-    def xml(self, uuid):
-        return self.domains(self.host(uuid))[uuid][1]
+    def xml(self, uuid, flags=0):
+        return self.domains(self.host(uuid), flags)[uuid][1]
 
     def threads(self, uuid):
         """vCPU -> pCPUs, by the kernel of the server's host."""
@@ -173,9 +173,13 @@ class Look:
 
         party("Nova's database",
               [cell[:2] for cell in self.cells(uuid)], [(node, pins)])
-        domain_pins, nodes = witness.domain(self.xml(uuid))
-        party('domain XML', domain_pins, wanted)
-        party('domain XML, node', nodes.get(0), frozenset({node}))
+        for kind, flags in (('', 0), (
+                'persistent ', libvirt.VIR_DOMAIN_XML_INACTIVE)):
+            xml = self.xml(uuid, flags)
+            party(f'{kind}domain XML', witness.domain(xml)[0], wanted)
+            # Its memnode goes on naming the node of the boot.
+            party(f'{kind}domain XML, node', memory_nodes(xml),
+                  frozenset({node}))
         party("the kernel's threads", self.threads(uuid), wanted)
         host = self.server(uuid)['host']
         owners = self.owners()

@@ -32,13 +32,13 @@ class Plans(chapter.Chapter):
         small, large = self.flavor(2), self.flavor(4)
         self.grant(small, 'template')
         # Three of five pCPUs are free on either node.
-        servers = {self.boot(small, host='nested1'): (node, pins)
-                   for node, pins in ((0, {0: 1, 1: 4}), (1, {0: 8, 1: 10}))}
-        for uuid, (_node, pins) in servers.items():
+        servers = {}
+        for node, pins in ((0, {0: 1, 1: 4}), (1, {0: 8, 1: 10})):
+            uuid = self.boot(small, host='nested1')
             self.there(uuid, ' '.join(f'{vcpu}:{pcpu}' for vcpu, pcpu
                                       in pins.items()))
-        for uuid, (node, pins) in servers.items():
-            self.comes_to(uuid, node, pins)
+            self.assertIsOn(uuid, node, pins)
+            servers[uuid] = node, pins
         processes = {uuid: self.look.process(uuid)[0] for uuid in servers}
         refused = self.create(large, host='nested1')
         self.wait_for(refused, 'ERROR')
