@@ -12,10 +12,10 @@
 
 """KongMing's fitter against Nova's, on the same objects, in one run.
 
-``python -m benchmarks.fit``.  A round is what a filter does: one request, asked
-of several hosts.  Conversion from Nova's objects, of the server once and of each
-host, is part of KongMing's time.  Rounds of the two alternate; the times are
-medians a host, the ratio is the median of the rounds' ratios.
+``python -m benchmarks.fit``.  A round is what a filter does: one request,
+asked of several hosts.  Conversion from Nova's objects, of the server once and
+of each host, is part of KongMing's time.  Rounds of the two alternate; the
+times are medians a host, the ratio is the median of the rounds' ratios.
 """
 
 import statistics
@@ -24,8 +24,8 @@ import time
 from kongming import demand
 from kongming import fit
 from kongming import template
-from nova import context  # noqa: F401  (registers options)
 import nova.conf
+from nova import context  # noqa: F401  (registers options)
 from nova import objects
 from nova.virt import hardware
 

@@ -14,13 +14,15 @@
 
 ``python -m benchmarks.live [apply|pass|change]``, all three by default:
 
-apply   a domain of 64 vCPUs on this machine's libvirtd is re-pinned between two sets
-        of pCPUs, in turn by kongming.affinity.apply and by the same calls made with
-        libvirt-python alone; medians and their ratio
-pass    a pass of the reconciler over settled servers of an embedded cloud (simulated
-        libvirt): its time, and what it writes, which is to be nothing
-change  from a change of metadata until the vCPU's thread may only run on another
-        pCPU, by /proc: embedded cloud, this machine's libvirtd, and the doorbell
+apply   a domain of 64 vCPUs on this machine's libvirtd is re-pinned between
+        two sets of pCPUs, in turn by kongming.affinity.apply and by the same
+        calls made with libvirt-python alone; medians and their ratio
+pass    a pass of the reconciler over settled servers of an embedded cloud
+        (simulated libvirt): its time, and what it writes, which is to be
+        nothing
+change  from a change of metadata until the vCPU's thread may only run on
+        another pCPU, by /proc: embedded cloud, this machine's libvirtd, and
+        the doorbell
 
 ``apply`` and ``change`` need root, a libvirtd and two pCPUs.
 """
@@ -273,7 +275,8 @@ def main():
     parser.add_argument('--rounds', type=int, default=20,
                         help='of apply, four changes each (default: 20)')
     parser.add_argument('--servers', type=int, default=100,
-                        help='of pass, whose boots take minutes (default: 100)')
+                        help='of pass, whose boots take minutes '
+                             '(default: 100)')
     parser.add_argument('--passes', type=int, default=10,
                         help='over them (default: 10)')
     parser.add_argument('--changes', type=int, default=50,

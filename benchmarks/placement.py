@@ -12,11 +12,12 @@
 
 """What Placement makes of many published hosts.
 
-``python -m benchmarks.placement [--hosts 1000]``.  A real Placement over HTTP on
-a MariaDB of its own (``mariadbd`` has to be installed; ``--sqlite`` goes without).
-The queries are those that Nova's scheduler sends for the flavor, rounds of them
-alternate, times are medians.  Plain ``VCPU`` is measured before anything of
-KongMing is published, too: what that costs servers without a template.
+``python -m benchmarks.placement [--hosts 1000]``.  A real Placement over HTTP
+on a MariaDB of its own (``mariadbd`` has to be installed; ``--sqlite`` goes
+without). The queries are those that Nova's scheduler sends for the flavor,
+rounds of them alternate, times are medians.  Plain ``VCPU`` is measured before
+anything of KongMing is published, too: what that costs servers without a
+template.
 """
 
 import argparse

@@ -42,8 +42,8 @@ from kongming import plan_room
 from kongming import plan_solve
 from kongming import template
 from kongming import usage
-from nova import context  # noqa: F401  (registers options)
 import nova.conf
+from nova import context  # noqa: F401  (registers options)
 from nova import objects
 from nova.scheduler import weights
 from nova.scheduler.weights import cpu

@@ -12,13 +12,15 @@
 """What QoS gives to vCPUs that want all they can get.
 
 ``python -m benchmarks.qos [weights|quotas|noise]``, all three by default; real
-domains on this machine's libvirtd, whose guests are boot sectors that never sleep:
+domains on this machine's libvirtd, whose guests are boot sectors that never
+sleep:
 
-weights  several vCPUs on one pCPU: the share of it that each had, by the kernel's
-         count, against the share that its weight asks for
+weights  several vCPUs on one pCPU: the share of it that each had, by the
+         kernel's count, against the share that its weight asks for
 quotas   the CPU time that a vCPU with a quota had, against its quota
-noise    a guest that reads its clock again and again and counts how long it was kept
-         from it: on a pCPU of its own, and on one with noisy neighbours
+noise    a guest that reads its clock again and again and counts how long it
+         was kept from it: on a pCPU of its own, and on one with noisy
+         neighbours
 
 Needs root, libvirtd, KVM and two pCPUs.
 """

@@ -50,9 +50,6 @@ function configure_kongming_compute {
     iniset "$NOVA_CONF" DEFAULT compute_driver kongming.LibvirtDriver
     iniset "$NOVA_CONF" compute cpu_shared_set "$KONGMING_SHARED_SET"
     iniset "$NOVA_CONF" compute cpu_dedicated_set "$dedicated"
-    sudo install -o root -g root -m 644 \
-        "$KONGMING_DIR/etc/nova/rootwrap.d/kongming.filters" \
-        "$NOVA_CONF_DIR/rootwrap.d/"
 }
 
 function configure_kongming_scheduler {
@@ -73,7 +70,6 @@ function configure_kongming_scheduler {
 
 function cleanup_kongming {
     rm -f "$NOVA_DIR/nova/virt/kongming.py"
-    sudo rm -f "$NOVA_CONF_DIR/rootwrap.d/kongming.filters"
     if [[ "${GLOBAL_VENV:-False}" == "True" ]]; then
         "$DEVSTACK_VENV/bin/pip" uninstall -y kongming || true
     else

@@ -23,7 +23,8 @@ GROUP = cfg.OptGroup(
     'kongming',
     title='KongMing options',
     help='Exact, live control of where servers run inside their hosts. Read '
-         'by nova-compute (``compute_driver = kongming.LibvirtDriver``).')
+         'by nova-compute (``compute_driver = kongming.LibvirtDriver``), '
+         '``weight_multiplier`` by nova-scheduler.')
 
 OPTS = [
     cfg.BoolOpt(

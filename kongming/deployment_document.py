@@ -36,9 +36,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Mapping
-import functools
-from importlib import resources
-import json
 import re
 from typing import Any
 
@@ -49,18 +46,15 @@ from kongming import deployment
 from kongming import document
 from kongming import exception
 from kongming import flavor as flavor_mod
+from kongming import schema as schema_mod
 from kongming import template
 
 _MAP = Mapping[str, Any]
 
 
-@functools.cache
 def schema() -> dict[str, Any]:
     """The schema, as JSON Schema 2020-12."""
-    text = resources.files('kongming').joinpath(
-        'deployment-v1.json').read_text(encoding='utf-8')
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    return schema_mod.load('deployment-v1')
 
 
 def parse(text: str, may_be_open: bool = False) -> deployment.Deployment:

@@ -165,6 +165,6 @@ class NotMoved(KongmingError):
 
 
 class NoSolver(KongmingError):
-    msg_fmt = ("OR-Tools is not there (%(reason)s): 'pip install "
-               "kongming[planner]' installs it, or leave the choice of the "
-               'solver open')
+    msg_fmt = ("OR-Tools is not there (%(reason)s): 'pip install ortools' in "
+               'the environment of the openstack command installs it, or '
+               'leave the choice of the solver open')

@@ -304,10 +304,6 @@ def count_targets(targets: Sequence[Target]) -> int:
         for t in targets)
 
 
-def format_pins(pins: tuple[Pin, ...]) -> str:
-    return ' '.join(map(str, pins))
-
-
 class Unresolvable(ValueError):
     """An address that a host hasn't; the message says what it has."""
 

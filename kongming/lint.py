@@ -57,7 +57,7 @@ def _lint_profiles(template: template_mod.Template) -> Iterator[str]:
                    f'(profile.{name}.when) and metadata may not choose it '
                    f'(grant = profile)')
         if not (profile.pins or profile.emulator or profile.sched
-                or profile.qos):
+                or profile.qos or profile.cache):
             yield (f'profile {name} changes nothing, so that it has nothing '
                    f'to lend' if profile.lend
                    else f'profile {name} changes nothing')

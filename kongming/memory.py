@@ -39,6 +39,9 @@ RESTRICTIVE = 'restrictive'
 #: move, when a node runs out.
 _SPARE_KIB = 128 * 1024
 _SMALL_KIB = 4
+#: How long to leave the kernel before pages that stayed are tried again, in
+#: seconds: at first, at most.
+_PAUSE = 0.05, 5.0
 
 
 class Memory(NamedTuple):
@@ -49,6 +52,7 @@ class Memory(NamedTuple):
     :ivar cells: number of guest NUMA cells that are bound
     :ivar size_kib: all of it
     :ivar page_kib: size of its pages
+    :ivar is_pinned: whether a device of the host reads and writes it
     """
 
     mode: str | None
@@ -56,6 +60,7 @@ class Memory(NamedTuple):
     cells: int
     size_kib: int
     page_kib: int
+    is_pinned: bool = False
 
 
 def read(domain: Any, flags: int = 0) -> Memory:
@@ -72,7 +77,9 @@ def read(domain: Any, flags: int = 0) -> Memory:
         else topology.parse_cpu_list(tune.attrib['nodeset']),
         len(root.findall('./numatune/memnode')),
         int(root.findtext('./memory', '0')),
-        _SMALL_KIB if page is None else int(page.attrib['size']))
+        _SMALL_KIB if page is None else int(page.attrib['size']),
+        bool(root.findall('./devices/hostdev')
+             or root.findall("./devices/interface[@type='hostdev']")))
 
 
 def why_not(memory: Memory) -> str:
@@ -80,6 +87,9 @@ def why_not(memory: Memory) -> str:
     if memory.cells > 1:
         return ('libvirt moves the memory of all NUMA cells of a guest '
                 'together, and this one has several')
+    if memory.is_pinned:
+        return ('the kernel moves no memory of a guest that a device of the '
+                'host was passed through to')
     if memory.mode != RESTRICTIVE:
         return (f"libvirt moves no memory that is bound as '{memory.mode}'; "
                 f'a hard reboot binds it so that it can move')
@@ -119,6 +129,7 @@ def move(domain: Any, node: int,
     :raises kongming.exception.NotMoved: if pages are still elsewhere then
     """
     deadline = time.monotonic() + budget
+    pause, _longest = _PAUSE
     both = read(domain).nodes | {node}
     set_nodes(domain, frozenset({node}))
     while True:
@@ -133,6 +144,8 @@ def move(domain: Any, node: int,
                 f'{left} KiB of the memory stay on node '
                 f'{topology.format_cpu_list(set(found) - {node})} after '
                 f'{budget:g} s')
+        time.sleep(pause)
+        pause = min(2 * pause, _PAUSE[1])
         set_nodes(domain, both)
         set_nodes(domain, frozenset({node}))
 

@@ -114,12 +114,6 @@ class Placement:
         return frozenset(
             self.get(f'/resource_providers/{uuid}/traits')['traits'])
 
-    def usages(self, uuid: str) -> dict[str, int]:
-        """class -> amount, of all consumers."""
-        found: dict[str, int] = self.get(
-            f'/resource_providers/{uuid}/usages')['usages']
-        return found
-
     def allocations(self, uuid: str) -> dict[str, dict[str, int]]:
         """consumer -> class -> amount, on one provider."""
         found = self.get(f'/resource_providers/{uuid}/allocations')

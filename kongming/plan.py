@@ -44,6 +44,7 @@ from kongming import fit
 from kongming import guest as guest_mod
 from kongming import usage
 
+#: What a layout can be judged by.
 LEVELS = ('unplaced', 'cells', 'shared', 'hosts', 'peak', 'moves', 'memory')
 #: What a plan of new servers is after, by its style.
 STYLES = {'pack': ('unplaced', 'cells', 'hosts'),

@@ -20,9 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
-import functools
-from importlib import resources
-import json
 from typing import Any
 from typing import NamedTuple
 
@@ -37,6 +34,7 @@ from kongming import plan
 from kongming import plan_figures
 from kongming import plan_pins
 from kongming import plan_room
+from kongming import schema as schema_mod
 
 #: Each cell's node, and vCPU -> pCPU.
 Cells = tuple[tuple[int, Mapping[int, int]], ...]
@@ -144,13 +142,9 @@ def steps(answer: plan_room.Answer,
     return tuple(found)
 
 
-@functools.cache
 def schema() -> dict[str, Any]:
     """The schema, as JSON Schema 2020-12."""
-    text = resources.files('kongming').joinpath('plan-v1.json').read_text(
-        encoding='utf-8')
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    return schema_mod.load('plan-v1')
 
 
 def to_document(found: Plan) -> dict[str, Any]:

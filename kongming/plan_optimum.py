@@ -16,7 +16,7 @@
 :mod:`kongming.plan_pins`.  Where there are none after all, or the answer is
 not accepted, it is ruled out and it tries again.
 
-Needs the extra ``planner`` (``pip install kongming[planner]``).
+Needs OR-Tools, the extra ``planner``.
 """
 
 from __future__ import annotations

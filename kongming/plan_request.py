@@ -38,7 +38,6 @@ from collections.abc import Mapping
 import dataclasses
 import fnmatch
 import functools
-from importlib import resources
 import json
 from typing import Any
 
@@ -51,6 +50,7 @@ from kongming import document
 from kongming import exception
 from kongming import plan
 from kongming import plan_pins
+from kongming import schema as schema_mod
 from kongming import template as template_mod
 from kongming import topology
 from kongming import usage
@@ -58,13 +58,9 @@ from kongming import usage
 _NODES = 'hw:numa_nodes'
 
 
-@functools.cache
 def schema() -> dict[str, Any]:
     """The schema of the part ``plan``, as JSON Schema 2020-12."""
-    text = resources.files('kongming').joinpath(
-        'plan-request-v1.json').read_text(encoding='utf-8')
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    return schema_mod.load('plan-request-v1')
 
 
 class Request:

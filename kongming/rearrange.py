@@ -107,6 +107,28 @@ class Plan:
     refused: Mapping[str, str]
 
 
+def groups(steps: Iterable[Step]) -> dict[str, int]:
+    """Servers that give pCPUs to one another, directly or by way of others.
+
+    :returns: server -> the number of its group; what happens to one group is
+        nothing to another
+    """
+    found: list[tuple[set[str], set[int]]] = []
+    for step in steps:
+        servers, pcpus = {step.server}, {
+            pcpu for move in step.moves for pcpu in move[1:]}
+        apart = []
+        for group in found:
+            if group[0] & servers or group[1] & pcpus:
+                servers |= group[0]
+                pcpus |= group[1]
+            else:
+                apart.append(group)
+        found = [*apart, (servers, pcpus)]
+    return {server: number for number, (servers, _pcpus) in enumerate(found)
+            for server in servers}
+
+
 def plan(host: usage.HostState, residents: Iterable[Resident]) -> Plan:
     """Work out how to give servers what they want, as many as can be.
 

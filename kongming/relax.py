@@ -17,9 +17,7 @@ Asked for after a refusal only, so that filtering hosts costs nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from collections.abc import Iterator
-from collections.abc import Mapping
 import dataclasses
 
 from kongming import demand as demand_mod
@@ -32,25 +30,23 @@ from kongming import usage
 Demand = demand_mod.Demand
 
 
-def relax(host: usage.HostState, demand: Demand, *,
-          allowed: Mapping[int, Collection[int]] | None = None,
+def relax(host: usage.HostState, demand: Demand,
           limits: usage.Limits | None = None) -> str | None:
     """The first of these, from little to much, with which the server fits.
 
     Pins that are in the way, one cell's at a time and as few as possible; a
-    named node; a named pCPU for the emulator; the thread policy; nodes not
-    granted; all pins and nodes; then fewer vCPUs or less memory.
+    named node; a named pCPU for the emulator; the thread policy; all pins and
+    nodes; then fewer vCPUs or less memory.
 
+    :param limits: as of :func:`kongming.fit.fit`
     :returns: a clause that follows "it would fit", or None if none of these
         alone would do
     """
     for text, less in _steps(host, demand):
-        if fit.fit(host, less, allowed=allowed, limits=limits):
+        if fit.fit(host, less, limits=limits):
             return text
-    if allowed is not None and fit.fit(host, demand, limits=limits):
-        return 'on a node that Placement has not granted'
     for text, less in _smaller(demand):
-        if fit.fit(host, less, allowed=allowed, limits=limits):
+        if fit.fit(host, less, limits=limits):
             return text
     return None
 

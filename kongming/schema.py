@@ -45,10 +45,13 @@ class Key(NamedTuple):
 
 
 @functools.cache
-def load() -> dict[str, Any]:
-    """The schema, as JSON Schema 2020-12."""
+def load(name: str = f'template-v{VERSION}') -> dict[str, Any]:
+    """A schema, as JSON Schema 2020-12.
+
+    :param name: of a file of the package, without ``.json``
+    """
     text = resources.files('kongming').joinpath(
-        f'template-v{VERSION}.json').read_text(encoding='utf-8')
+        f'{name}.json').read_text(encoding='utf-8')
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 

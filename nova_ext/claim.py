@@ -40,12 +40,12 @@ from nova.compute import task_states
 from nova.compute import vm_states
 from nova import exception
 from nova import objects
-from nova.objects import fields
 from nova import utils
 from nova.virt import hardware
 from oslo_log import log as logging
 
 from nova_ext import classes
+from nova_ext import granted
 from nova_ext import held as held_mod
 from nova_ext import limits
 from nova_ext import translate
@@ -112,9 +112,14 @@ def settle(rt, context, held, allocations):
                 LOG.info('pCPUs that no server owns are in the way, so the '
                          'resource tracker looks again: %s', exc,
                          instance=held.instance)
-                rt.update_available_resource(context.elevated(),
-                                             held.nodename)
                 audited = True
+                try:
+                    rt.update_available_resource(context.elevated(),
+                                                 held.nodename)
+                except Exception:
+                    # Nova's manager makes light of it, too.
+                    LOG.warning('The audit failed', exc_info=True,
+                                instance=held.instance)
                 continue
             if not exc.passing or time.monotonic() > deadline:
                 raise _unavailable(exc) from exc
@@ -179,9 +184,12 @@ def _swap(rt, context, held, wish, allocations):
                        'never_pcpus', passing=False)
     if held.at_home and satisfied(wish, claimed, before):
         return False
-    host = hardware.numa_usage_from_instance_numa(before, claimed, free=True)
+    host = before
+    if _is_counted(claimed, before):
+        host = hardware.numa_usage_from_instance_numa(before, claimed,
+                                                      free=True)
     bounds = {
-        'allowed': _allowed(held, compute.uuid, host, allocations),
+        'allowed': granted.allowed(held, compute.uuid, host, allocations),
         'limits': usage.Limits(compute.cpu_allocation_ratio,
                                compute.ram_allocation_ratio)}
     result = (fit.fit(limits.host_state(host), asked, **bounds)
@@ -194,6 +202,18 @@ def _swap(rt, context, held, wish, allocations):
     return True
 
 
+def _is_counted(topology, host):
+    """Whether the tracker has what was claimed as taken.
+
+    An audit forgets the claim of a server that is evacuated from ERROR
+    (nova/compute/resource_tracker.py, _instance_in_resize_state).
+    """
+    taken = {cell.id: cell.pinned_cpus for cell in host.cells}
+    return all({*(cell.cpu_pinning or {}).values(),
+                *(cell.cpuset_reserved or ())} <= taken.get(cell.id, set())
+               for cell in topology.cells)
+
+
 def _asked(held):
     """The guest as it was asked for: a claim has page sizes resolved."""
     guest = translate.guest_of(held.topology)
@@ -204,24 +224,6 @@ def _asked(held):
     return guest._replace(cells=tuple(
         cell._replace(page_kib=asked.pagesize)
         for cell, asked in zip(guest.cells, wanted.cells)))
-
-
-def _allowed(held, compute_uuid, host, allocations):
-    """cell -> the nodes that it may go to, or None for any."""
-    instance = held.instance
-    if _has_near_devices(instance):
-        # Nova has claimed devices to go with the nodes of its claim.
-        return {number: {cell.id} for number, cell in
-                enumerate(held.topology.cells)}
-    return granted_nodes(compute_uuid, host, instance.flavor.extra_specs,
-                         allocations)
-
-
-def _has_near_devices(instance):
-    """Whether PCI devices that were claimed are to be near its nodes."""
-    requests = instance.pci_requests.requests if instance.pci_requests else []
-    return any(request.numa_policy != fields.PCINUMAAffinityPolicy.PREFERRED
-               for request in requests)
 
 
 def store(held, compute, host, topology):
@@ -276,7 +278,7 @@ def _beside_unsettled(rt, context, held, host, asked, bounds):
                  limits.host_state(host, owners), asked, **bounds)},
              instance=instance)
     why = str(fit.fit(limits.host_state(host), asked, **bounds))
-    if _has_near_devices(instance):
+    if granted.has_near_devices(instance):
         nodes = sorted({cell.id for cell in held.topology.cells})
         why += (f' (PCI devices that have to be near were claimed for node '
                 f'{", ".join(map(str, nodes))})')
@@ -284,10 +286,28 @@ def _beside_unsettled(rt, context, held, host, asked, bounds):
     if passing:
         _let_go(rt, held, host)
         raise _Refused(why, passing)
+    moving = _of_migrations(rt, context)
     for cell in without.cells:
-        cell.pinned_cpus &= owners.keys()
+        cell.pinned_cpus &= owners.keys() | moving
     raise _Refused(why, passing, stale=bool(
         fit.fit(limits.host_state(without), asked, **bounds)))
+
+
+def _of_migrations(rt, context):
+    """pCPUs here of servers that come, or may come back."""
+    found = set()
+    for uuid in list(rt.tracked_migrations):
+        try:
+            move = objects.Instance.get_by_uuid(
+                context, uuid, expected_attrs=['migration_context']
+                ).migration_context
+        except exception.InstanceNotFound:
+            continue
+        for topology in (move.old_numa_topology, move.new_numa_topology
+                         ) if move else ():
+            if topology:
+                found |= topology.cpu_pinning | topology.cpuset_reserved
+    return found
 
 
 def about_to_settle(other, host):
@@ -349,6 +369,8 @@ def satisfied(wish, topology, host):
     :param topology: nova.objects.InstanceNUMATopology
     :param host: nova.objects.NUMATopology
     """
+    if held_mod.lacks_pcpus(topology):
+        return False
     if any(number >= len(topology) or topology.cells[number].id != node
            for number, node in wish.nodes.items()):
         return False
@@ -360,26 +382,3 @@ def satisfied(wish, topology, host):
         return False
     return all(pins.items() <= (cell.cpu_pinning or {}).items()
                for pins, cell in zip(wishes.exact, topology.cells))
-
-
-def granted_nodes(compute_uuid, host, specs, allocations):
-    """The nodes that a server's allocation leaves each of its cells.
-
-    :param specs: the flavor's extra specs, whose groups were asked for
-    :returns: cell -> set of node ids, or None where Placement was asked for
-        no node
-    """
-    granted = {}
-    for cell in host.cells:
-        uuid = inventory.provider_uuid(compute_uuid, cell.id)
-        if uuid in (allocations or {}):
-            granted[cell.id] = allocations[uuid]['resources']
-    if not granted:
-        return None
-    allowed = {}
-    for number, wanted in flavor.asked_groups(specs).items():
-        # Each group was granted as a whole; which node's it is is told by
-        # the amounts.
-        allowed[number] = {node for node, found in granted.items()
-                           if found == wanted} or set(granted)
-    return allowed

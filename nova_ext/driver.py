@@ -12,7 +12,8 @@
 
 """The compute hook: Nova's libvirt driver, and a few lines before it.
 
-A server without a ``kongming:`` key meets nothing here but ``super()``.
+A server without a ``kongming:`` key meets nothing here but ``super()``, and
+that borrowers leave the pCPUs that it is about to run on.
 """
 
 import random
@@ -204,25 +205,73 @@ class LibvirtDriver(driver.LibvirtDriver):
         return super().get_instance_diagnostics(instance)
 
     def reboot(self, context, instance, *args, **kwargs):
-        if template.has_template(instance.flavor.extra_specs):
-            server = held.Held(instance, self._host.get_hostname(),
-                               instance.image_meta)
-            if server.has_let_go:
-                # Its boot was cut short while it waited for others to settle.
-                # Nova would have it float over shared pCPUs.
-                self._settle(
-                    context, server,
-                    self.virtapi.reportclient.get_allocs_for_consumer(
-                        context, instance.uuid)['allocations'])
+        self._about_to_run(context, instance)
         return super().reboot(context, instance, *args, **kwargs)
+
+    def power_on(self, context, instance, *args, **kwargs):
+        self._about_to_run(context, instance)
+        return super().power_on(context, instance, *args, **kwargs)
+
+    def rescue(self, context, instance, *args, **kwargs):
+        self._about_to_run(context, instance)
+        return super().rescue(context, instance, *args, **kwargs)
+
+    def destroy(self, context, instance, *args, **kwargs):
+        # What the tracker gives back afterwards is what is said here.
+        self._refresh(context, instance)
+        return super().destroy(context, instance, *args, **kwargs)
+
+    def migrate_disk_and_power_off(self, context, instance, *args, **kwargs):
+        self._refresh(context, instance)
+        move = instance.migration_context
+        if (template.has_template(instance.flavor.extra_specs) and move
+                and move.old_numa_topology and instance.numa_topology
+                and not held.same(move.old_numa_topology,
+                                  instance.numa_topology)):
+            # What a revert gives back.
+            move = move.obj_clone()
+            move.old_numa_topology = instance.numa_topology
+            instance.migration_context = move
+            instance.save()
+        return super().migrate_disk_and_power_off(
+            context, instance, *args, **kwargs)
+
+    def _refresh(self, context, instance):
+        """See :func:`nova_ext.held.refresh`."""
+        if (not template.has_template(instance.flavor.extra_specs)
+                or instance.host != self._tracker.host):
+            return
+        try:
+            held.refresh(context, instance)
+        except Exception:
+            # Most probably it is as nova-api has read it.
+            LOG.warning('What it owns could not be read again',
+                        exc_info=True, instance=instance)
+
+    def _about_to_run(self, context, instance):
+        if not template.has_template(instance.flavor.extra_specs):
+            return
+        self._refresh(context, instance)
+        server = held.Held(instance, self._host.get_hostname(),
+                           instance.image_meta)
+        if server.has_let_go:
+            # Its boot was cut short while it waited for others to settle.
+            # Nova would have it float over shared pCPUs.
+            self._settle(context, server,
+                         self.virtapi.reportclient.get_allocs_for_consumer(
+                             context, instance.uuid)['allocations'])
 
     def spawn(self, context, instance, image_meta, injected_files,
               admin_password, allocations, *args, **kwargs):
         if template.has_template(instance.flavor.extra_specs):
             server = held.Held(
                 instance, self._host.get_hostname(), image_meta)
+            if server.at_home and not instance.migration_context:
+                self._refresh(context, instance)
             if not server.stay(context):
                 self._settle(context, server, allocations)
+            if instance.host == self._tracker.host:
+                server.unmark()
         return super().spawn(context, instance, image_meta, injected_files,
                              admin_password, allocations, *args, **kwargs)
 
@@ -240,9 +289,10 @@ class LibvirtDriver(driver.LibvirtDriver):
                                 claim):
         if (template.has_template(instance.flavor.extra_specs)
                 and claim.claimed_numa_topology is not None):
-            allocations = self.virtapi.reportclient.get_allocs_for_consumer(
-                context, instance.uuid)['allocations']
             try:
+                allocations = (
+                    self.virtapi.reportclient.get_allocs_for_consumer(
+                        context, instance.uuid)['allocations'])
                 self._settle(context, held.Incoming(
                     claim, self._host.get_hostname()), allocations)
             except Exception as exc:
@@ -303,8 +353,8 @@ class LibvirtDriver(driver.LibvirtDriver):
         try:
             self._publish(provider_tree, nodename)
         except Exception:
-            # One of the two edges that guard Nova: whatever goes wrong with
-            # our children, the compute node's own provider is reported.
+            # An edge that guards Nova: whatever goes wrong with our children,
+            # the compute node's own provider is reported.
             LOG.exception('The NUMA nodes of %s could not be published',
                           nodename)
 

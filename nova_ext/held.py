@@ -34,6 +34,28 @@ def same(one, other):
         for a, b in zip(one.cells, other.cells))
 
 
+def lacks_pcpus(topology):
+    """Whether a server owns fewer pCPUs than it has dedicated vCPUs."""
+    return any(len(cell.cpu_pinning or {}) != len(cell.pcpuset)
+               for cell in topology.cells)
+
+
+def refresh(context, instance):
+    """What a server owns, as the database has it now.
+
+    nova-api sends what it read before it said that the server is busy
+    (nova/api/openstack/compute/servers.py, _get_server); a live change may
+    have come in between.
+    """
+    if instance.numa_topology is None:
+        return
+    found = objects.InstanceNUMATopology.get_by_instance_uuid(
+        context, instance.uuid)
+    if found is not None and not same(found, instance.numa_topology):
+        instance.numa_topology = found
+        instance.obj_reset_changes(['numa_topology'])
+
+
 class Held:
     """What a server holds on this host, on the instance.
 
@@ -62,9 +84,7 @@ class Held:
     @property
     def has_let_go(self):
         """Whether it has given back pCPUs that it will need to run."""
-        return self.topology is not None and any(
-            len(cell.cpu_pinning or {}) != len(cell.pcpuset)
-            for cell in self.topology.cells)
+        return self.topology is not None and lacks_pcpus(self.topology)
 
     def stay(self, context):
         """Have a rebuild in place keep what the server owns.
@@ -93,6 +113,15 @@ class Held:
             context.new_numa_topology = topology
         self.instance.numa_topology = topology
 
+    def unmark(self):
+        """Have what it owns be saved without marks, as :meth:`keep` does.
+
+        It is with what Nova saves next.
+        """
+        if self.topology is not None:
+            self.topology.obj_reset_changes(recursive=True)
+            self.instance.numa_topology = self.topology
+
     def keep(self, topology):
         """Make it the server's, in the database.
 
@@ -100,6 +129,11 @@ class Held:
         about to abort the claim: what they say is what it gives back.
         """
         before, saved = self.topology, False
+        # What is saved with marks of changes is found changed by whoever
+        # reads it, and written again by all that they save: an old one over
+        # this (nova/objects/instance_numa.py, obj_from_db_obj; instance.py,
+        # _save_extra_generic).
+        topology.obj_reset_changes(recursive=True)
         self.show(topology)
         try:
             self._save()

@@ -337,9 +337,10 @@ class Keeper:
             if self._lent is None:
                 self.first(everybody())
             self._leaving.add(server.uuid)
-            known, _borrowed = self._borrowers.pop(server.uuid, (None, None))
+            known, _borrowed = self._borrowers.get(server.uuid, (None, None))
             if known is not None:
                 self._run_on(known, NOTHING)
+                del self._borrowers[server.uuid]
 
 
 def _pcpus(server):

@@ -25,14 +25,17 @@ from kongming import memory
 from kongming import rearrange
 from kongming import resctrl
 from kongming import template
+from nova.compute import resource_tracker
 from nova.compute import vm_states
 import nova.context
 from nova import objects
+from nova import utils
 from oslo_log import log as logging
 
 from nova_ext import allocations
 from nova_ext import claim
 from nova_ext import guests
+from nova_ext import held
 from nova_ext import keep
 from nova_ext import limits
 from nova_ext import record
@@ -136,13 +139,14 @@ class Reconciler:
             return
         nodename = compute.hypervisor_hostname
         self.allocations.catch_up(context, nodename, servers)
-        host = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
+        host = _topology(compute)
         pending = {
             uuid: self._resident(server, intents[uuid].base)
             for uuid, server in servers.items()
             if not claim.satisfied(intents[uuid].base, server.numa_topology,
                                    host)
-            and not self._waits(uuid, intents[uuid].base)}
+            and not self._waits(uuid, intents[uuid].base)
+            and not self._let_go(server)}
         for uuid in servers.keys() - pending.keys():
             self._told.pop(uuid, None)
         if not pending:
@@ -262,6 +266,15 @@ class Reconciler:
                 error.__traceback__)
         record.refused(server, self._driver._tracker.host, error)
 
+    def _let_go(self, server):
+        """Whether it has no pCPUs, as one whose boot was cut short."""
+        if not held.lacks_pcpus(server.numa_topology):
+            return False
+        self._tell(server, steps.Failed(
+            reason='It owns fewer pCPUs than it needs, since its boot was '
+                   'cut short; a hard reboot gives it those of its template'))
+        return True
+
     def _resident(self, server, wish):
         owned = guests.owned(server.numa_topology)
         pins = dict(owned.pins)
@@ -291,31 +304,44 @@ class Reconciler:
         if (len(bare.cells) != len(server.numa_topology.cells)
                 or len(reserved) > int(isolated)):
             server.numa_topology = self._steps.own_no_more(context, server)
+        if server.numa_topology.obj_what_changed():
+            server.numa_topology = self._steps.unmark(context, server)
 
     def _carry_out(self, context, rt, nodename, plan, servers, intents):
-        """All of a plan, or nothing of it."""
+        """All of a plan, or nothing of what servers exchange with others.
+
+        One that fails is no reason for others that have nothing to do with
+        it.
+        """
         changes = {
             uuid: record.Change(
                 servers[uuid], rt.host,
                 [step for step in plan.steps if step.server == uuid])
             for uuid in dict.fromkeys(step.server for step in plan.steps)}
+        group = rearrange.groups(plan.steps)
         done: list[rearrange.Step] = []
-        error = None
+        errors: dict[int, Exception] = {}
         for step in plan.steps:
+            mine = group[step.server]
+            if mine in errors:
+                continue
             try:
                 changes[step.server].moved_kib += self._steps.take(
                     context, servers[step.server], step,
                     intents[step.server])
             except Exception as exc:
                 LOG.exception('A live change is taken back')
-                self._take_back(context, done, servers, intents)
-                error = steps.Failed(reason=str(exc)).with_traceback(
+                self._take_back(context, [
+                    before for before in done
+                    if group[before.server] == mine], servers, intents)
+                errors[mine] = steps.Failed(reason=str(exc)).with_traceback(
                     exc.__traceback__)
-                break
+                continue
             done.append(step)
             self.allocations.behind.add(step.server)
         self.allocations.follow(context, changes)
         for uuid, change in changes.items():
+            error = errors.get(group[uuid])
             self._keeper.given_anew(uuid)
             change.end(error)
             if error:
@@ -335,6 +361,12 @@ class Reconciler:
                 # What it owns is consistent; the next pass sees to the rest.
                 LOG.exception('A step could not be taken back',
                               instance=servers[step.server])
+
+
+@utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
+def _topology(compute):
+    """What the tracker says of a host; during an audit it says too little."""
+    return objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
 
 
 def _owners(servers):

@@ -298,6 +298,15 @@ class Steps:
                  guests.owned(server.numa_topology).pins, instance=server)
         return server
 
+    def unmark(self, context, server):
+        """See :meth:`nova_ext.held.Held.unmark`; returns what it owns."""
+        try:
+            return self._own(context, server.uuid,
+                             lambda topology: topology).numa_topology
+        except Failed:
+            # Busy; the next pass tries again.
+            return server.numa_topology
+
     def own_no_more(self, context, server):
         """Give up what a step that was cut short has left beside the settled.
 

@@ -9,7 +9,7 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
-"""What was told of each server's QoS, so that it is told once."""
+"""What was told of each server's QoS or classes, so that it is told once."""
 
 from kongming import exception as km_exc
 from kongming import template

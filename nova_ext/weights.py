@@ -47,15 +47,20 @@ class KongmingWeigher(weights.BaseHostWeigher):
             return [0.0] * len(weighed_obj_list)
         # Not kept on self: requests are weighed at the same time.
         request = filters.Request(weight_properties)
-        return [self._weight(weighed.obj, request)
-                for weighed in weighed_obj_list]
+        found = [self._weight(weighed.obj, request)
+                 for weighed in weighed_obj_list]
+        # A host where what it was given is on its way out comes last.
+        last = min((one for one in found if one is not None), default=0.0) - 1
+        return [last if one is None else one for one in found]
 
     def _weigh_object(self, host_state, weight_properties):
         """The same for one host by itself."""
-        return self._weight(host_state, filters.Request(weight_properties))
+        return self._weight(
+            host_state, filters.Request(weight_properties)) or 0.0
 
     @staticmethod
     def _weight(host_state, request):
+        """None where it does not fit yet (:func:`.filters.promised`)."""
         if (request.problem or request.demand is None
                 or not host_state.numa_topology):
             return 0.0
@@ -64,5 +69,5 @@ class KongmingWeigher(weights.BaseHostWeigher):
             host_state.cpu_allocation_ratio,
             host_state.ram_allocation_ratio))
         if not isinstance(result, fit.Assignment):
-            return 0.0
+            return None
         return -fragments.of(host, result)

@@ -15,7 +15,6 @@
 from osc_lib import exceptions
 
 from kongming import capacity
-from kongming import exception as km_exc
 from kongming import fit
 from kongming import relax
 from kongming import template
@@ -56,11 +55,8 @@ class CheckTemplate(command.Lister):
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
         found = cloud.template_flavor(conn, parsed_args.flavor)
-        try:
-            wanted = template_cmd.demanded(
-                found, template.decode(found.extra_specs))
-        except km_exc.InvalidTemplate as exc:
-            raise template_cmd.complain(exc) from exc
+        wanted = template_cmd.demanded(
+            found, template.decode(found.extra_specs))
         rows = [_row(host, wanted)
                 for host in cloud.hosts(conn, parsed_args.host)]
         if not rows:
@@ -80,6 +76,6 @@ def _row(host, wanted):
     result = fit.fit(host.state, wanted, limits=host.limits)
     how = str(result)
     if not result:
-        less = relax.relax(host.state, wanted)
+        less = relax.relax(host.state, wanted, host.limits)
         how += f'\nit would fit {less}' if less else ''
     return host.name, bool(result), times, how

@@ -78,8 +78,9 @@ def hosts(conn: connection.Connection,
     if name is not None and not roots:
         raise exceptions.CommandError(
             f"Host '{name}' is not published. Set compute_driver = "
-            f"kongming.LibvirtDriver in its nova.conf and restart "
-            f"nova-compute there.")
+            f"kongming.LibvirtDriver and [compute] cpu_dedicated_set or "
+            f"cpu_shared_set in its nova.conf and restart nova-compute "
+            f"there.")
 
     def read(root: str) -> PublishedHost:
         return _host(conn, placement, names[root], root, children[root])

@@ -23,8 +23,19 @@ class _Base(help_mod.Help):
     def run(self, parsed_args):
         try:
             return super().run(parsed_args)
+        except exception.InvalidTemplate as exc:
+            # Every problem, a line each.
+            raise exceptions.CommandError(
+                '\n'.join(map(str, exc.problems))) from exc
         except exception.KongmingError as exc:
             raise exceptions.CommandError(str(exc)) from exc
+
+
+def add_timeout(parser, default, what='How long to wait'):
+    """The option that goes with waiting."""
+    parser.add_argument(
+        '--timeout', metavar='<seconds>', type=int, default=default,
+        help=f'{what} (default: {default}).')
 
 
 class Command(_Base, command.Command):

@@ -19,7 +19,6 @@ from osc_lib.cli import parseractions
 from osc_lib import exceptions
 
 from kongming import deployment
-from kongming import exception as km_exc
 from kongming import flavor as flavor_mod
 from kongming import template
 from osc_plugin import cloud
@@ -76,13 +75,10 @@ class CreateTemplate(command.ShowOne):
             raise exceptions.CommandError(
                 'What --property says of kongming: belongs into the '
                 'document, or use --node and --pin.')
-        try:
-            wish = template_cmd.wished(parsed_args)
-            wanted = template_cmd.demanded(types.SimpleNamespace(
-                vcpus=parsed_args.vcpus, ram=parsed_args.ram,
-                extra_specs=specs), wish)
-        except km_exc.InvalidTemplate as exc:
-            raise template_cmd.complain(exc) from exc
+        wish = template_cmd.wished(parsed_args)
+        wanted = template_cmd.demanded(types.SimpleNamespace(
+            vcpus=parsed_args.vcpus, ram=parsed_args.ram,
+            extra_specs=specs), wish)
         for warning in template_cmd.check(conn, name, wanted,
                                           not parsed_args.no_check):
             self.app.stderr.write(f'warning: {warning}\n')

@@ -50,11 +50,8 @@ class _OfDocument(command.Lister):
         :raises CommandError: with every problem, if there are any
         """
         conn = self.app.client_manager.kongming
-        try:
-            wanted = deployment_document.parse(
-                template_cmd.read(parsed_args.file))
-        except km_exc.InvalidTemplate as exc:
-            raise template_cmd.complain(exc) from exc
+        wanted = deployment_document.parse(
+            template_cmd.read(parsed_args.file))
         there = rollout_cmd.read(conn, wanted)
         plan = rollout.plan(wanted, there, parsed_args.prune)
         if plan.problems:
@@ -135,7 +132,7 @@ class ApplyDeployment(_OfDocument):
 
     def get_parser(self, prog_name):
         parser = super().get_parser(prog_name)
-        _add_timeout(parser)
+        command.add_timeout(parser, 300, 'How long a step may take')
         return parser
 
     def take_action(self, parsed_args):
@@ -187,7 +184,7 @@ class DeleteDeployment(command.Command):
         _add_name(parser)
         parser.add_argument('--yes', action='store_true',
                             help='Do not ask.')
-        _add_timeout(parser)
+        command.add_timeout(parser, 300, 'How long a step may take')
         return parser
 
     def take_action(self, parsed_args):
@@ -272,9 +269,3 @@ def _template(found, name):
 def _add_name(parser):
     parser.add_argument('deployment', metavar='<deployment>',
                         help="Deployment, by the document's name.")
-
-
-def _add_timeout(parser):
-    parser.add_argument(
-        '--timeout', metavar='<seconds>', type=int, default=300,
-        help='How long a step may take (default: 300).')

@@ -19,7 +19,6 @@ import yaml
 
 from kongming import demand
 from kongming import document
-from kongming import exception as km_exc
 from kongming import flavor as flavor_mod
 from kongming import sol001
 from kongming import template
@@ -51,11 +50,8 @@ class ValidateTemplate(command.Command):
         return parser
 
     def take_action(self, parsed_args):
-        try:
-            # What Nova can't keep is told as well.
-            template.encode(template_cmd.described(parsed_args.file, {}))
-        except km_exc.InvalidTemplate as exc:
-            raise template_cmd.complain(exc) from exc
+        # What Nova can't keep is told as well.
+        template.encode(template_cmd.described(parsed_args.file, {}))
 
 
 class ExportTemplate(command.Command):
@@ -83,10 +79,7 @@ class ExportTemplate(command.Command):
     def take_action(self, parsed_args):
         found = cloud.template_flavor(self.app.client_manager.kongming,
                                       parsed_args.flavor)
-        try:
-            wish = template.decode(found.extra_specs)
-        except km_exc.InvalidTemplate as exc:
-            raise template_cmd.complain(exc) from exc
+        wish = template.decode(found.extra_specs)
         if parsed_args.format == 'sol001':
             content = sol001.dump(wish)
             lost = template.encode(
@@ -131,16 +124,13 @@ class ImportTemplate(command.ShowOne):
 
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
-        try:
-            pins = sol001.parse(template_cmd.read(parsed_args.file),
-                                parsed_args.vdu).pins
-            found = cloud.flavor(conn, parsed_args.flavor)
-            kept = {key: value for key, value in found.extra_specs.items()
-                    if not key.startswith(f'{template.PREFIX}pin.')}
-            wish = template.decode({
-                **kept, **template.encode(template.Template(pins=pins))})
-        except km_exc.InvalidTemplate as exc:
-            raise template_cmd.complain(exc) from exc
+        pins = sol001.parse(template_cmd.read(parsed_args.file),
+                            parsed_args.vdu).pins
+        found = cloud.flavor(conn, parsed_args.flavor)
+        kept = {key: value for key, value in found.extra_specs.items()
+                if not key.startswith(f'{template.PREFIX}pin.')}
+        wish = template.decode({
+            **kept, **template.encode(template.Template(pins=pins))})
         asking = template_cmd.demanded(found, wish).guest
         problems = list(demand.check_guest(asking, wish))
         if problems:

@@ -99,7 +99,7 @@ class WaitServer(command.ShowOne):
         parser = super().get_parser(prog_name)
         parser.add_argument('server', metavar='<server>',
                             help='Server (name or ID) to wait for.')
-        server_cmd.add_timeout(parser)
+        command.add_timeout(parser, 120)
         return parser
 
     def take_action(self, parsed_args):

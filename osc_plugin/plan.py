@@ -23,7 +23,6 @@ from osc_lib import exceptions
 import yaml
 
 from kongming import deployment_document
-from kongming import exception as km_exc
 from kongming import plan_document
 from kongming import plan_figures
 from kongming import plan_solve
@@ -97,12 +96,9 @@ def write(path, text):
 
 def read(path):
     """
-    :raises CommandError: with every problem of the plan
+    :raises kongming.exception.InvalidTemplate: with every problem of the plan
     """
-    try:
-        return plan_document.parse(template_cmd.read(path))
-    except km_exc.InvalidTemplate as exc:
-        raise template_cmd.complain(exc) from exc
+    return plan_document.parse(template_cmd.read(path))
 
 
 def quality(found):
@@ -186,9 +182,7 @@ class _Carry(command.Command):
         parser = super().get_parser(prog_name)
         parser.add_argument('file', metavar='<file>',
                             help='Plan; - is standard input.')
-        parser.add_argument(
-            '--timeout', metavar='<seconds>', type=int, default=300,
-            help='How long a step may take (default: 300).')
+        command.add_timeout(parser, 300, 'How long a step may take')
         return parser
 
     def _tell(self, line):
@@ -226,10 +220,7 @@ class ApplyPlan(_Carry):
             self._carry(found.steps, parsed_args)
             return
         conn = self.app.client_manager.kongming
-        try:
-            wanted = deployment_document.parse(json.dumps(found.deployment))
-        except km_exc.InvalidTemplate as exc:
-            raise template_cmd.complain(exc) from exc
+        wanted = deployment_document.parse(json.dumps(found.deployment))
         there = rollout_cmd.read(conn, wanted)
         todo = rollout.plan(wanted, there)
         if todo.problems:

@@ -19,7 +19,6 @@ import yaml
 
 from kongming import deployment as dep
 from kongming import document
-from kongming import exception as km_exc
 from kongming import plan as plan_mod
 from kongming import plan_document
 from kongming import plan_figures
@@ -192,29 +191,26 @@ class CreatePlan(command.Lister):
         return rows
 
     def _request(self, parsed_args):
-        try:
-            if parsed_args.file:
-                return plan_request.Request(document.load(
-                    template_cmd.read(parsed_args.file)))
-            if not parsed_args.image:
-                raise exceptions.CommandError(
-                    'Name the --image that servers of --flavor boot from.')
-            conn = self.app.client_manager.kongming
-            flavors = {}
-            for name, count in parsed_args.flavor:
-                found = cloud.flavor(conn, name)
-                key = ''.join(c if c.isascii() and c.isalnum() else '-'
-                              for c in found.name)
-                if not key[:1].isalpha():
-                    key = f'f{key}'
-                flavors[key[:24]] = dep.FoundFlavor(
-                    found.name, found.id, found.vcpus, found.ram, found.disk,
-                    found.extra_specs), count
-            return plan_request.Request(plan_request.of_flavors(
-                parsed_args.name, flavors, parsed_args.image,
-                parsed_args.network))
-        except km_exc.InvalidTemplate as exc:
-            raise template_cmd.complain(exc) from exc
+        if parsed_args.file:
+            return plan_request.Request(document.load(
+                template_cmd.read(parsed_args.file)))
+        if not parsed_args.image:
+            raise exceptions.CommandError(
+                'Name the --image that servers of --flavor boot from.')
+        conn = self.app.client_manager.kongming
+        flavors = {}
+        for name, count in parsed_args.flavor:
+            found = cloud.flavor(conn, name)
+            key = ''.join(c if c.isascii() and c.isalnum() else '-'
+                          for c in found.name)
+            if not key[:1].isalpha():
+                key = f'f{key}'
+            flavors[key[:24]] = dep.FoundFlavor(
+                found.name, found.id, found.vcpus, found.ram, found.disk,
+                found.extra_specs), count
+        return plan_request.Request(plan_request.of_flavors(
+            parsed_args.name, flavors, parsed_args.image,
+            parsed_args.network))
 
     def _hosts(self, parsed_args):
         if parsed_args.inventory:

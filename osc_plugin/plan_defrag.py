@@ -18,7 +18,6 @@ import shutil
 from osc_lib import exceptions
 
 from kongming import draw
-from kongming import exception as km_exc
 from kongming import fit
 from kongming import plan as plan_mod
 from kongming import plan_document
@@ -103,11 +102,8 @@ class DefragPlan(command.Command):
     @staticmethod
     def _wanted(conn, parsed_args):
         flavor = cloud.flavor(conn, parsed_args.for_flavor)
-        try:
-            wish = template.decode(flavor.extra_specs)
-            demand = template_cmd.demanded(flavor, wish)
-        except km_exc.InvalidTemplate as exc:
-            raise template_cmd.complain(exc) from exc
+        wish = template.decode(flavor.extra_specs)
+        demand = template_cmd.demanded(flavor, wish)
         if demand.problem:
             raise exceptions.CommandError(
                 f'Flavor {flavor.name}: {demand.problem}')

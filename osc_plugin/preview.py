@@ -20,7 +20,6 @@ from cliff import columns as cliff_columns
 from osc_lib import exceptions
 
 from kongming import calendar
-from kongming import exception
 from kongming import servers
 from kongming import template
 from osc_plugin import cloud
@@ -120,13 +119,10 @@ class PreviewTemplate(command.Lister):
         conn = self.app.client_manager.kongming
         if parsed_args.host:
             return self._of_host(conn, parsed_args.host, begin, end)
-        try:
-            wish = (template.decode(cloud.template_flavor(
-                conn, parsed_args.flavor).extra_specs)
-                if parsed_args.flavor
-                else template_cmd.described(parsed_args.file, {}))
-        except exception.InvalidTemplate as exc:
-            raise template_cmd.complain(exc) from exc
+        wish = (template.decode(cloud.template_flavor(
+            conn, parsed_args.flavor).extra_specs)
+            if parsed_args.flavor
+            else template_cmd.described(parsed_args.file, {}))
         return ('from', 'to', 'profile', 'change'), [
             (*self._times(period), period.profile, _change(wish, period))
             for period in calendar.periods(wish, None, begin, end)]

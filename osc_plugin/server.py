@@ -18,7 +18,6 @@ from cliff import columns as cliff_columns
 from osc_lib import exceptions
 
 from kongming.cli import columns
-from kongming import exception
 from kongming import template
 from kongming import wish as wish_mod
 from osc_plugin import command
@@ -90,13 +89,6 @@ def owned(seen):
     return None if seen.cells is None else PinsColumn(seen.cells)
 
 
-def add_timeout(parser):
-    """The option that goes with waiting."""
-    parser.add_argument(
-        '--timeout', metavar='<seconds>', type=int, default=120,
-        help='How long to wait (default: 120).')
-
-
 class _Change(command.ShowOne):
     """What the commands that change a running server share."""
 
@@ -110,7 +102,7 @@ class _Change(command.ShowOne):
         parser.add_argument(
             '--wait', action='store_true',
             help='Return when it is done, or fail with the reason.')
-        add_timeout(parser)
+        command.add_timeout(parser, 120)
         return parser
 
     def _carry_out(self, server, changes, parsed_args):
@@ -211,15 +203,12 @@ class SetServer(_Change):
             raise exceptions.CommandError(
                 'Name at least --node or --pin, or another part of a '
                 'template, or a --file or a --profile.')
-        try:
-            changes = wish_mod.say(server.metadata, template_cmd.described(
-                parsed_args.file, options))
-            if parsed_args.profile and parsed_args.profile != (
-                    server.metadata.get(_PROFILE)):
-                changes.put[_PROFILE] = parsed_args.profile
-            server.check(changes.applied(server.metadata))
-        except exception.InvalidTemplate as exc:
-            raise template_cmd.complain(exc) from exc
+        changes = wish_mod.say(server.metadata, template_cmd.described(
+            parsed_args.file, options))
+        if parsed_args.profile and parsed_args.profile != (
+                server.metadata.get(_PROFILE)):
+            changes.put[_PROFILE] = parsed_args.profile
+        server.check(changes.applied(server.metadata))
         return self._carry_out(server, changes, parsed_args)
 
 
@@ -279,7 +268,7 @@ class ShowServer(command.ShowOne):
     has given it, which only an admin may see. 'actual' is what the host found
     just now: it looks at the server, and brings it there, before this
     answers. Where it does not run, or did not get there, or an admin's rights
-    are missing, 'actual' is None.
+    are missing, 'actual' is not known (-, null in JSON).
 
     Examples::
 

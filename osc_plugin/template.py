@@ -21,7 +21,6 @@ from osc_lib import exceptions
 from kongming.cli import columns
 from kongming import demand
 from kongming import document
-from kongming import exception as km_exc
 from kongming import fit
 from kongming import flavor as flavor_mod
 from kongming import guest
@@ -115,11 +114,6 @@ def wished(parsed_args):
     return wish
 
 
-def complain(exc):
-    """Every problem of a template, a line each."""
-    return exceptions.CommandError('\n'.join(map(str, exc.problems)))
-
-
 def demanded(found, wish):
     """What a flavor would ask of a host with this template."""
     return demand.Demand(guest.from_flavor(
@@ -211,19 +205,14 @@ class SetTemplate(command.ShowOne):
                  'there, too, one after the other, as far as the flavor '
                  'that they were booted with grants it. Ends at the first '
                  'that fails; the same command goes on from there.')
-        parser.add_argument(
-            '--timeout', metavar='<seconds>', type=int, default=120,
-            help='How long to wait for a server (default: 120).')
+        command.add_timeout(parser, 120, 'How long to wait for a server')
         return parser
 
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
-        try:
-            wish = wished(parsed_args)
-            found = cloud.flavor(conn, parsed_args.flavor)
-            wanted = demanded(found, wish)
-        except km_exc.InvalidTemplate as exc:
-            raise complain(exc) from exc
+        wish = wished(parsed_args)
+        found = cloud.flavor(conn, parsed_args.flavor)
+        wanted = demanded(found, wish)
         for warning in check(conn, found.name, wanted,
                              not parsed_args.no_check):
             self.app.stderr.write(f'warning: {warning}\n')

@@ -22,8 +22,7 @@ import zipfile
 
 TOP = pathlib.Path(__file__).parents[1]
 ROOMS = ('kongming', 'nova_ext', 'osc_plugin')
-DATA = ('etc/kongming/kongming.conf.sample',
-        'etc/nova/rootwrap.d/kongming.filters')
+DATA = ('etc/kongming/kongming.conf.sample',)
 
 
 def wheel(path):

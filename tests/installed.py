@@ -86,9 +86,8 @@ def main(nova):
     assert len(schema.keys()) > 10
     deployment_document.parse('version: 1\nname: x\ntemplates: {}\n'
                               'servers: {}\n')
-    for name in ('etc/kongming/kongming.conf.sample',
-                 'etc/nova/rootwrap.d/kongming.filters'):
-        assert (pathlib.Path(sys.prefix) / name).is_file(), name
+    sample = pathlib.Path(sys.prefix) / 'etc/kongming/kongming.conf.sample'
+    assert sample.is_file(), sample
     print('schemas and samples')
 
     print(run('kongming', '--help').splitlines()[0])

@@ -171,12 +171,13 @@ class EvacuateTest(EachPoint, AnewBase):
 
 
 class LetGoTest(test_life.LifeBase):
+    """It was killed while it waited for others, owning nothing."""
 
-    def test_rebooted(self):
-        """It was killed while it waited for others, owning nothing."""
+    def setUp(self):
+        super().setUp()
         self.hosts()
         self.fill()
-        server = self.boot(self.flavor(test_life.TEMPLATE))
+        self.server = server = self.boot(self.flavor(test_life.TEMPLATE))
         instance = self.instance(server['id'])
         compute = self.computes['compute1'].manager
         claim._let_go(
@@ -191,5 +192,23 @@ class LetGoTest(test_life.LifeBase):
         self.api.post_server_action(
             server['id'], {'os-resetState': {'state': 'error'}})
         self.assertEqual(set(), self.owned()[1])
-        self._reboot_server(server, hard=True)
-        self.assertHolds(server)
+
+    def test_rebooted(self):
+        self._reboot_server(self.server, hard=True)
+        self.assertHolds(self.server)
+
+    def test_said_to_be_well(self):
+        """Others are looked after all the same; it is well when it starts."""
+        other = self.boot(self.flavor(
+            {'node.0': '1', 'pin.0': '0:11', 'grant': 'template'}, vcpus=1))
+        self.api.post_server_action(
+            self.server['id'], {'os-resetState': {'state': 'active'}})
+        self.api.post_server_metadata(other['id'],
+                                      {'kongming:pin.0': '0:14'})
+        self.computes['compute1'].driver._reconciler.run()
+        self.assertHolds(other, {0: 14})
+        self.assertIn('its boot was cut short', self.stdlog.logger.output)
+        self._stop_server(self.server)
+        self._start_server(self.server)
+        self.assertHolds(self.server)
+        self.assertHolds(other, {0: 14})

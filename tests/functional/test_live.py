@@ -19,6 +19,7 @@ import fixtures
 
 from kongming import affinity
 from kongming import memory
+from nova.compute import rpcapi
 from nova import context as nova_context
 from nova import objects
 from nova.tests.fixtures import libvirt as fakelibvirt
@@ -480,6 +481,29 @@ class FaultTest(LiveBase):
         self.ring(server)
         self.assertEverywhere(server, {0: 15, 1: 14})
 
+    def test_what_fails_is_no_reason_for_others(self):
+        """Nor for the share of the host that they have nothing to do with."""
+        fails, swaps, serves = (
+            self.boot(self.template(pins)) for pins in (
+                '0:13 1:10', '0:11 1:12', '0:14 1:15'))
+        real = fakelibvirt.Domain.pinVcpuFlags
+
+        def pin(domain, vcpu, cpumap, flags):
+            if domain.UUIDString() == fails['id']:
+                raise RuntimeError('libvirt said no')
+            return real(domain, vcpu, cpumap, flags)
+
+        for server, pins in ((fails, '0:10 1:13'), (swaps, '0:12 1:11')):
+            self.api.post_server_metadata(server['id'],
+                                          {'kongming:pin.0': pins})
+        with mock.patch.object(fakelibvirt.Domain, 'pinVcpuFlags', pin):
+            self.want(serves, pin_0='0:15 1:14')
+        self.assertEverywhere(serves, {0: 15, 1: 14})
+        self.assertEverywhere(swaps, {0: 12, 1: 11})
+        self.assertEverywhere(fails, {0: 13, 1: 10})
+        self.assertEqual(['Error', 'Success', 'Success'], [
+            self.actions(server)[0][0] for server in (fails, swaps, serves)])
+
     def test_what_fails_is_not_tried_at_every_pass(self):
         server = self.boot(self.template('0:13 1:10'))
         calls = []
@@ -642,3 +666,61 @@ class IntervalTest(LiveBase):
         self.want(server, pin_0='0:15')
         self.assertEverywhere(server, {0: 15})
         self.assertFalse(driver._stop.is_set())
+
+
+class ReadBeforeTest(LiveBase):
+    """nova-api has read a server before a live change, and sends that."""
+
+    def _sampled(self, where):
+        """Servers have no domain for a while here."""
+
+    def stale(self, call):
+        """
+        :param call: of nova-compute's RPC API
+        :returns: the server, and one that has what it had
+        """
+        server = self.boot(self.template('0:13 1:10'))
+        before = self.instance(server['id']).numa_topology
+        self.want(server, pin_0='0:15')
+        other = self.boot(self.template('0:13 1:12'))
+        real = getattr(rpcapi.ComputeAPI, call)
+
+        def send(api, ctxt, instance, *args, **kwargs):
+            instance.numa_topology = before
+            instance.obj_reset_changes(['numa_topology'])
+            return real(api, ctxt, instance, *args, **kwargs)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            f'nova.compute.rpcapi.ComputeAPI.{call}', send))
+        return server, other
+
+    def assertBoth(self, server, other):
+        self.audit()
+        self.assertEverywhere(server, {0: 15, 1: 10})
+        self.assertEverywhere(other, {0: 13, 1: 12})
+        self.assertOneOwner()
+
+    def test_hard_reboot(self):
+        server, other = self.stale('reboot_instance')
+        self._reboot_server(server, hard=True)
+        self.assertBoth(server, other)
+
+    def test_rebuild(self):
+        server, other = self.stale('rebuild_instance')
+        self._rebuild_server(server, guests.IMAGES[0]['id'])
+        self.assertBoth(server, other)
+
+    def test_delete(self):
+        server, other = self.stale('terminate_instance')
+        self._delete_server(server)
+        self.assertEverywhere(other, {0: 13, 1: 12})
+        self.assertEqual({13, 12}, self.usage()[1][0])
+
+    def test_resize_and_revert(self):
+        server, other = self.stale('prep_resize')
+        self.start_host('compute2')
+        self._resize_server(server, self.template('0:14 1:11'))
+        self.audit()
+        self.assertEqual({10, 15, 12, 13}, self.usage()[1][0])
+        self._revert_resize(server)
+        self.assertBoth(server, other)

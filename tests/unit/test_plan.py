@@ -338,7 +338,7 @@ class PlanTest(base.TestCase):
             exc = self.assertRaises(exception.NoSolver, plan_solve.solve,
                                     problem, endless, 'optimum')
         self.assertIn('no wheel', str(exc))
-        self.assertIn('pip install kongming[planner]', str(exc))
+        self.assertIn('pip install ortools', str(exc))
         self.assertRaises(plan_optimum.Missing, functools.partial(
             mock.patch.dict('sys.modules', {'ortools.sat.python': None})(
                 plan_optimum.cp_model)))

@@ -88,6 +88,19 @@ class PlanTest(base.TestCase):
                                 resident('b', [2], {'pin.0': '0:3'})])
         self.assertEqual({('a', 0): 2, ('b', 0): 3}, now)
 
+    def test_groups(self):
+        plan, _now = self.plan([
+            resident('a', [2], {'pin.0': '0:3'}),
+            resident('b', [3], {'pin.0': '0:4'}),
+            resident('c', [4], {'pin.0': '0:5'}),
+            resident('d', [0], {'pin.0': '0:1'}),
+            resident('e', [6, 7], {'pin.0': '0:7 1:6'})])
+        found = rearrange.groups(plan.steps)
+        self.assertEqual(set('abcde'), set(found))
+        self.assertEqual(1, len({found[each] for each in 'abc'}))
+        self.assertEqual(3, len(set(found.values())))
+        self.assertEqual({}, rearrange.groups(()))
+
     def test_two_swap_by_a_stepping_stone(self):
         plan, now = self.plan([resident('a', [1], {'pin.0': '0:2'}),
                                resident('b', [2], {'pin.0': '0:1'})])

@@ -53,10 +53,6 @@ class RelaxTest(base.TestCase):
                    host({0, 2, 4, 6, 8, 10, 12, 14}),
                    asked(hw={'hw:cpu_thread_policy': 'require'}))
 
-    def test_granted_nodes(self):
-        self.check('on a node that Placement has not granted',
-                   host(range(8)), asked(), allowed={0: {0}})
-
     def test_fewer_vcpus(self):
         self.check('with 2 dedicated vCPU(s) less in cell 0, and no pins',
                    host(set(range(16)) - {3, 9, 10}), asked())

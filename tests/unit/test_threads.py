@@ -162,14 +162,15 @@ class ShapeTest(base.TestCase):
 XML = """<domain><memory unit="KiB">65536</memory>{}<cputune>
 <vcpupin vcpu="0" cpuset="2"/><vcpupin vcpu="1" cpuset="0-1"/>
 <emulatorpin cpuset="0-2"/><iothreadpin iothread="1" cpuset="0-2"/>
-</cputune></domain>"""
+</cputune>{}</domain>"""
 
 
 class Domain:
     """A libvirt that says yes, and does so unless it is told not to."""
 
-    def __init__(self, obeys=True, numatune=''):
-        self.xml, self.calls, self.obeys = XML.format(numatune), [], obeys
+    def __init__(self, obeys=True, numatune='', devices=''):
+        self.xml, self.calls, self.obeys = (
+            XML.format(numatune, devices), [], obeys)
 
     def XMLDesc(self, flags):
         return self.xml
@@ -215,6 +216,18 @@ class AffinityTest(base.TestCase):
 
 class MemoryTest(base.TestCase):
 
+    def test_devices_of_the_host(self):
+        numatune = ("<numatune><memory mode='restrictive' nodeset='0'/>"
+                    "</numatune>")
+        for device in ("<hostdev mode='subsystem' type='pci'/>",
+                       "<interface type='hostdev'/>"):
+            found = memory.read(Domain(
+                numatune=numatune, devices=f'<devices>{device}</devices>'))
+            self.assertIn('passed through', memory.why_not(found))
+        self.assertEqual('', memory.why_not(memory.read(Domain(
+            numatune=numatune, devices="<devices><interface "
+            "type='ethernet'/></devices>"))))
+
     def why_not(self, numatune):
         return memory.why_not(memory.read(Domain(numatune=numatune)))
 
@@ -231,7 +244,7 @@ class MemoryTest(base.TestCase):
 
     def test_read(self):
         self.assertEqual(
-            ('restrictive', only(0, 1), 0, 65536, 4),
+            ('restrictive', only(0, 1), 0, 65536, 4, False),
             memory.read(Domain(numatune='<numatune><memory '
                                'mode="restrictive" nodeset="0-1"/>'
                                '</numatune>')))

@@ -72,9 +72,10 @@ class _Result(unittest.TestResult):
         print(text, file=sys.stderr, flush=True)
 
 
-def tell(stage, only=(), short=False):
+def tell(stage, only=(), short=False, again=0):
     """Tell the chapters.
 
+    :param again: how many that failed are told once more
     :returns: rows: (title, result, seconds, figures)
     """
     rows = []
@@ -89,18 +90,27 @@ def tell(stage, only=(), short=False):
                          [('', f'needs {", ".join(sorted(missing))}')]))
             continue
         print(f'\033[1m--- {name}: {title}\033[0m', flush=True)
-        stage.figures = []
-        case.stage = stage
-        result = _Result()
-        begin = time.monotonic()
-        case(method).run(result)
-        seconds = time.monotonic() - begin
-        how = ('failed' if result.errors or result.failures else
-               'skipped' if result.skipped else 'ok')
+        how, seconds = _tell_one(stage, case, method)
+        if how == 'failed' and again:
+            again -= 1
+            how, seconds = _tell_one(stage, case, method)
+            stage.figures.insert(0, ('', 'told again: failed once'))
         rows.append((title, how, seconds, stage.figures))
-        print(f'{how:8} {seconds:6.1f} s' + ''.join(
-            f'   {what} {text}' for what, text in stage.figures), flush=True)
     return rows
+
+
+def _tell_one(stage, case, method):
+    stage.figures = []
+    case.stage = stage
+    result = _Result()
+    begin = time.monotonic()
+    case(method).run(result)
+    seconds = time.monotonic() - begin
+    how = ('failed' if result.errors or result.failures else
+           'skipped' if result.skipped else 'ok')
+    print(f'{how:8} {seconds:6.1f} s' + ''.join(
+        f'   {what} {text}' for what, text in stage.figures), flush=True)
+    return how, seconds
 
 
 def table(rows):
@@ -146,7 +156,7 @@ def main(args, cloud, names):
         cloud.up(names)
         ready = time.monotonic()
         stage = chapter.Stage(cloud)
-        rows = tell(stage, args.chapters, args.short)
+        rows = tell(stage, args.chapters, args.short, args.again)
     finally:
         if not (was_up or args.keep):
             cloud.down()
