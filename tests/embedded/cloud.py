@@ -26,6 +26,7 @@ import glob
 import os
 import os.path
 import sys
+import time
 from xml.etree import ElementTree
 
 import fixtures
@@ -91,9 +92,16 @@ class KongmingMixin:
     def _wait_for_server_parameter(self, server, expected_params,
                                    max_retries=10, *args, **kwargs):
         # Nova's five seconds are short for two busy cores.
-        return super()._wait_for_server_parameter(
+        found = super()._wait_for_server_parameter(
             server, expected_params, max(max_retries, self.RETRIES), *args,
             **kwargs)
+        # It says ERROR before it says why.
+        for _ in range(10):
+            if found['status'] != 'ERROR' or 'fault' in found:
+                break
+            time.sleep(0.5)
+            found = self.api.get_server(server['id'])
+        return found
 
     def _wait_for_migration_status(self, server, expected_statuses):
         for _ in range(5):
