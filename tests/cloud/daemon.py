@@ -18,6 +18,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import threading
 import time
 
 from tests.cloud import error
@@ -67,7 +68,8 @@ class Daemon:
                 self._argv, cwd=self._cwd, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
                 env=environment(self.layout, self._env))
-        _children.append(process)
+        with _reaping:
+            _children.append(process)
         self._record.write_text(json.dumps(
             {'pid': process.pid, 'begun': _begun(process.pid)}))
 
@@ -123,6 +125,7 @@ class Daemon:
 
 #: Those of this process; one that has ended is to be waited for.
 _children: list[subprocess.Popen[bytes]] = []
+_reaping = threading.Lock()
 
 
 def environment(layout, further=()):
@@ -134,9 +137,9 @@ def environment(layout, further=()):
 
 def _begun(pid):
     """When a process began, in the kernel's ticks; None if it is no more."""
-    for child in _children[:]:
-        if child.poll() is not None:
-            _children.remove(child)
+    # Asked by several threads at once when all of it is stopped.
+    with _reaping:
+        _children[:] = [child for child in _children if child.poll() is None]
     try:
         fields = pathlib.Path(f'/proc/{pid}/stat').read_text()
     except (FileNotFoundError, ProcessLookupError):
