@@ -146,7 +146,7 @@ def unmet(wish: template_mod.Template, cells: Sequence[Cell],
     """What of a template a server does not have, in words.
 
     :param cells: in their order
-    :param host: any, where :func:`reads_host` says so
+    :param host: any will do unless :func:`reads_host`
     :param emulator_isolated: the pCPU owned for emulator threads is told
         nobody, so nothing is said of them
     """

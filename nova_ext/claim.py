@@ -286,11 +286,18 @@ def _beside_unsettled(rt, context, held, host, asked, bounds):
     if passing:
         _let_go(rt, held, host)
         raise _Refused(why, passing)
-    moving = _of_migrations(rt, context)
-    for cell in without.cells:
-        cell.pinned_cpus &= owners.keys() | moving
-    raise _Refused(why, passing, stale=bool(
-        fit.fit(limits.host_state(without), asked, **bounds)))
+    raise _Refused(why, passing, stale=_is_stale(
+        rt, context, without, owners.keys(), asked, bounds))
+
+
+def _is_stale(rt, context, host, owned, asked, bounds):
+    """Whether it would fit but for pCPUs that no server owns."""
+    if all(cell.pinned_cpus <= owned for cell in host.cells):
+        return False
+    owned = owned | _of_migrations(rt, context)
+    for cell in host.cells:
+        cell.pinned_cpus &= owned
+    return bool(fit.fit(limits.host_state(host), asked, **bounds))
 
 
 def _of_migrations(rt, context):

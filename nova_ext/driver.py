@@ -222,17 +222,9 @@ class LibvirtDriver(driver.LibvirtDriver):
         return super().destroy(context, instance, *args, **kwargs)
 
     def migrate_disk_and_power_off(self, context, instance, *args, **kwargs):
-        self._refresh(context, instance)
-        move = instance.migration_context
-        if (template.has_template(instance.flavor.extra_specs) and move
-                and move.old_numa_topology and instance.numa_topology
-                and not held.same(move.old_numa_topology,
-                                  instance.numa_topology)):
-            # What a revert gives back.
-            move = move.obj_clone()
-            move.old_numa_topology = instance.numa_topology
-            instance.migration_context = move
-            instance.save()
+        if template.has_template(instance.flavor.extra_specs):
+            self._refresh(context, instance)
+            held.correct_move(instance)
         return super().migrate_disk_and_power_off(
             context, instance, *args, **kwargs)
 
@@ -266,8 +258,6 @@ class LibvirtDriver(driver.LibvirtDriver):
         if template.has_template(instance.flavor.extra_specs):
             server = held.Held(
                 instance, self._host.get_hostname(), image_meta)
-            if server.at_home and not instance.migration_context:
-                self._refresh(context, instance)
             if not server.stay(context):
                 self._settle(context, server, allocations)
             if instance.host == self._tracker.host:

@@ -56,6 +56,16 @@ def refresh(context, instance):
         instance.obj_reset_changes(['numa_topology'])
 
 
+def correct_move(instance):
+    """Have a revert give back what the server owns now, too."""
+    move, owned = instance.migration_context, instance.numa_topology
+    if (move and move.old_numa_topology and owned
+            and not same(move.old_numa_topology, owned)):
+        instance.migration_context = move.obj_clone()
+        instance.migration_context.old_numa_topology = owned
+        instance.save()
+
+
 class Held:
     """What a server holds on this host, on the instance.
 

@@ -145,8 +145,7 @@ class Reconciler:
             for uuid, server in servers.items()
             if not claim.satisfied(intents[uuid].base, server.numa_topology,
                                    host)
-            and not self._waits(uuid, intents[uuid].base)
-            and not self._let_go(server)}
+            and not self._waits(uuid, intents[uuid].base)}
         for uuid in servers.keys() - pending.keys():
             self._told.pop(uuid, None)
         if not pending:
@@ -266,15 +265,6 @@ class Reconciler:
                 error.__traceback__)
         record.refused(server, self._driver._tracker.host, error)
 
-    def _let_go(self, server):
-        """Whether it has no pCPUs, as one whose boot was cut short."""
-        if not held.lacks_pcpus(server.numa_topology):
-            return False
-        self._tell(server, steps.Failed(
-            reason='It owns fewer pCPUs than it needs, since its boot was '
-                   'cut short; a hard reboot gives it those of its template'))
-        return True
-
     def _resident(self, server, wish):
         owned = guests.owned(server.numa_topology)
         pins = dict(owned.pins)
@@ -304,6 +294,11 @@ class Reconciler:
         if (len(bare.cells) != len(server.numa_topology.cells)
                 or len(reserved) > int(isolated)):
             server.numa_topology = self._steps.own_no_more(context, server)
+        if held.lacks_pcpus(server.numa_topology):
+            raise steps.Failed(
+                reason='It owns fewer pCPUs than it needs, since its boot was '
+                       'cut short; a hard reboot gives it those of its '
+                       'template')
         if server.numa_topology.obj_what_changed():
             server.numa_topology = self._steps.unmark(context, server)
 

@@ -22,6 +22,7 @@ from nova import objects
 from nova.virt import hardware
 from nova_ext import claim
 from nova_ext import held
+from nova_ext import record
 from tests.embedded import guests
 from tests.functional import test_crash_moves
 from tests.functional import test_life
@@ -205,8 +206,14 @@ class LetGoTest(test_life.LifeBase):
             self.server['id'], {'os-resetState': {'state': 'active'}})
         self.api.post_server_metadata(other['id'],
                                       {'kongming:pin.0': '0:14'})
-        self.computes['compute1'].driver._reconciler.run()
+        for _pass in range(3):
+            self.computes['compute1'].driver._reconciler.run()
         self.assertHolds(other, {0: 14})
+        # Once, however many passes find it so.
+        told, = [action for action in
+                 self.api.get_instance_actions(self.server['id'])
+                 if action['action'] == record.ACTION]
+        self.assertEqual('Error', told['message'])
         self.assertIn('its boot was cut short', self.stdlog.logger.output)
         self._stop_server(self.server)
         self._start_server(self.server)

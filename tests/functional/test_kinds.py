@@ -17,7 +17,11 @@ from xml.etree import ElementTree
 import fixtures
 from oslo_serialization import jsonutils
 
+from nova import context as nova_context
+from nova import objects
+from nova.scheduler import weights as nova_weights
 from nova.tests.fixtures import libvirt as fakelibvirt
+from nova_ext import weights
 from tests.functional import test_boot
 from tests.functional import test_life
 
@@ -193,6 +197,23 @@ class WeigherTest(test_life.LifeBase):
             self.assertEqual(host, self.weighed())
             self.assertEqual(other, self.weighed(-10.0))
             self._delete_server(server)
+
+    def test_where_it_does_not_fit_yet_comes_last(self):
+        """Placement may give a pCPU that somebody is about to leave."""
+        server = self._create_server(
+            flavor_id=self.flavor({'node.0': '1', 'pin.0': '0:13'}, vcpus=1),
+            networks='none', host='compute1')
+        context = nova_context.get_admin_context()
+        spec = objects.RequestSpec.get_by_instance_uuid(
+            context, server['id'])
+        manager = self.scheduler.manager.host_manager
+        hosts = {host.host: host for host in manager.get_host_states_by_uuids(
+            context, list(self.compute_rp_uuids.values()), spec)}
+        for names in (('compute1', 'compute2'), ('compute2', 'compute1')):
+            found = dict(zip(names, weights.KongmingWeigher().weigh_objects(
+                [nova_weights.WeighedHost(hosts[name], 0) for name in names],
+                spec)))
+            self.assertLess(found['compute1'], found['compute2'])
 
     def test_native_servers_do_not_notice(self):
         with fixtures.MockPatch('nova_ext.weights.fit.fit') as fitter:

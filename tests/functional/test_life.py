@@ -28,6 +28,7 @@ from nova import objects
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.libvirt import base as nova_base
 from nova.virt.libvirt import driver as nova_driver
+from nova_ext import claim
 from tests.embedded import guests
 from tests.functional import test_boot
 
@@ -380,6 +381,24 @@ class EvacuateTest(LifeBase):
         self._delete_server(self.server)
         self.assertFree('compute2', *self.native)
 
+    def test_from_error_with_an_audit_in_between(self):
+        """An audit forgets the claim of a server that is in ERROR."""
+        self.fall()
+        self.api.post_server_action(
+            self.server['id'], {'os-resetState': {'state': 'error'}})
+        real = claim.settle
+
+        def settle(rt, context, *args):
+            rt.update_available_resource(context.elevated(), 'compute2')
+            return real(rt, context, *args)
+
+        with mock.patch.object(claim, 'settle', settle):
+            self._evacuate_server(self.server, expected_state='ACTIVE',
+                                  expected_host='compute2')
+        self.assertHolds(self.server, host='compute2')
+        self._delete_server(self.server)
+        self.assertFree('compute2', *self.native)
+
     def test_the_source_comes_back(self):
         self.fall()
         self._evacuate_server(self.server, expected_host='compute2')
@@ -450,6 +469,47 @@ class LiveMigrationTest(nova_base.LibvirtMigrationMixin, LifeBase):
         again = self._create_server(
             flavor_id=self.flavor(TEMPLATE), networks='none', host='compute2')
         self.assertHolds(again, host='compute2')
+
+    def test_the_audit_of_a_boot_fails(self):
+        """Nova's manager makes light of one that does."""
+        self.start()
+        self._live_migrate(self.server, 'completed')
+        self._delete_server(self.server)
+        self.flags(on_failure='ignore', group='kongming')
+        flavor = self.flavor(TEMPLATE)
+        with mock.patch.object(
+                self.dest.manager.rt, 'update_available_resource',
+                side_effect=nova_exc.ResourceProviderUpdateConflict(
+                    uuid='u', generation=1, error='no')) as audit:
+            again = self._create_server(flavor_id=flavor, networks='none',
+                                        host='compute2')
+        audit.assert_called_once()
+        self.assertEqual('ACTIVE', again['status'])
+        self.assertNotEqual(PINS, self.instance(
+            again['id']).numa_topology.cpu_pinning)
+
+    def test_placement_is_away_when_it_is_to_settle(self):
+        """Nobody but the hook gives the claim back then."""
+        self.start()
+
+        class Away:
+            def __init__(self, virtapi):
+                self.virtapi = virtapi
+
+            def __getattr__(self, name):
+                if name == 'reportclient':
+                    raise nova_exc.ConsumerAllocationRetrievalFailed(
+                        consumer_uuid='c', error='no')
+                return getattr(self.virtapi, name)
+
+        driver = self.dest.driver
+        with mock.patch.object(driver, 'virtapi', Away(driver.virtapi)):
+            self.api.post_server_action(self.server['id'], {
+                'os-migrateLive': {'host': None, 'block_migration': 'auto'}})
+            self._wait_for_migration_status(self.server, ['error', 'failed'])
+        self._wait_for_state_change(self.server, 'ACTIVE')
+        self.assertHolds(self.server, host='compute1')
+        self.assertFree('compute2', *self.native)
 
     def test_rollback(self):
         self.start()

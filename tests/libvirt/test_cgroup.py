@@ -20,13 +20,13 @@ import sys
 import time
 import unittest
 
-from oslo_privsep import priv_context
 
 from kongming import cgroup
 from kongming import exception
 from kongming import qos
 from nova_ext import privileged
 from tests import base
+from tests.libvirt import daemon
 
 _CPU = pathlib.Path('/sys/fs/cgroup/cpu')
 _NAMED = """
@@ -76,12 +76,8 @@ class CgroupTest(base.TestCase):
 
     def test_daemon(self):
         """With the capabilities that the context has by itself."""
-        self.addCleanup(privileged.context.set_client_mode,
-                        privileged.context.client_mode)
-        privileged.context.set_client_mode(True)
         self.enter()
-        privileged.context.start(priv_context.Method.FORK)
-        self.addCleanup(privileged.context.stop)
+        daemon.start(self, privileged.context)
         self.set(self.LIMITED)
         self.assertEqual(self.LIMITED, self.read())
         (self.domain / 'cpu.cfs_quota_us').write_text('50000')

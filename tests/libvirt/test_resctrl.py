@@ -22,7 +22,6 @@ import sys
 import unittest
 
 import fixtures
-from oslo_privsep import priv_context
 
 from kongming import flavor
 from kongming import guest
@@ -31,6 +30,7 @@ from kongming import template
 from nova_ext import privileged
 from tests import base
 from tests.embedded import guests
+from tests.libvirt import daemon
 from tests.libvirt import test_cgroup
 from tests.libvirt import test_qos
 from tests import resctrl as fake
@@ -64,17 +64,11 @@ class DaemonTest(base.TestCase):
         self.addCleanup(self.process.stdout.close)
         self.process.stdout.readline()
 
-    def start(self, context):
-        self.addCleanup(context.set_client_mode, context.client_mode)
-        context.set_client_mode(True)
-        context.start(priv_context.Method.FORK)
-        self.addCleanup(context.stop)
-
     def host(self, *wanted):
         return resctrlfs.Host(wanted, ('b' * 36,), ((SERVER, 1),), 3)
 
     def test_makes_and_removes(self):
-        self.start(privileged.resctrl_context)
+        daemon.start(self, privileged.resctrl_context)
         wanted = resctrlfs.Wanted(GROUP, 20, None, (0,), self.process.pid,
                                   (0,))
         outcome = resctrlfs.Outcome(
