@@ -26,7 +26,6 @@ import types
 from typing import NamedTuple
 
 from kongming import inventory
-from kongming import resctrl
 from kongming import usage
 
 _NOBODY: Mapping[str, Collection[str]] = types.MappingProxyType({})
@@ -46,7 +45,7 @@ class Owned(NamedTuple):
     vcpus: int = 0
     memory_mib: int = 0
     page_kib: int | None = None
-    claim: resctrl.Claim = resctrl.Claim()
+    claim: usage.CacheClaim = usage.CacheClaim()
 
     def amounts(self) -> dict[str, int]:
         """By resource class, counts only."""

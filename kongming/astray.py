@@ -21,12 +21,13 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 
 from kongming import deployment as dep
+from kongming import drift
 from kongming import exception
 from kongming import merge
+from kongming import metadata as metadata_mod
 from kongming import qos
 from kongming import template as template_mod
 from kongming import usage
-from kongming import wish as wish_mod
 
 
 def facts(flavor: dep.FoundFlavor) -> tuple[int, int, int]:
@@ -64,16 +65,16 @@ def other_flavor(found: dep.FoundServer,
 
 
 def meant_by(found: dep.FoundServer, flavor: dep.Flavor) -> tuple[
-        wish_mod.Changes, template_mod.Template, list[str]]:
+        metadata_mod.Changes, template_mod.Template, list[str]]:
     """Its metadata's changes, what it is meant to be, and what can't be."""
     try:
         booted = template_mod.decode(found.flavor.specs)
-        changes = wish_mod.follow(found.flavor.specs, found.metadata,
+        changes = metadata_mod.follow(found.flavor.specs, found.metadata,
                                   flavor.wish)
     except exception.KongmingError as exc:
-        return wish_mod.Changes({}, []), flavor.wish, [str(exc)]
-    strange = wish_mod.strange(changes.applied(found.metadata), flavor.wish)
-    changes = wish_mod.Changes(changes.put,
+        return metadata_mod.Changes({}, []), flavor.wish, [str(exc)]
+    strange = metadata_mod.unset_others(changes.applied(found.metadata), flavor.wish)
+    changes = metadata_mod.Changes(changes.put,
                                [*changes.remove, *strange.remove])
     reasons = [f'it keeps the {field} of the flavor that it was booted with'
                for field in ('profiles', 'grant', 'borrow')
@@ -98,7 +99,7 @@ def reasons(found: dep.FoundServer, flavor: dep.FoundFlavor,
     why = [*other_flavor(found, meant), *never, *(
         [f'its metadata is to be changed: {told}'] if told else [])]
     if layout is not None and found.cells:
-        why += wish_mod.unmet(wish, found.cells, layout,
+        why += drift.unmet(wish, found.cells, layout,
                               meant.guest.emulator_isolated)
     return why
 

@@ -48,8 +48,10 @@ def after(host: usage.HostState, demand: demand_mod.Demand,
             # Nova keeps what is beside them free, too.
             mine.update(*(core for core in node.siblings if mine & core))
         nodes[got.node] = node.holding(
-            node.taken | (mine & node.dedicated), asked.cell._replace(
-                page_kib=got.page_kib or (
-                    node.smallest.size_kib if node.smallest
-                    else topology.SMALL_PAGE_KIB)), asked.claim)
+            node.taken | (mine & node.dedicated),
+            memory_mib=asked.cell.memory_mib,
+            page_kib=got.page_kib or (
+                node.smallest.size_kib if node.smallest
+                else topology.SMALL_PAGE_KIB),
+            shared=len(asked.cell.shared), claim=asked.claim)
     return usage.HostState(nodes.values())

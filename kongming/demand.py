@@ -50,7 +50,7 @@ class CellDemand(NamedTuple):
     extra: int
     need: int
     node: int | None
-    claim: resctrl.Claim | None = None
+    claim: usage.CacheClaim | None = None
 
 
 class Demand:

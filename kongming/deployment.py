@@ -26,14 +26,15 @@ from typing import NamedTuple
 
 from kongming import accounts
 from kongming import demand as demand_mod
+from kongming import drift
 from kongming import exception
 from kongming import fit
 from kongming import flavor as flavor_mod
 from kongming import guest as guest_mod
+from kongming import metadata as metadata_mod
 from kongming import rearrange
 from kongming import template as template_mod
 from kongming import usage
-from kongming import wish as wish_mod
 
 #: On flavors as an extra spec, on servers as metadata, with the deployment's
 #: name.  It has a scope, or filters of Nova's would take it for theirs
@@ -142,7 +143,7 @@ class FoundServer(NamedTuple):
     image: str | None
     flavor: FoundFlavor
     metadata: Mapping[str, str]
-    cells: tuple[wish_mod.Cell, ...] = ()
+    cells: tuple[drift.Cell, ...] = ()
 
     @property
     def guest(self) -> guest_mod.Guest:
@@ -232,7 +233,7 @@ class Change(NamedTuple):
 
     id: str
     name: str
-    changes: wish_mod.Changes
+    changes: metadata_mod.Changes
 
 
 class ChangeServers(NamedTuple):

@@ -37,7 +37,6 @@ from kongming import demand as demand_mod
 from kongming import guest as guest_mod
 from kongming import matching
 from kongming import packing
-from kongming import resctrl
 from kongming import topology
 from kongming import usage
 
@@ -334,7 +333,7 @@ def _check_shared(node: usage.NodeState, cell: guest_mod.Cell,
                               f'{limits.cpu_allocation_ratio:g})')
 
 
-def _check_room(room: resctrl.Room, claim: resctrl.Claim) -> None:
+def _check_room(room: usage.CacheCapacity, claim: usage.CacheClaim) -> None:
     if claim.classes > room.classes:
         raise Unfit('cache', f'{claim.classes} class(es) of service asked '
                              f'for, {room.classes} free')

@@ -29,6 +29,7 @@ from kongming import guest as guest_mod
 from kongming import inventory
 from kongming import resctrl
 from kongming import template as template_mod
+from kongming import usage
 
 GROUP_POLICY = 'group_policy'
 
@@ -90,7 +91,7 @@ def groups(template: template_mod.Template,
         elif cell.page_kib is None or cell.page_kib == -1:
             specs[f'{resources}:{inventory.MEMORY_MB}'] = str(cell.memory_mib)
         traits = [inventory.TRAIT_HOOK]
-        claim = claims.get(number, resctrl.Claim())
+        claim = claims.get(number, usage.CacheClaim())
         if claim.classes:
             specs[f'{resources}:{inventory.CLOSID}'] = str(claim.classes)
         if claim.l3:
@@ -111,7 +112,7 @@ def groups(template: template_mod.Template,
     return specs
 
 
-def ungranted(claims: Mapping[int, resctrl.Claim],
+def ungranted(claims: Mapping[int, usage.CacheClaim],
               granted: Iterable[Mapping[str, int]]) -> str | None:
     """Why a server is not to have what it claims of caches, or None.
 

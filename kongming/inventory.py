@@ -30,7 +30,6 @@ import re
 from typing import Any
 import uuid
 
-from kongming import resctrl
 from kongming import topology
 from kongming import usage
 
@@ -114,7 +113,7 @@ def build(nodename: str, compute_uuid: str, host: usage.HostState,
           ratios: Ratios,
           reserved: Mapping[int, Mapping[str, int]] | None = None,
           traits: Iterable[str] = (),
-          rooms: Mapping[int, resctrl.Room] | None = None
+          rooms: Mapping[int, usage.CacheCapacity] | None = None
           ) -> list[Provider]:
     """The children that a compute node's provider should have.
 
@@ -125,7 +124,7 @@ def build(nodename: str, compute_uuid: str, host: usage.HostState,
     :param traits: further traits for each
     :param rooms: node -> what there is of caches and memory bandwidth
     """
-    nothing = resctrl.Room()
+    nothing = usage.CacheCapacity()
     rooms = rooms or {}
     return [Provider(provider_name(nodename, node.id),
                      provider_uuid(compute_uuid, node.id),
@@ -151,7 +150,7 @@ def with_hooks(provider: Provider, found: Provider) -> Provider:
 
 def _inventory(node: usage.NodeState, ratios: Ratios,
                reserved: Mapping[str, int],
-               room: resctrl.Room) -> dict[str, dict[str, Any]]:
+               room: usage.CacheCapacity) -> dict[str, dict[str, Any]]:
     records: dict[str, dict[str, Any]] = {}
 
     def add(name: str, total: int, ratio: float = 1.0,
@@ -184,7 +183,7 @@ def _inventory(node: usage.NodeState, ratios: Ratios,
     return records
 
 
-def _traits(node: usage.NodeState, room: resctrl.Room) -> frozenset[str]:
+def _traits(node: usage.NodeState, room: usage.CacheCapacity) -> frozenset[str]:
     able = [trait for trait, there in ((TRAIT_CAT, room.l3),
                                        (TRAIT_MBA, room.mb)) if there]
     return frozenset({TRAIT, TRAIT_OWNER, TRAIT_NUMA_ROOT, *able,
@@ -356,7 +355,7 @@ def read(providers: Iterable[tuple[
             pages=pages,
             shared_used=used(VCPU),
             owners=owners or {}))
-        nodes[-1].room = resctrl.Room(
+        nodes[-1].room = usage.CacheCapacity(
             total(CLOSID) - used(CLOSID), total(L3) - used(L3),
             int(inventory.get(L3, {}).get('min_unit', 1)),
             TRAIT_MBA in traits)

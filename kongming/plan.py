@@ -41,7 +41,6 @@ from typing import NamedTuple
 
 from kongming import demand as demand_mod
 from kongming import fit
-from kongming import guest as guest_mod
 from kongming import usage
 
 #: What a layout can be judged by.
@@ -224,17 +223,13 @@ def put(host: usage.HostState, demand: demand_mod.Demand,
         if policy == 'isolate':
             # Nova keeps what is beside them free, too.
             mine |= {p for core in node.siblings if mine & core for p in core}
-        nodes[got.node] = node.holding(node.taken | mine, _paged(
-            node, cell, got.page_kib))
+        page_kib = got.page_kib
+        if page_kib is None and node.smallest is not None:
+            page_kib = node.smallest.size_kib
+        nodes[got.node] = node.holding(
+            node.taken | mine, memory_mib=cell.memory_mib, page_kib=page_kib,
+            shared=len(cell.shared))
     return usage.HostState(nodes.values())
-
-
-def _paged(node: usage.NodeState, cell: guest_mod.Cell,
-           page_kib: int | None) -> guest_mod.Cell:
-    """The cell with the pages that its memory is made of."""
-    if page_kib is None and node.smallest is not None:
-        page_kib = node.smallest.size_kib
-    return cell._replace(page_kib=page_kib)
 
 
 def named(state: usage.HostState,

@@ -204,10 +204,12 @@ def _targets(host: usage.HostState, pending: Mapping[str, Resident],
             taken = set(cell.pins.values()) | cell.reserved
             asked = resident.guest.cells[number]
             # What leaves a node is there until it has left.
-            arrived[cell.node] = (taken, asked if cell.node != now else None)
+            arrived[cell.node] = (taken, {
+                'memory_mib': asked.memory_mib, 'page_kib': asked.page_kib,
+                'shared': len(asked.shared)} if cell.node != now else {})
         state = usage.HostState(
             node.holding(node.taken | arrived[node.id][0],
-                         arrived[node.id][1])
+                         **arrived[node.id][1])
             if node.id in arrived else node for node in state.nodes)
     return targets, {}
 

@@ -25,7 +25,7 @@ which the kernel enforces for each group by itself, so nothing of it is taken.
 
 Whole ways are less than what was asked for, never more.  That is why the sum
 of what was asked for, in per cent, can be counted: where it is no more than
-:attr:`Room.l3`, the ways are enough, and one row of them holds all.
+:attr:`usage.CacheCapacity.l3`, the ways are enough, and one row of them holds all.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from kongming import bits
 from kongming import guest as guest_mod
 from kongming import template as template_mod
 from kongming import tuning
+from kongming import usage
 
 #: The group that everything is in by itself: the file system's root.
 DEFAULT = ''
@@ -63,19 +64,6 @@ Schemata = Mapping[str, Mapping[int, int]]
 
 # What a template asks for.
 
-class Claim(NamedTuple):
-    """What is counted of one cell.
-
-    :ivar classes: CLOSIDs
-    :ivar l3: per cent of the L3 cache
-    :ivar mb: whether memory bandwidth is limited
-    """
-
-    classes: int = 0
-    l3: int = 0
-    mb: bool = False
-
-
 def concerns(wish: template_mod.Template) -> bool:
     """Whether a server can have classes, now or later."""
     return bool(wish.cache
@@ -89,13 +77,13 @@ def mentioned(specs: Mapping[str, str]) -> bool:
 
 
 def claims(wish: template_mod.Template,
-           guest: guest_mod.Guest) -> dict[int, Claim]:
+           guest: guest_mod.Guest) -> dict[int, usage.CacheClaim]:
     """What each cell claims, so that any profile finds room.
 
     A class whose vCPUs are in several cells is counted where the first of
     them is, its part of the cache in each, since each node has its own.
     """
-    found: dict[int, Claim] = {}
+    found: dict[int, usage.CacheClaim] = {}
     for entries in (wish.cache, *(profile.cache for profile
                                   in wish.profiles.values())):
         for number, cell in enumerate(guest.cells):
@@ -103,8 +91,8 @@ def claims(wish: template_mod.Template,
             here = [entry for entry in entries if not vcpus.isdisjoint(
                 vcpu for part in entry.vcpus for vcpu in part.ids())]
             if here:
-                before = found.get(number, Claim())
-                found[number] = Claim(
+                before = found.get(number, usage.CacheClaim())
+                found[number] = usage.CacheClaim(
                     max(before.classes,
                         sum(entry.first in vcpus for entry in here)),
                     max(before.l3, sum(entry.l3 or 0 for entry in here)),
@@ -255,23 +243,8 @@ def format_line(resource: str, values: Mapping[int, int]) -> str:
 
 # What there is to give.
 
-class Room(NamedTuple):
-    """What servers can be given of one node.
-
-    :ivar classes: CLOSIDs
-    :ivar l3: per cent of its L3 cache that are set aside
-    :ivar least: the least per cent that are a whole way
-    :ivar mb: whether memory bandwidth can be limited
-    """
-
-    classes: int = 0
-    l3: int = 0
-    least: int = 1
-    mb: bool = False
-
-
 def rooms(tree: Tree, domains: Mapping[int, Collection[int]],
-          most: int | None = None) -> dict[int, Room]:
+          most: int | None = None) -> dict[int, usage.CacheCapacity]:
     """What each node has for servers, those that have some included.
 
     CLOSIDs are the whole host's and so are divided among its nodes, as is an
@@ -289,7 +262,7 @@ def rooms(tree: Tree, domains: Mapping[int, Collection[int]],
     found = {}
     for place, node in enumerate(sorted(domains)):
         classes = each + (place < more)
-        room = Room(classes, mb=bool(classes and tree.info.bandwidth))
+        room = usage.CacheCapacity(classes, mb=bool(classes and tree.info.bandwidth))
         cache = tree.info.cache
         if classes and cache is not None:
             ways = min((bits.longest(free(tree, cache, domain))

@@ -22,13 +22,13 @@ from __future__ import annotations
 
 from kongming import astray
 from kongming import deployment as dep
+from kongming import drift
 from kongming import exception
 from kongming import flavor as flavor_mod
 from kongming import placing
 from kongming import rearrange
 from kongming import room as room_mod
 from kongming import template as template_mod
-from kongming import wish as wish_mod
 
 Problem = exception.Problem
 
@@ -167,7 +167,7 @@ class _Planner:
                        'it is on no host that obeys templates; move it to '
                        f'one, or {_AGAIN}')
             return
-        if (changes.put or changes.remove or wish_mod.unmet(
+        if (changes.put or changes.remove or drift.unmet(
                 wish, found.cells, room.layout,
                 flavor.guest.emulator_isolated)):
             self._changing.setdefault(found.host or '', []).append(

@@ -25,11 +25,11 @@ from oslo_utils import uuidutils
 
 from kongming import accounts
 from kongming import calendar
+from kongming import drift
 from kongming import exception
 from kongming import publisher
 from kongming import template as template_mod
 from kongming import usage
-from kongming import wish
 
 #: Image properties of a server (nova/api/openstack/compute/
 #: rest_api_version_history.rst, 2.98); its pins are told since 2.78.
@@ -162,7 +162,7 @@ def look(conn: Any, server_id: str) -> bool:
     return True
 
 
-def cells(conn: Any, server_id: str) -> list[wish.Cell] | None:
+def cells(conn: Any, server_id: str) -> list[drift.Cell] | None:
     """What the cells of a server own; None where this user may not see it."""
     # A cell without vCPUs is a place that the server is moving to.
     found = [cell for cell in get(

@@ -29,8 +29,6 @@ import operator
 import types
 from typing import NamedTuple
 
-from kongming import guest
-from kongming import resctrl
 from kongming import topology
 
 PcpuSet = set[int] | frozenset[int]
@@ -46,6 +44,34 @@ class Pages(NamedTuple):
     size_kib: int
     total: int
     free: int
+
+
+class CacheClaim(NamedTuple):
+    """What one guest cell claims of caches and memory bandwidth.
+
+    :ivar classes: CLOSIDs
+    :ivar l3: per cent of the L3 cache
+    :ivar mb: whether memory bandwidth is limited
+    """
+
+    classes: int = 0
+    l3: int = 0
+    mb: bool = False
+
+
+class CacheCapacity(NamedTuple):
+    """What a node has of caches and memory bandwidth for servers.
+
+    :ivar classes: CLOSIDs
+    :ivar l3: per cent of its L3 cache that are set aside
+    :ivar least: the least per cent that are a whole way
+    :ivar mb: whether memory bandwidth can be limited
+    """
+
+    classes: int = 0
+    l3: int = 0
+    least: int = 1
+    mb: bool = False
 
 
 class NodeState:
@@ -85,7 +111,7 @@ class NodeState:
     shared_used: int
     owners: Mapping[int, str]
     l3: Mapping[int, int]
-    room: resctrl.Room | None = None
+    room: CacheCapacity | None = None
 
     def __init__(self, id: int, dedicated: PcpuSet,
                  taken: PcpuSet = frozenset(), *,
@@ -126,34 +152,32 @@ class NodeState:
         return frozenset(self.dedicated | self.shared) - known if (
             known) else known
 
-    def holding(self, taken: PcpuSet,
-                cell: guest.Cell | None = None,
-                claim: resctrl.Claim | None = None) -> NodeState:
+    def holding(self, taken: PcpuSet, *, memory_mib: int = 0,
+                page_kib: int | None = None, shared: int = 0,
+                claim: CacheClaim | None = None) -> NodeState:
         """The same node with these pCPUs owned, and no others.
 
-        :param cell: a guest cell whose memory and shared vCPUs come on top
+        :param memory_mib: memory of a guest cell that comes on top
+        :param page_kib: the size of its pages
+        :param shared: how many shared vCPUs it has
         :param claim: what it claims of caches
         """
-        room = self.room
-        if room is not None and claim is not None:
-            room = room._replace(classes=room.classes - claim.classes,
-                                 l3=room.l3 - claim.l3)
-        memory, shared, pages = 0, 0, list(self.pages)
-        if cell is not None:
-            memory, shared = cell.memory_mib, len(cell.shared)
-            pages = [
-                page._replace(free=page.free
-                              - memory * 1024 // page.size_kib)
-                if page.size_kib == cell.page_kib else page
-                for page in pages]
+        capacity = self.room
+        if capacity is not None and claim is not None:
+            capacity = capacity._replace(
+                classes=capacity.classes - claim.classes,
+                l3=capacity.l3 - claim.l3)
+        pages = [
+            page._replace(free=page.free - memory_mib * 1024 // page.size_kib)
+            if page.size_kib == page_kib else page for page in self.pages]
         node = NodeState(
             self.id, self.dedicated, taken, shared=self.shared,
             siblings=self.siblings,
             memory_mib=self.memory_mib,
-            memory_used_mib=self.memory_used_mib + memory, pages=pages,
+            memory_used_mib=self.memory_used_mib + memory_mib, pages=pages,
             shared_used=self.shared_used + shared, owners=self.owners,
             l3=self.l3, never=self.never)
-        node.room = room
+        node.room = capacity
         return node
 
     def emptied(self) -> NodeState:

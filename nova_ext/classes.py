@@ -52,7 +52,7 @@ def rooms(topology):
     """What each node has of it for servers; nothing where there is none.
 
     :param topology: nova.objects.NUMATopology of the host
-    :returns: node -> kongming.resctrl.Room
+    :returns: node -> kongming.usage.CacheCapacity
     :raises kongming.exception.ResctrlError: if it can't be read
     """
     if why_not():
@@ -78,7 +78,7 @@ def claims(specs, topology):
 
     :param specs: its flavor's extra specs
     :param topology: nova.objects.InstanceNUMATopology
-    :returns: cell -> kongming.resctrl.Claim
+    :returns: cell -> kongming.usage.CacheClaim
     """
     if topology is None or not resctrl.mentioned(specs):
         return {}
@@ -236,7 +236,7 @@ class Published:
         self._last = {}
 
     def of(self, topology):
-        """:returns: node -> kongming.resctrl.Room"""
+        """:returns: node -> kongming.usage.CacheCapacity"""
         try:
             self._last = rooms(topology)
         except Exception:

@@ -15,7 +15,7 @@
 from kongming import accounts
 from kongming import flavor
 from kongming import inventory
-from kongming import resctrl
+from kongming import usage
 from nova import exception
 from nova import objects
 from oslo_log import log as logging
@@ -136,7 +136,7 @@ def _owned_of(node, users, topology):
 
 
 def owned(cell, topology, claimed=None):
-    """:param claimed: kongming.resctrl.Claim of the cell, or None"""
+    """:param claimed: kongming.usage.CacheClaim of the cell, or None"""
     pcpus = set((cell.cpu_pinning or {}).values())
     pcpus |= cell.cpuset_reserved or set()
     if cell.cpu_thread_policy == 'isolate':
@@ -144,7 +144,7 @@ def owned(cell, topology, claimed=None):
         pcpus |= {p for node in topology.cells for core in node.siblings
                   if pcpus & core for p in core}
     return accounts.Owned(frozenset(pcpus), len(cell.cpuset), cell.memory,
-                          cell.pagesize, claimed or resctrl.Claim())
+                          cell.pagesize, claimed or usage.CacheClaim())
 
 
 def update(provider_tree, nodename, host, ratios, held, in_use, name_of,
@@ -162,7 +162,7 @@ def update(provider_tree, nodename, host, ratios, held, in_use, name_of,
     :param in_use: provider uuid -> resource class -> the consumers who have
         it; asked only where something is to be taken away
     :param name_of: consumer -> how to call it
-    :param rooms: node -> kongming.resctrl.Room
+    :param rooms: node -> kongming.usage.CacheCapacity
     """
     root = provider_tree.data(nodename).uuid
     have = []

@@ -24,13 +24,13 @@ from osc_lib import exceptions
 
 from kongming import deployment as dep
 from kongming import exception
+from kongming import metadata as metadata_mod
 from kongming import plan_document
 from kongming import plan_figures
 from kongming import plan_order
 from kongming import plan_room
 from kongming import servers
 from kongming import template as template_mod
-from kongming import wish as wish_mod
 from osc_plugin import cloud
 from osc_plugin import rollout
 from osc_plugin import running
@@ -147,7 +147,7 @@ class Carry:
         for server, move in zip(told, moves):
             wish = plan_order.wish(server.intent().base,
                                    move.spot(step.host))
-            change = wish_mod.say(server.metadata, template_mod.Template(
+            change = metadata_mod.express(server.metadata, template_mod.Template(
                 nodes=wish.nodes, pins=wish.pins))
             server.check(change.applied(server.metadata))
             changes.append(dep.Change(server.id, server.name, change))
@@ -164,6 +164,6 @@ def _restore(before: running.Server) -> None:
     now = before.again()
     mine, was = template_mod.ours(now.metadata), template_mod.ours(
         before.metadata)
-    running.write(now, wish_mod.Changes(
+    running.write(now, metadata_mod.Changes(
         {key: value for key, value in was.items() if mine.get(key) != value},
         sorted(mine.keys() - was.keys(), reverse=True)))

@@ -15,8 +15,8 @@
 from osc_lib import exceptions
 
 from kongming import exception as km_exc
+from kongming import metadata as metadata_mod
 from kongming import servers
-from kongming import wish as wish_mod
 from osc_plugin import running
 
 
@@ -39,13 +39,13 @@ class Propagation:
     def plan(self):
         """What is to be written.
 
-        :returns: (server, wish.Changes) of each that is not as it is meant
+        :returns: (server, metadata_mod.Changes) of each that is not as it is meant
         :raises CommandError: with every server that can't be changed
         """
         found, problems = [], []
         for server in self._servers:
             try:
-                changes = wish_mod.follow(server.specs, server.metadata,
+                changes = metadata_mod.follow(server.specs, server.metadata,
                                           self._wish)
                 server.check(changes.applied(server.metadata))
             except km_exc.InvalidTemplate as exc:

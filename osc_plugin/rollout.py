@@ -24,12 +24,12 @@ from openstack import exceptions as sdk_exc
 from osc_lib import exceptions
 
 from kongming import deployment as dep
+from kongming import drift
 from kongming import exception
 from kongming import flavor as flavor_mod
 from kongming import placement as placement_mod
 from kongming import publisher
 from kongming import servers
-from kongming import wish as wish_mod
 from osc_plugin import cloud
 from osc_plugin import running
 
@@ -57,7 +57,7 @@ def found_server(conn: connection.Connection,
                  found: Any) -> dep.FoundServer:
     """A server as Nova lists it, with what it owns."""
     booted = found['flavor']
-    cells: tuple[wish_mod.Cell, ...] = ()
+    cells: tuple[drift.Cell, ...] = ()
     host = found.get('OS-EXT-SRV-ATTR:hypervisor_hostname')
     if host is not None:
         cells = tuple(servers.cells(conn, found['id']) or ())

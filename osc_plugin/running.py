@@ -28,14 +28,15 @@ from openstack import exceptions as sdk_exc
 from osc_lib import exceptions
 
 from kongming import demand
+from kongming import drift
 from kongming import exception
 from kongming import guest
 from kongming import merge
+from kongming import metadata as metadata_mod
 from kongming import qos
 from kongming import servers
 from kongming import template
 from kongming import usage
-from kongming import wish as wish_mod
 from osc_plugin import cloud
 
 _SHUTOFF = 'SHUTOFF'
@@ -51,7 +52,7 @@ class Seen(NamedTuple):
     """
 
     looked: bool
-    cells: list[wish_mod.Cell] | None
+    cells: list[drift.Cell] | None
     changes: list[str]
     newest: servers.LiveChange | None
 
@@ -99,7 +100,7 @@ class Server:
         return self._of(self.conn, servers.get(
             self.conn, f'/servers/{self.id}')['server'])
 
-    def after(self, changes: wish_mod.Changes) -> Server:
+    def after(self, changes: metadata_mod.Changes) -> Server:
         """As it is once its metadata are changed; nobody is asked."""
         return Server(self.conn, {
             **self.found, 'metadata': changes.applied(self.metadata)})
@@ -142,7 +143,7 @@ class Server:
             self.change(new).result != 'Success' for new in seen.changes
             if new not in before))
 
-    def unmet(self, cells: Sequence[wish_mod.Cell] | None
+    def unmet(self, cells: Sequence[drift.Cell] | None
               ) -> list[str] | None:
         """What is meant and not so.
 
@@ -153,12 +154,12 @@ class Server:
             return None
         wanted = self.intent().base
         try:
-            if self._layout is None and wish_mod.reads_host(wanted):
+            if self._layout is None and drift.needs_host(wanted):
                 host, = cloud.hosts(self.conn, self.host)
                 self._layout = host.state
         except (exception.CloudError, exceptions.CommandError):
             return None
-        return wish_mod.unmet(wanted, cells,
+        return drift.unmet(wanted, cells,
                               self._layout or usage.HostState(()),
                               servers.policies(self.found)[1])
 
@@ -184,7 +185,7 @@ class Server:
                    for key in image.get('properties') or {})
 
 
-def write(server: Server, changes: wish_mod.Changes) -> None:
+def write(server: Server, changes: metadata_mod.Changes) -> None:
     """Write a server's metadata.
 
     :raises CommandError: if Nova refuses it

@@ -18,8 +18,8 @@ from cliff import columns as cliff_columns
 from osc_lib import exceptions
 
 from kongming.cli import columns
+from kongming import metadata as metadata_mod
 from kongming import template
-from kongming import wish as wish_mod
 from osc_plugin import command
 from osc_plugin import running
 from osc_plugin import template as template_cmd
@@ -203,7 +203,7 @@ class SetServer(_Change):
             raise exceptions.CommandError(
                 'Name at least --node or --pin, or another part of a '
                 'template, or a --file or a --profile.')
-        changes = wish_mod.say(server.metadata, template_cmd.described(
+        changes = metadata_mod.express(server.metadata, template_cmd.described(
             parsed_args.file, options))
         if parsed_args.profile and parsed_args.profile != (
                 server.metadata.get(_PROFILE)):
@@ -256,7 +256,7 @@ class UnsetServer(_Change):
                     'Name what to unset: --pin, --node, --emulator, '
                     '--iothread, --sched, --qos, --cache, --profile or '
                     '--all.')
-        return self._carry_out(server, wish_mod.take_back(
+        return self._carry_out(server, metadata_mod.unset(
             server.metadata, stems), parsed_args)
 
 

@@ -11,7 +11,6 @@
 #    under the License.
 
 from kongming import accounts
-from kongming import resctrl
 from kongming import usage
 from tests import base
 
@@ -120,7 +119,7 @@ class CacheTest(base.TestCase):
     def test_reserved(self):
         node = usage.NodeState(0, frozenset({2}), frozenset({2}))
         servers = {'a': accounts.Owned(frozenset({2}),
-                                       claim=resctrl.Claim(2, 30))}
+                                       claim=usage.CacheClaim(2, 30))}
         self.assertEqual(self.CLAIM, {
             name: amount for name, amount in accounts.reserved(
                 node, servers, {}).items() if name in self.CLAIM})
@@ -134,4 +133,4 @@ class CacheTest(base.TestCase):
             accounts.moved(
                 {'old': {'CUSTOM_KONGMING_PCPU': 1, **self.CLAIM}},
                 {'new': accounts.Owned(frozenset({2}),
-                                       claim=resctrl.Claim(2, 30))}))
+                                       claim=usage.CacheClaim(2, 30))}))

@@ -17,7 +17,6 @@ from kongming import capacity
 from kongming import demand
 from kongming import fit
 from kongming import guest
-from kongming import resctrl
 from kongming import template
 from kongming import usage
 from tests import base
@@ -94,7 +93,7 @@ class TimesTest(base.TestCase):
         node = usage.NodeState(
             0, frozenset(range(8)), siblings=[{cpu} for cpu in range(8)],
             memory_mib=GIB)
-        node.room = resctrl.Room(3, 50, least=10)
+        node.room = usage.CacheCapacity(3, 50, least=10)
         self.assertEqual(2, times(
             usage.HostState([node]), 1, 64, cpu_policy='dedicated',
             wish={'kongming:cache': '0:l3=20%'}))

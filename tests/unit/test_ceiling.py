@@ -21,6 +21,7 @@ from kongming import merge
 from kongming import qos
 from kongming import resctrl
 from kongming import template
+from kongming import usage
 from tests import base
 
 
@@ -111,7 +112,7 @@ class AboveTest(base.TestCase):
         found = resctrl.claims(read(cache=asked), cells)
         for cell, claim in found.items():
             self.assertLessEqual(
-                claim.l3, most.get(cell, resctrl.Claim()).l3)
+                claim.l3, most.get(cell, usage.CacheClaim()).l3)
         self.assertLessEqual(*(sum(claim.classes for claim in each.values())
                                for each in (found, most)))
 

@@ -18,7 +18,6 @@ from kongming import fit
 from kongming import grammar
 from kongming import guest
 from kongming import matching
-from kongming import resctrl
 from kongming import template
 from kongming import usage
 from tests import base
@@ -433,9 +432,9 @@ class CacheTest(base.TestCase):
                                     'free, of which 10% are the least'),
                 ((1, 50, 25, True), 'of which 25% are the least'),
                 ((1, 50, 10, False), 'bandwidth can not be limited here')):
-            nodes[0].room = nodes[1].room = resctrl.Room(*room)
+            nodes[0].room = nodes[1].room = usage.CacheCapacity(*room)
             self.assertIn(words, str(fit.fit(host, wanted)))
-        nodes[1].room = resctrl.Room(1, 20, 20, True)
+        nodes[1].room = usage.CacheCapacity(1, 20, 20, True)
         self.assertEqual(1, fit.fit(host, wanted).cells[0].node)
 
     def test_needs_cells(self):

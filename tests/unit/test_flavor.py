@@ -14,8 +14,8 @@ import re
 
 from kongming import flavor
 from kongming import guest
-from kongming import resctrl
 from kongming import template
+from kongming import usage
 from tests import base
 
 HOOKED = {'trait_KM0:HOOK': 'required'}
@@ -148,7 +148,7 @@ class CacheTest(base.TestCase):
             self.groups(cache='0-2:l3=20%', profile_night_cache='3:mb=5%'))
 
     def test_ungranted(self):
-        claims = {0: resctrl.Claim(1, 20), 1: resctrl.Claim(1)}
+        claims = {0: usage.CacheClaim(1, 20), 1: usage.CacheClaim(1)}
         closid, l3 = 'CUSTOM_KONGMING_CLOSID', 'CUSTOM_KONGMING_L3'
         self.assertIsNone(flavor.ungranted(
             claims, [{closid: 1, l3: 20}, {closid: 1}]))

@@ -16,7 +16,6 @@ import hypothesis
 from hypothesis import strategies as st
 
 from kongming import inventory
-from kongming import resctrl
 from kongming import usage
 from tests import base
 
@@ -153,7 +152,7 @@ class CacheTest(base.TestCase):
         first, second = inventory.build(
             'cmp1', COMPUTE, host(), inventory.Ratios(),
             {0: {inventory.L3: 20, inventory.CLOSID: 1}},
-            [inventory.TRAIT_HOOK], {0: resctrl.Room(3, 54, 10, True)})
+            [inventory.TRAIT_HOOK], {0: usage.CacheCapacity(3, 54, 10, True)})
         self.assertEqual((54, 10, 20), tuple(
             first.inventory[inventory.L3][field]
             for field in ('total', 'min_unit', 'reserved')))

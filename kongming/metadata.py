@@ -10,22 +10,21 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What a server's metadata is to say, and whether the server has it."""
+"""What a server's metadata is to be, so that it says a template.
+
+Metadata is the tenant's to write; :mod:`kongming.merge` obeys of it what the
+flavor grants.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Mapping
-from collections.abc import Sequence
 import dataclasses
 from typing import NamedTuple
 
 from kongming import exception
-from kongming import grammar
-from kongming import merge
 from kongming import template as template_mod
-from kongming import threads
-from kongming import usage
 
 
 class Changes(NamedTuple):
@@ -44,7 +43,7 @@ class Changes(NamedTuple):
                    if key not in self.remove}, **self.put}
 
 
-def say(metadata: Mapping[str, str], wish: template_mod.Template) -> Changes:
+def express(metadata: Mapping[str, str], wish: template_mod.Template) -> Changes:
     """Have metadata say a template, beside what it says of other keys.
 
     The end of an earlier, longer map goes.
@@ -59,7 +58,7 @@ def say(metadata: Mapping[str, str], wish: template_mod.Template) -> Changes:
                     if metadata.get(key) != value}, _last_first(stale))
 
 
-def take_back(metadata: Mapping[str, str],
+def unset(metadata: Mapping[str, str],
               stems: Collection[str] | None = None) -> Changes:
     """Have metadata say nothing of some keys any more.
 
@@ -92,22 +91,22 @@ def follow(specs: Mapping[str, str], metadata: Mapping[str, str],
     if left:
         raise exception.CannotFollow(keys=', '.join(left))
     same = {key for key, value in meant.items() if mine.get(key) == value}
-    said = say(metadata, template_mod.decode({
+    said = express(metadata, template_mod.decode({
         key: value for key, value in meant.items() if key not in same}))
     # What an earlier change said, and the flavor says by itself now.
-    over = take_back(metadata, [key.removeprefix(template_mod.PREFIX)
+    over = unset(metadata, [key.removeprefix(template_mod.PREFIX)
                                 for key in same])
     return Changes(said.put, [*over.remove, *said.remove])
 
 
-def strange(metadata: Mapping[str, str],
+def unset_others(metadata: Mapping[str, str],
             wanted: template_mod.Template) -> Changes:
     """Take back what metadata says of keys that a template says nothing of.
 
     The profile that is asked for stays.
     """
     meant = _keys(wanted)
-    return take_back(metadata, {
+    return unset(metadata, {
         stem for key in metadata if key.startswith(template_mod.PREFIX)
         and (stem := '.'.join(key.removeprefix(
             template_mod.PREFIX).split('.')[:2])) != 'profile'
@@ -124,72 +123,3 @@ def _last_first(keys: Collection[str]) -> list[str]:
     return sorted(keys, reverse=True, key=lambda key: [
         (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
         for part in key.split('.')])
-
-
-#: A cell's host node and what its dedicated vCPUs own: vCPU -> pCPU.
-Cell = tuple[int, Mapping[int, int]]
-
-
-def reads_host(wish: template_mod.Template) -> bool:
-    """Whether a host has to be known to tell what is unmet of a template.
-
-    Nodes and pCPUs that are named by their ids say all by themselves.
-    """
-    return bool(wish.emulator or wish.iothreads or wish.sched) or any(
-        pin.floats or not all(isinstance(target, grammar.Range)
-                              for target in pin.targets)
-        for pins in wish.pins.values() for pin in pins)
-
-
-def unmet(wish: template_mod.Template, cells: Sequence[Cell],
-          host: usage.HostState, emulator_isolated: bool) -> list[str]:
-    """What of a template a server does not have, in words.
-
-    :param cells: in their order
-    :param host: any will do unless :func:`reads_host`
-    :param emulator_isolated: the pCPU owned for emulator threads is told
-        nobody, so nothing is said of them
-    """
-    found = []
-    for number, node in sorted(wish.nodes.items()):
-        if number >= len(cells):
-            found.append(f'cell {number}: the server has {len(cells)} NUMA '
-                         f'cell(s), counted from 0')
-        elif cells[number][0] != node:
-            found.append(f'cell {number} is on node {cells[number][0]}, not '
-                         f'on node {node}')
-    owned = {vcpu: pcpu for _node, pins in cells
-             for vcpu, pcpu in pins.items()}
-    for number, pins in sorted(wish.pins.items()):
-        for pin in pins:
-            if not pin.floats:
-                found.extend(_elsewhere(number, pin, owned, host))
-    return found + _not_obeyed(wish, owned, host, emulator_isolated)
-
-
-def _elsewhere(number: int, pin: grammar.Pin, owned: Mapping[int, int],
-               host: usage.HostState) -> list[str]:
-    try:
-        pcpus = grammar.resolve(pin.targets, host)
-    except grammar.Unresolvable as exc:
-        return [f'cell {number}: {exc}']
-    return [f'vCPU {vcpu} owns pCPU {owned[vcpu]}, not pCPU {pcpu}'
-            if vcpu in owned else f'vCPU {vcpu} owns no pCPU'
-            for vcpu, pcpu in zip(pin.vcpu_ids(), pcpus)
-            if owned.get(vcpu) != pcpu]
-
-
-def _not_obeyed(wish: template_mod.Template, owned: Mapping[int, int],
-                host: usage.HostState, emulator_isolated: bool) -> list[str]:
-    """As the host finds it when it places the threads."""
-    nowhere: frozenset[int] = frozenset()
-    if emulator_isolated:
-        wish = dataclasses.replace(wish, emulator=None)
-    default = threads.Threads(
-        {vcpu: nowhere for pins in wish.pins.values() for pin in pins
-         for vcpu in pin.vcpu_ids()},
-        nowhere,
-        # How many the server has is not known here.
-        dict.fromkeys(range(1, max(wish.iothreads, default=0) + 1), nowhere))
-    return threads.shape(default, host, threads.Owned(owned),
-                         merge.Intent(wish))[1]
