@@ -21,9 +21,9 @@ times are medians a host, the ratio is the median of the rounds' ratios.
 import statistics
 import time
 
-from kongming import demand
-from kongming import fit
-from kongming import template
+from kongming.fit import demand
+from kongming.fit import fit
+from kongming.template import template
 import nova.conf
 from nova import context  # noqa: F401  (registers options)
 from nova import objects
@@ -84,12 +84,12 @@ def paired(rounds, hosts, asked, *functions):
     """Seconds a host of each function, called in turn."""
     times = [[] for _ in functions]
     for _ in range(rounds):
-        for function, kept in zip(functions, times):
+        for function, samples in zip(functions, times):
             # Nova's writes into what it is given.
             copies = [asked.obj_clone() for _ in hosts]
             start = time.perf_counter()
             function(hosts, copies)
-            kept.append((time.perf_counter() - start) / len(hosts))
+            samples.append((time.perf_counter() - start) / len(hosts))
     return times
 
 
@@ -97,8 +97,8 @@ def hosts_filtered(count):
     """Seconds to ask so many hosts, of which one in ten can take it."""
     full = host(2, 64, lambda n: 60)
     good = host(2, 64, lambda n: 32)
-    wish = template.decode({'kongming:pin.0': '0-3:24-27 4-7:56-59'})
-    asked = demand.Demand(translate.guest_of(server(8)), wish)
+    desired = template.decode({'kongming:pin.0': '0-3:24-27 4-7:56-59'})
+    asked = demand.Demand(translate.guest_of(server(8)), desired)
     start = time.perf_counter()
     fits = sum(bool(fit.fit(translate.host_state(
         full if number % 10 else good), asked)) for number in range(count))

@@ -15,8 +15,8 @@
 ``python -m benchmarks.live [apply|pass|change]``, all three by default:
 
 apply   a domain of 64 vCPUs on this machine's libvirtd is re-pinned between
-        two sets of pCPUs, in turn by kongming.affinity.apply and by the same
-        calls made with libvirt-python alone; medians and their ratio
+        two sets of pCPUs, in turn by kongming.libvirt.affinity.apply and by
+        the same calls made with libvirt-python alone; medians and their ratio
 pass    a pass of the reconciler over settled servers of an embedded cloud
         (simulated libvirt): its time, and what it writes, which is to be
         nothing
@@ -72,8 +72,8 @@ def running_domain(vcpus):
 
 
 def bench_apply(args):
-    from kongming import affinity
-    from kongming import threads
+    from kongming.libvirt import affinity
+    from kongming.live import threads
 
     with running_domain(args.vcpus) as (domain, kind, width):
         sets = [frozenset({pcpu}) for pcpu in PCPUS[:2]]
@@ -207,12 +207,12 @@ def count_writes(case):
         watch(f'nova.objects.{where}.save')
     for name in ('put', 'post', 'delete'):
         watch(f'nova.scheduler.client.report.SchedulerReportClient.{name}')
-    watch('nova_ext.record.Change.__init__')
+    watch('nova_ext.live.record.Change.__init__')
     return found
 
 
 def bench_change(args):
-    from kongming import process
+    from kongming.kernel import process
     from tests.embedded import cloud
     from tests.embedded import guests
     from tests.embedded import witness

@@ -19,8 +19,8 @@ the tests of hostile metadata have.
 
 import time
 
-from kongming import merge
-from tests.unit import test_hostile
+from kongming.intent import merge
+from tests.unit.template import test_hostile
 
 _ROUNDS = 5
 

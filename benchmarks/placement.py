@@ -31,10 +31,10 @@ import tempfile
 import time
 import uuid
 
-from kongming import inventory
-from kongming import placement as placement_mod
-from kongming import publisher
-from kongming import usage
+from kongming.host import usage
+from kongming.placement import inventory
+from kongming.publish import client as placement_mod
+from kongming.publish import publisher
 from tests import placement as placement_server
 
 PCPUS = 64

@@ -32,16 +32,16 @@ import time
 import types
 from xml.etree import ElementTree
 
-from kongming import demand
-from kongming import fit
-from kongming import fragments
-from kongming import guest
-from kongming import plan
-from kongming import plan_optimum
-from kongming import plan_room
-from kongming import plan_solve
-from kongming import template
-from kongming import usage
+from kongming.fit import demand
+from kongming.fit import fit
+from kongming.fit import fragmentation
+from kongming.host import usage
+from kongming.plan import defrag
+from kongming.solver import optimum
+from kongming.solver import problem as problem_mod
+from kongming.solver import solve
+from kongming.template import guest
+from kongming.template import template
 import nova.conf
 from nova import context  # noqa: F401  (registers options)
 from nova import objects
@@ -141,7 +141,7 @@ class _Fragments(weights.BaseHostWeigher):
     """As nova_ext.weights.KongmingWeigher, of fits that are known."""
 
     def _weigh_object(self, host_state, _properties):
-        return -fragments.of(host_state.state, host_state.fit)
+        return -fragmentation.of(host_state.state, host_state.fit)
 
 
 class KongMing:
@@ -184,10 +184,10 @@ class KongMing:
 
     def put(self, name, host, asked, assignment):
         self.on[name] = host
-        host.state = plan.put(host.state, asked, assignment)
-        today = plan.Today(host.host, tuple(
+        host.state = problem_mod.put(host.state, asked, assignment)
+        today = problem_mod.Today(host.host, tuple(
             (cell.node, cell.pins) for cell in assignment.cells))
-        host.asks[name] = plan.Ask(
+        host.asks[name] = problem_mod.Ask(
             name, (asked,), today=today,
             stays='several cells' if len(asked.cells) > 1 else '')
         host.free_ram_mb -= sum(
@@ -197,9 +197,10 @@ class KongMing:
     def leave(self, name):
         host = self.on.pop(name)
         asked = host.asks.pop(name).shapes[0]
-        host.state = plan_room.after(
-            plan_room.Host(host.host, self.state, self.state, host.asks),
-            {other: plan.of_today(ask) for other, ask in host.asks.items()})
+        host.state = defrag.after(
+            defrag.Host(host.host, self.state, self.state, host.asks),
+            {other: problem_mod.of_today(ask)
+             for other, ask in host.asks.items()})
         host.free_ram_mb += sum(cell.cell.memory_mib for cell in asked.cells)
         host.vcpus_used -= sum(cell.need for cell in asked.cells)
 
@@ -220,8 +221,8 @@ class Defrag(KongMing):
             if sum(node.n_free for node in host.state.nodes) < sum(size):
                 continue
             end = time.monotonic() + 2
-            answer = plan_room.make(
-                plan_room.Host(host.host, host.state, self.state, host.asks),
+            answer = defrag.make(
+                defrag.Host(host.host, host.state, self.state, host.asks),
                 [asked], lambda end=end: end - time.monotonic())
             if answer.layout is not None and (
                     best is None or answer.cost < best[1].cost):
@@ -232,12 +233,12 @@ class Defrag(KongMing):
         self.moves += answer.layout.score[1]
         for other, ask in host.asks.items():
             spot = answer.layout.spots[other]
-            host.asks[other] = plan.Ask(
-                other, ask.shapes, stays=ask.stays, today=plan.Today(
+            host.asks[other] = problem_mod.Ask(
+                other, ask.shapes, stays=ask.stays, today=problem_mod.Today(
                     host.host, tuple((cell.node, cell.pins)
                                      for cell in spot.assignment.cells)))
         host.state = answer.after
-        self.put(name, host, asked, answer.room[0].assignment)
+        self.put(name, host, asked, answer.placed[0].assignment)
         return True
 
 
@@ -295,10 +296,10 @@ def bound(events, least, seconds):
 
     def can(count):
         end = time.monotonic() + seconds
-        problem = plan.Problem(hosts, tuple(
-            plan.Ask(f's{number}', (asked_for(size),))
+        problem = problem_mod.Problem(hosts, tuple(
+            problem_mod.Ask(f's{number}', (asked_for(size),))
             for number, size in enumerate(there[count - 1])), ('unplaced',))
-        layout = plan_solve.solve(problem, lambda: end - time.monotonic())
+        layout = solve.solve(problem, lambda: end - time.monotonic())
         return layout.bound[0] == 0, layout.score[0] == 0
 
     most, sure = least, least
@@ -422,14 +423,14 @@ def scale(args):
         size, = rng.choices(choices, often)
         sizes.append(size)
         left -= sum(size)
-    problem = plan.Problem(
+    problem = problem_mod.Problem(
         {f'h{number}': state for number in range(args.hosts)},
-        tuple(plan.Ask(f's{number}', (asked_for(size),))
+        tuple(problem_mod.Ask(f's{number}', (asked_for(size),))
               for number, size in enumerate(sizes)))
     for solver in args.solvers.split(','):
         start = time.monotonic()
         end = start + args.seconds
-        layout = plan_solve.solve(
+        layout = solve.solve(
             problem, lambda end=end: end - time.monotonic(), solver)
         print(f'{args.hosts} hosts, {len(sizes)} servers, load {args.load}: '
               f'{layout.solver}: {time.monotonic() - start:.1f} s, '
@@ -454,8 +455,8 @@ def main():
     two.set_defaults(run=scale)
     args = parser.parse_args()
     try:
-        plan_optimum.cp_model()
-    except plan_optimum.Missing:
+        optimum.cp_model()
+    except optimum.Missing:
         print('# without OR-Tools: bounds are by counting')
     args.run(args)
 

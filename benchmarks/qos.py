@@ -70,7 +70,7 @@ class Server:
 
         import libvirt
 
-        from kongming import process
+        from kongming.kernel import process
         from tests.embedded import guests
 
         folder = stack.enter_context(
@@ -92,9 +92,9 @@ class Server:
 
     def give(self, value):
         """:param value: of kongming:qos"""
-        from kongming import cgroup
-        from kongming import qos
-        from kongming import tuning
+        from kongming.kernel import cgroup
+        from kongming.live import qos
+        from kongming.template import tuning
 
         now = cgroup.read(self.domain, self.pid)
         wanted, _problems = qos.wanted(
@@ -104,7 +104,7 @@ class Server:
 
     def seconds(self):
         """CPU time of each vCPU's thread."""
-        from kongming import process
+        from kongming.kernel import process
 
         return [int(open(f'/proc/{self.pid}/task/{thread}/schedstat').read()
                     .split()[0]) / 1e9 for _vcpu, thread in sorted(
@@ -164,8 +164,8 @@ def quotas(args):
               f'{100 * abs(found / asked - 1):.1f}%')
 
 
-def _list(shares):
-    return ' '.join(f'{share:5.2f}%' for share in shares)
+def _list(cpu_shares):
+    return ' '.join(f'{share:5.2f}%' for share in cpu_shares)
 
 
 def noise(args):

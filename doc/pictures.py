@@ -12,6 +12,7 @@
 
 """``python doc/pictures.py FOLDER``: the pictures of ``host map``.
 
+Names of hosts after the folder (see ``tests/machines.py``) draw these, too.
 Drawn by the code that the command draws with; what is in the documentation is
 compared with that by ``tools/style``.
 """
@@ -21,9 +22,13 @@ import re
 import sys
 from xml.etree import ElementTree
 
-from kongming import draw
-from kongming import picture
-from kongming import usage
+from kongming.host import usage
+from kongming.render import svg
+from kongming.render import text as text_mod
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+
+from tests import machines  # noqa: E402
 
 #: Of one character and of a line of them, in pixels.
 WIDTH, HEIGHT, MARGIN = 8.4, 18, 14
@@ -118,14 +123,17 @@ def runs(line):
             look = {}
 
 
-def main(folder):
+def main(folder, *names):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (
-            ('host-map', picture.svg('compute1', small())),
+            ('host-map', svg.svg('compute1', small())),
             ('host-map-terminal', terminal(
-                draw.host(small(), 90, colour=True))),
-            ('host-map-wide', terminal(draw.host(wide(), 100, colour=True)))):
+                text_mod.host(small(), 90, colour=True))),
+            ('host-map-wide', terminal(
+                text_mod.host(wide(), 100, colour=True))),
+            *((f'host-map-{name}', svg.svg(
+                name, machines.MACHINES[name].state())) for name in names)):
         (folder / f'{name}.svg').write_text(text + '\n')
 
 

@@ -14,7 +14,8 @@
 
 A newcomer needs three names:
 
-* :func:`kongming.template.decode` reads a template from extra specs,
-* :func:`kongming.fit.fit` places a server by it on one host,
-* :func:`kongming.inventory.build` says how a host looks in Placement.
+* :func:`kongming.template.template.decode` reads a template from extra specs,
+* :func:`kongming.fit.fit.fit` places a server by it on one host,
+* :func:`kongming.placement.inventory.build` says how a host looks in
+  Placement.
 """

@@ -148,7 +148,7 @@ class NotVisible(KongmingError):
                'Run it as root on the host itself.')
 
 
-class NoRoom(KongmingError):
+class InsufficientMemory(KongmingError):
     """A node has less free memory than is to go there."""
 
 

@@ -21,9 +21,9 @@ import threading
 
 from kongming import conf as km_conf
 from kongming import exception as km_exc
-from kongming import inventory
-from kongming import merge
-from kongming import template
+from kongming.intent import merge
+from kongming.placement import inventory
+from kongming.template import template
 import nova.conf
 import nova.context
 from nova import exception
@@ -33,21 +33,21 @@ from nova.virt.libvirt import driver
 from oslo_log import log as logging
 from oslo_utils import excutils
 
-from nova_ext import claim as claims
-from nova_ext import classes
+from nova_ext import cache
 from nova_ext import guests
-from nova_ext import held
 from nova_ext import limits
-from nova_ext import live
-from nova_ext import publish
+from nova_ext.live import reconciler
+from nova_ext.ownership import claim as claims
+from nova_ext.ownership import claimed
+from nova_ext.placement import publish
 
 CONF = nova.conf.CONF
 km_conf.register_opts(CONF)
 LOG = logging.getLogger(__name__)
 #: How soon to look again at a server that was busy, in seconds.
-_BUSY = 5.0
+_RETRY_INTERVAL = 5.0
 #: What happens to domains within this time is seen to by one pass, in seconds.
-_BREATH = 1.0
+_EVENT_DELAY = 1.0
 
 
 class LibvirtDriver(driver.LibvirtDriver):
@@ -62,8 +62,8 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     def __init__(self, virtapi, read_only=False):
         super().__init__(virtapi, read_only)
-        self._reconciler = live.Reconciler(self)
-        self._classes = classes.Published()
+        self._reconciler = reconciler.Reconciler(self)
+        self._cache = cache.Published()
         self._stop = threading.Event()
         self._wake = threading.Event()
 
@@ -77,31 +77,31 @@ class LibvirtDriver(driver.LibvirtDriver):
         # of a live migration.
         topology = instance_numa_topology
         if topology is not None:
-            self._take_back(topology)
+            self._reclaim(topology)
         if not template.has_template(flavor.extra_specs):
             return super()._get_guest_numa_config(topology, flavor,
                                                   image_meta)
         if topology is None:
             config = super()._get_guest_numa_config(None, flavor, image_meta)
             return config._replace(cpuset=self._floats(config.cpuset))
-        topology = guests.settled(topology)
+        topology = guests.current(topology)
         config = super()._get_guest_numa_config(topology, flavor, image_meta)
         try:
-            wish, problems = limits.decode(flavor.extra_specs)
+            desired, problems = limits.decode(flavor.extra_specs)
         except km_exc.InvalidTemplate as exc:
             # It runs all the same where on_failure says so.
-            wish, problems = template.Template(), [exc]
+            desired, problems = template.Template(), [exc]
         for problem in (*problems, *guests.shape(
-                config, topology, merge.Intent(wish),
+                config, topology, merge.Intent(desired),
                 self._get_host_numa_topology())):
             LOG.warning('Not obeyed: %s', problem)
         return config
 
-    def _take_back(self, topology):
+    def _reclaim(self, topology):
         """Whoever borrows a pCPU leaves it before its owner runs on it."""
         try:
-            self._reconciler.take_back(topology.cpu_pinning
-                                       | topology.cpuset_reserved)
+            self._reconciler.reclaim(topology.cpu_pinning
+                                     | topology.cpuset_reserved)
         except Exception:
             # A native server may be about to start.
             LOG.exception('Borrowers could not be asked to leave')
@@ -184,11 +184,11 @@ class LibvirtDriver(driver.LibvirtDriver):
             if self._wake.wait(pause * random.uniform(0.8, 1.2)):
                 # Whoever pauses and resumes servers in a loop is no reason
                 # for a pass each time.
-                self._stop.wait(_BREATH)
+                self._stop.wait(_EVENT_DELAY)
             self._wake.clear()
             if not self._stop.is_set():
                 busy = self._reconcile(patient=True)
-                pause = min(interval, _BUSY) if busy else interval
+                pause = min(interval, _RETRY_INTERVAL) if busy else interval
 
     def _reconcile(self, patient=False):
         try:
@@ -224,17 +224,17 @@ class LibvirtDriver(driver.LibvirtDriver):
     def migrate_disk_and_power_off(self, context, instance, *args, **kwargs):
         if template.has_template(instance.flavor.extra_specs):
             self._refresh(context, instance)
-            held.correct_move(instance)
+            claimed.correct_move(instance)
         return super().migrate_disk_and_power_off(
             context, instance, *args, **kwargs)
 
     def _refresh(self, context, instance):
-        """See :func:`nova_ext.held.refresh`."""
+        """See :func:`nova_ext.ownership.claimed.refresh`."""
         if (not template.has_template(instance.flavor.extra_specs)
                 or instance.host != self._tracker.host):
             return
         try:
-            held.refresh(context, instance)
+            claimed.refresh(context, instance)
         except Exception:
             # Most probably it is as nova-api has read it.
             LOG.warning('What it owns could not be read again',
@@ -244,22 +244,22 @@ class LibvirtDriver(driver.LibvirtDriver):
         if not template.has_template(instance.flavor.extra_specs):
             return
         self._refresh(context, instance)
-        server = held.Held(instance, self._host.get_hostname(),
-                           instance.image_meta)
+        server = claimed.ClaimedServer(instance, self._host.get_hostname(),
+                                       instance.image_meta)
         if server.has_let_go:
             # Its boot was cut short while it waited for others to settle.
             # Nova would have it float over shared pCPUs.
-            self._settle(context, server,
-                         self.virtapi.reportclient.get_allocs_for_consumer(
-                             context, instance.uuid)['allocations'])
+            self._repin(context, server,
+                        self.virtapi.reportclient.get_allocs_for_consumer(
+                            context, instance.uuid)['allocations'])
 
     def spawn(self, context, instance, image_meta, injected_files,
               admin_password, allocations, *args, **kwargs):
         if template.has_template(instance.flavor.extra_specs):
-            server = held.Held(
+            server = claimed.ClaimedServer(
                 instance, self._host.get_hostname(), image_meta)
             if not server.stay(context):
-                self._settle(context, server, allocations)
+                self._repin(context, server, allocations)
             if instance.host == self._tracker.host:
                 server.unmark()
         return super().spawn(context, instance, image_meta, injected_files,
@@ -269,7 +269,7 @@ class LibvirtDriver(driver.LibvirtDriver):
                          network_info, image_meta, resize_instance,
                          allocations, *args, **kwargs):
         if template.has_template(instance.flavor.extra_specs):
-            self._settle(context, held.Held(
+            self._repin(context, claimed.ClaimedServer(
                 instance, self._host.get_hostname(), image_meta), allocations)
         return super().finish_migration(
             context, migration, instance, disk_info, network_info, image_meta,
@@ -283,7 +283,7 @@ class LibvirtDriver(driver.LibvirtDriver):
                 allocations = (
                     self.virtapi.reportclient.get_allocs_for_consumer(
                         context, instance.uuid)['allocations'])
-                self._settle(context, held.Incoming(
+                self._repin(context, claimed.IncomingServer(
                     claim, self._host.get_hostname()), allocations)
             except Exception as exc:
                 # Nobody else aborts the claim at this point
@@ -302,12 +302,12 @@ class LibvirtDriver(driver.LibvirtDriver):
         return super().post_claim_migrate_data(
             context, instance, migrate_data, claim)
 
-    def _settle(self, context, server, allocations):
+    def _repin(self, context, server, allocations):
         if server.instance.host != self._tracker.host:
             self._reconciler.allocations.expected.add(server.instance.uuid)
         try:
-            changed = claims.settle(self._tracker, context, server,
-                                    allocations)
+            changed = claims.repin(self._tracker, context, server,
+                                   allocations)
         except exception.ComputeResourcesUnavailable as exc:
             if server.at_home:
                 # It ran with them, and its disk is gone by now.
@@ -362,18 +362,18 @@ class LibvirtDriver(driver.LibvirtDriver):
             topology.cells = []
         host = limits.host_state(topology)
         context = nova.context.get_admin_context()
-        held = publish.reserved(
+        claimed = publish.reserved(
             context, self._tracker, self.virtapi.reportclient, provider_tree,
             nodename, topology, host,
-            frozenset(self._reconciler.allocations.behind))
+            frozenset(self._reconciler.allocations.stale))
         ratios = self._get_allocation_ratios(
             provider_tree.data(nodename).inventory)
         publish.update(
             provider_tree, nodename, host,
-            inventory.Ratios(ratios['VCPU'], ratios['MEMORY_MB']), held,
+            inventory.Ratios(ratios['VCPU'], ratios['MEMORY_MB']), claimed,
             lambda uuid: self._allocated(context, uuid),
             lambda consumer: _name_of(context, consumer),
-            self._classes.of(topology))
+            self._cache.of(topology))
 
     def _allocated(self, context, uuid):
         """Resource class -> the consumers who have some on a provider."""

@@ -12,13 +12,13 @@
 
 """The scheduler filter: hosts on which the template fits."""
 
-from kongming import demand
 from kongming import exception as km_exc
-from kongming import fit
-from kongming import flavor
-from kongming import inventory
-from kongming import template
-from kongming import usage
+from kongming.fit import demand
+from kongming.fit import fit
+from kongming.host import usage
+from kongming.placement import flavor
+from kongming.placement import inventory
+from kongming.template import template
 from nova.scheduler import filters
 from nova.scheduler import utils
 from oslo_log import log as logging
@@ -78,7 +78,7 @@ class KongmingFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
                 why.append(missing)
                 return None
             result = fit.fit(
-                promised(host, candidate), request.demand, limits=limits,
+                allocated(host, candidate), request.demand, limits=limits,
                 allowed=candidate_nodes(host_state, host, candidate))
             why.append(result)
             return result
@@ -107,13 +107,13 @@ class Request:
             self.problem = f'flavor {spec_obj.flavor.name}: {exc}'
 
 
-def promised(host, candidate):
+def allocated(host, candidate):
     """A host with the pCPUs free that a candidate has by their names.
 
     Placement holds back those that are owned.  What it gives is taken at
     most by the claim of a server that is about to leave it for what its own
     template names, and the one that is claimed next waits for that
-    (:mod:`nova_ext.claim`).
+    (:mod:`nova_ext.ownership.claim`).
 
     :param candidate: a dict whose ``allocations`` tell what each provider
         gives

@@ -17,9 +17,9 @@ library's values, and changed before Nova writes the XML, so that all is as
 the template says from the first instruction on.
 """
 
-from kongming import choices
-from kongming import memory
-from kongming import threads
+from kongming.libvirt import memory
+from kongming.live import threads
+from kongming.template import choices
 from nova.virt.libvirt import config as vconfig
 
 from nova_ext import limits
@@ -30,7 +30,7 @@ def threads_of(config):
     """The threads in what Nova worked out.
 
     :param config: nova.virt.libvirt.driver.GuestNumaConfig
-    :returns: kongming.threads.Threads
+    :returns: kongming.live.threads.Threads
     """
     tune = config.cputune
     if tune is None:
@@ -44,14 +44,15 @@ def threads_of(config):
          for entry in tune.vcpusched for vcpu in entry.vcpus})
 
 
-def settled(topology):
+def current(topology):
     """A copy of a server's topology without the place that it is going to.
 
     :param topology: nova.objects.InstanceNUMATopology
     """
-    bare = topology.obj_clone()
-    bare.cells = [cell for cell in bare.cells if cell.cpuset or cell.pcpuset]
-    return bare
+    current_only = topology.obj_clone()
+    current_only.cells = [cell for cell in current_only.cells
+                          if cell.cpuset or cell.pcpuset]
+    return current_only
 
 
 def owned(topology):
@@ -69,7 +70,7 @@ def shape(config, topology, intent, host):
 
     :param config: nova.virt.libvirt.driver.GuestNumaConfig, changed
     :param topology: nova.objects.InstanceNUMATopology of the server
-    :param intent: kongming.merge.Intent
+    :param intent: kongming.intent.merge.Intent
     :param host: nova.objects.NUMATopology
     :returns: what of the template was not obeyed, and why
     """
@@ -104,7 +105,7 @@ def _scheduled(wanted):
     return entries
 
 
-def _bind(tune, wish):
+def _bind(tune, desired):
     """Say how memory is bound.
 
     libvirt moves the memory of a running domain only where it is restrictive:
@@ -113,11 +114,11 @@ def _bind(tune, wish):
     """
     if tune is None:
         return
-    modes = {node.cellid: wish.memory.get(node.cellid, choices.STRICT)
+    modes = {node.cellid: desired.memory.get(node.cellid, choices.STRICT)
              for node in tune.memnodes}
     if len(modes) == 1:
         mode, = modes.values()
-        if mode == choices.STRICT and 'template' in wish.grant:
+        if mode == choices.STRICT and 'template' in desired.grant:
             mode = memory.RESTRICTIVE
         tune.memory.mode = mode
         modes = dict.fromkeys(modes, mode)

@@ -15,11 +15,11 @@
 For nova-compute only: a scheduler's own nova.conf says nothing of the hosts.
 """
 
+from kongming.compute import nova_conf
 from kongming import conf as km_conf
-from kongming import limits
-from kongming import nova_conf
-from kongming import template
-from kongming import usage
+from kongming.host import usage
+from kongming.intent import limits
+from kongming.template import template
 import nova.conf
 
 from nova_ext import translate
@@ -29,7 +29,7 @@ km_conf.register_opts(CONF)
 
 
 def of_host():
-    """:returns: kongming.limits.Limits"""
+    """:returns: kongming.intent.limits.Limits"""
     return limits.Limits(CONF.kongming.max_weight,
                          CONF.kongming.max_realtime_priority)
 
@@ -50,7 +50,8 @@ def host_state(topology, owners=usage.NOBODY):
 def decode(specs):
     """A flavor's template, as far as this host allows it.
 
-    :returns: kongming.template.Template, and what was beyond the limits
+    :returns: kongming.template.template.Template, and what was beyond the
+        limits
     :raises kongming.exception.InvalidTemplate: if it is none
     """
     return limits.within(template.decode(specs), of_host())

@@ -12,10 +12,10 @@
 
 """The few things that need more rights than nova-compute has."""
 
-from kongming import cgroup
-from kongming import process
-from kongming import qos
-from kongming import resctrlfs
+from kongming.kernel import cgroup
+from kongming.kernel import process
+from kongming.kernel import resctrlfs
+from kongming.live import qos
 from oslo_privsep import capabilities
 from oslo_privsep import priv_context
 
@@ -49,7 +49,7 @@ def set_share(pid, vcpu, share):
 
 
 @resctrl_context.entrypoint
-def arrange_classes(wanted, *rest):
+def arrange_clos(wanted, *rest):
     # Plain lists come.  The file system is the host's, whatever is asked.
     return tuple(resctrlfs.arrange(resctrlfs.Files(), resctrlfs.Host(
         tuple(resctrlfs.Wanted(*each) for each in wanted), *rest)))

@@ -15,8 +15,8 @@
 import operator
 import typing
 
-from kongming import guest
-from kongming import usage
+from kongming.host import usage
+from kongming.template import guest
 from nova.objects import fields
 
 _PINNED = (fields.CPUAllocationPolicy.DEDICATED,
@@ -33,7 +33,7 @@ def host_state(topology, owners=usage.NOBODY, never=usage.NO_PCPUS):
     :param owners: pCPU -> name of its owner, where the caller knows it
     :param never: pCPUs that no template may have; of this host, see
         :func:`nova_ext.limits.host_state`
-    :returns: kongming.usage.HostState
+    :returns: kongming.host.usage.HostState
     """
     return usage.HostState(
         [_Node(cell, owners, never) for cell in topology.cells])
@@ -104,7 +104,7 @@ def guest_of(topology):
 
     :param topology: nova.objects.InstanceNUMATopology, claimed or not; None
         for a server that Nova gives none
-    :returns: kongming.guest.Guest, with no cells in the last case
+    :returns: kongming.template.guest.Guest, with no cells in the last case
     """
     if topology is None:
         return guest.Guest(())
@@ -127,7 +127,7 @@ def assigned(topology, assignment):
     """The same server's topology with an assignment for its claim.
 
     :param topology: nova.objects.InstanceNUMATopology; left as it is
-    :param assignment: kongming.fit.Assignment
+    :param assignment: kongming.fit.fit.Assignment
     """
     new = topology.obj_clone()
     for cell, chosen in zip(new.cells, assignment.cells):

@@ -17,8 +17,8 @@ anything but Nova's own ValidationError raised later would be a 500.
 """
 
 from kongming import exception as km_exc
-from kongming import schema
-from kongming import template
+from kongming.template import schema
+from kongming.template import template
 from nova.api.validation.extra_specs import base
 from nova import exception
 

@@ -17,10 +17,10 @@
 """
 
 from kongming import conf as km_conf
-from kongming import fit
-from kongming import fragments
-from kongming import template
-from kongming import usage
+from kongming.fit import fit
+from kongming.fit import fragmentation
+from kongming.host import usage
+from kongming.template import template
 import nova.conf
 from nova.scheduler import utils
 from nova.scheduler import weights
@@ -70,4 +70,4 @@ class KongmingWeigher(weights.BaseHostWeigher):
             host_state.ram_allocation_ratio))
         if not isinstance(result, fit.Assignment):
             return None
-        return -fragments.of(host, result)
+        return -fragmentation.of(host, result)

@@ -24,13 +24,13 @@ from openstack import connection
 from openstack import exceptions as sdk_exc
 from osc_lib import exceptions
 
+from kongming.compute import servers
 from kongming import exception
-from kongming import flavor as flavor_mod
-from kongming import inventory
-from kongming import placement as placement_mod
-from kongming import servers
-from kongming import template
-from kongming import usage
+from kongming.host import usage
+from kongming.placement import flavor as flavor_mod
+from kongming.placement import inventory
+from kongming.publish import client as placement_mod
+from kongming.template import template
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,12 +21,12 @@ from cliff import columns as cliff_columns
 from kongming.cli import columns
 from kongming.cli import publish
 from kongming.cli import source
-from kongming import draw
-from kongming import picture
-from kongming import placement as placement_mod
-from kongming import publisher
-from kongming import servers
-from kongming import topology
+from kongming.compute import servers
+from kongming.host import topology
+from kongming.publish import client as placement_mod
+from kongming.publish import publisher
+from kongming.render import svg
+from kongming.render import text as text_mod
 from osc_plugin import cloud
 from osc_plugin import command
 
@@ -36,8 +36,8 @@ class MapColumn(cliff_columns.FormattableColumn):
 
     def human_readable(self):
         # The table around it takes a column, borders and blanks.
-        return draw.host(self._value,
-                         shutil.get_terminal_size().columns - 24)
+        return text_mod.host(self._value,
+                             shutil.get_terminal_size().columns - 24)
 
     def machine_readable(self):
         return [{
@@ -170,8 +170,8 @@ class MapHost(command.Command):
                             choices=('auto', 'always', 'never'),
                             help='Colours in text (default: auto, in a '
                                  'terminal).')
-        parser.add_argument('--style', default=draw.AUTO,
-                            choices=draw.STYLES,
+        parser.add_argument('--style', default=text_mod.AUTO,
+                            choices=text_mod.STYLES,
                             help='A box a core, or rows for wide hosts '
                                  '(default: auto, whichever is read more '
                                  'easily).')
@@ -185,13 +185,13 @@ class MapHost(command.Command):
         host, = cloud.hosts(conn, parsed_args.host)
         state = cloud.with_owners(conn, host)
         if parsed_args.format == 'svg':
-            text = picture.svg(host.name, state)
+            text = svg.svg(host.name, state)
         elif parsed_args.format == 'json':
             text = json.dumps({'host': host.name, 'uuid': host.uuid,
                                'map': MapColumn(state).machine_readable()},
                               indent=2)
         else:
-            text = draw.host(
+            text = text_mod.host(
                 state, parsed_args.width
                 or shutil.get_terminal_size().columns,
                 parsed_args.color == 'always' or (

@@ -21,7 +21,7 @@ import tarfile
 import zipfile
 
 TOP = pathlib.Path(__file__).parents[1]
-ROOMS = ('kongming', 'nova_ext', 'osc_plugin')
+PACKAGES = ('kongming', 'nova_ext', 'osc_plugin')
 DATA = ('etc/kongming/kongming.conf.sample',)
 
 
@@ -36,9 +36,9 @@ def wheel(path):
             meta.replace('METADATA', 'entry_points.txt')).decode()
         shim = archive.read('nova/virt/kongming.py').decode()
     folder = meta.split('/')[0]
-    wanted = {str(file.relative_to(TOP)) for room in ROOMS
+    wanted = {str(file.relative_to(TOP)) for package in PACKAGES
               for kind in ('*.py', '*.json')
-              for file in (TOP / room).rglob(kind)}
+              for file in (TOP / package).rglob(kind)}
     wanted |= {folder.replace('.dist-info', f'.data/data/{name}')
                for name in DATA}
     wanted |= {'nova/virt/kongming.py', f'{folder}/licenses/LICENSE'}
@@ -46,7 +46,7 @@ def wheel(path):
     # Anything else that is in nova/ would overwrite Nova's own.
     yield from (f'{name} is not ours to install' for name in sorted(names)
                 if name.split('/')[0] not in (
-                    *ROOMS, folder, folder.replace('.dist-info', '.data'))
+                    *PACKAGES, folder, folder.replace('.dist-info', '.data'))
                 and name != 'nova/virt/kongming.py')
     yield from (f'the metadata lack {line}' for line in (
         'License-Expression: Apache-2.0', 'License-File: LICENSE',
@@ -67,7 +67,8 @@ def sdist(path):
               'shim/kongming.py', 'devstack/plugin.sh', 'devstack/settings',
               'doc/source/index.rst', 'tests/base.py', 'tools/test',
               'constraints/nova-33.txt', 'constraints/nova-34.txt',
-              'kongming/template-v1.json', 'PKG-INFO', 'ChangeLog', *DATA}
+              'kongming/template/template-v1.json', 'PKG-INFO', 'ChangeLog',
+              *DATA}
     yield from (f'{name} is missing' for name in sorted(wanted - names))
     yield from (f'{name} should not be in it' for name in sorted(names)
                 if name.endswith('.pyc') or name.split('/')[0] in (

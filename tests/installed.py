@@ -81,11 +81,11 @@ def main(nova):
     else:
         raise AssertionError('a malformed map was taken')
 
-    from kongming import deployment_document
-    from kongming import schema
+    from kongming.deployment import document
+    from kongming.template import schema
     assert len(schema.keys()) > 10
-    deployment_document.parse('version: 1\nname: x\ntemplates: {}\n'
-                              'servers: {}\n')
+    document.parse('version: 1\nname: x\ntemplates: {}\n'
+                   'servers: {}\n')
     sample = pathlib.Path(sys.prefix) / 'etc/kongming/kongming.conf.sample'
     assert sample.is_file(), sample
     print('schemas and samples')

@@ -71,7 +71,7 @@ class _Threads(socketserver.ThreadingMixIn, simple_server.WSGIServer):
     request_queue_size = 128
 
 
-class _Quiet(simple_server.WSGIRequestHandler):
+class _Silent(simple_server.WSGIRequestHandler):
     protocol_version = 'HTTP/1.0'
 
     def log_message(self, *args):
@@ -92,7 +92,7 @@ def main(database, port):
     conf([], project='placement', default_config_files=[])
     db_api.configure(conf)
     server = simple_server.make_server(
-        '127.0.0.1', 0, deploy.loadapp(conf), _Threads, _Quiet)
+        '127.0.0.1', 0, deploy.loadapp(conf), _Threads, _Silent)
     pathlib.Path(port).write_text(str(server.server_port))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     # Until whoever started this closes the pipe, or ends.

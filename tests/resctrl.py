@@ -36,7 +36,7 @@ class Group:
 
 
 class Kernel:
-    """What :class:`kongming.resctrlfs.Files` is to the real one.
+    """What :class:`kongming.kernel.resctrlfs.Files` is to the real one.
 
     :param domains: ids of the L3 caches
     :param ways: of each; 0: no control of caches
@@ -74,13 +74,13 @@ class Kernel:
         self.status = 'ok'
         #: (call, path, text) of what was written
         self.written = []
-        self.held = None
+        self.lock_count = None
 
     @property
     def full(self):
         return (1 << self.ways) - 1
 
-    # What kongming.resctrlfs calls.
+    # What kongming.kernel.resctrlfs calls.
 
     def names(self, folder=''):
         if folder == 'info':
@@ -160,12 +160,12 @@ class Kernel:
 
     @contextlib.contextmanager
     def locked(self, to_write):
-        assert self.held is None
-        self.held = 'write' if to_write else 'read'
+        assert self.lock_count is None
+        self.lock_count = 'write' if to_write else 'read'
         try:
             yield
         finally:
-            self.held = None
+            self.lock_count = None
 
     # What tests want of it.
 

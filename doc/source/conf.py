@@ -13,7 +13,7 @@
 import pathlib
 import sys
 
-from kongming import schema
+from kongming.template import schema
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 

@@ -17,22 +17,22 @@ import dataclasses
 
 from cliff import show
 
-from kongming import affinity
-from kongming import audit
 from kongming.cli import columns
 from kongming.cli import help as help_mod
-from kongming.cli import look
 from kongming.cli import source
-from kongming import document
-from kongming import domain as domain_mod
+from kongming.cli import survey
+from kongming.domain import audit
+from kongming.domain import domain as domain_mod
+from kongming.domain import standalone
 from kongming import exception
-from kongming import hypervisor
-from kongming import memory
-from kongming import plain
-from kongming import process
-from kongming import threads
-from kongming import topology
-from kongming import usage
+from kongming.host import topology
+from kongming.host import usage
+from kongming.kernel import process
+from kongming.libvirt import affinity
+from kongming.libvirt import hypervisor
+from kongming.libvirt import memory
+from kongming.live import threads
+from kongming.template import document
 
 COLUMNS = ('domain', 'uuid', 'live', 'persistent', 'notes')
 
@@ -110,7 +110,7 @@ class Target:
                     f'cell 0 is to be on node {self._plan.node}: {reason}; '
                     f"stop the domain ('virsh shutdown "
                     f"{self._domain.name()}'), apply, and start it"])
-            memory.check_room(self._conn, bound, self._plan.node)
+            memory.check_free_memory(self._conn, bound, self._plan.node)
 
     def carry_out(self):
         """Do what differs.
@@ -129,7 +129,7 @@ class Target:
                 getattr(exc, 'strerror', None) or str(exc)]) from exc
         finally:
             if not done:
-                self._take_back(before, sched)
+                self._roll_back(before, sched)
         left = [text for texts in self.differences() for text in texts]
         if left:
             raise exception.NotApplicable([
@@ -168,7 +168,7 @@ class Target:
             found.update(ram.kib)
         return found
 
-    def _take_back(self, before, sched):
+    def _roll_back(self, before, sched):
         """Threads that had no pins of their own may be anywhere again."""
         wanted = self._plan.threads
         everywhere = frozenset(range(self._width))
@@ -221,11 +221,11 @@ class Apply(help_mod.Help, show.ShowOne):
                                  'change nothing.')
         parser.add_argument('--force', action='store_true',
                             help='Change a server of Nova, too.')
-        look.add_arguments(parser)
+        survey.add_arguments(parser)
         return parser
 
     def take_action(self, parsed_args):
-        wish = document.parse(source.read_text(parsed_args.file))
+        desired = document.parse(source.read_text(parsed_args.file))
         sets = source.read_sets(parsed_args, source.NOVA_CONF)
         with hypervisor.connection(parsed_args.connect, write=True) as conn:
             domain = hypervisor.domain(conn, parsed_args.domain)
@@ -236,8 +236,8 @@ class Apply(help_mod.Help, show.ShowOne):
                     f'({spec.uuid}) of Nova, which would not know; use '
                     f"'openstack kongming server set', or say --force"])
             host = topology.from_capabilities(conn.getCapabilities())
-            plan = plain.plan(
-                wish, parsed_args.profile, spec, host, plain.Others(
+            plan = standalone.plan(
+                desired, parsed_args.profile, spec, host, standalone.Others(
                     _owners(conn, spec, host, sets),
                     sets and sets.dedicated, sets and sets.shared))
             target = Target(conn, domain, plan, conn.getInfo()[2])

@@ -14,10 +14,10 @@
 
 from cliff import lister
 
-from kongming import audit
 from kongming.cli import columns
 from kongming.cli import help as help_mod
-from kongming.cli import look
+from kongming.cli import survey
+from kongming.domain import audit
 
 COLUMNS = ('kind', 'domain', 'thread', 'pcpus', 'other', 'text')
 #: Exit status.
@@ -63,15 +63,15 @@ class Check(help_mod.Help, lister.Lister):
                             choices=audit.KINDS,
                             help=f'Tell only violations of this kind; can be '
                                  f'repeated: {", ".join(audit.KINDS)}.')
-        look.add_arguments(parser)
+        survey.add_arguments(parser)
         return parser
 
     def run(self, parsed_args):
         return super().run(parsed_args) or (FOUND if self.app.found else 0)
 
     def take_action(self, parsed_args):
-        seen = look.look(parsed_args, memory=True)
-        names = {each.domain.name for each in look.choose(
+        seen = survey.look(parsed_args, memory=True)
+        names = {each.domain.name for each in survey.choose(
             seen.running, parsed_args.domain)}
         found = [each for each in audit.find(*seen)
                  if names & {each.domain, each.other}

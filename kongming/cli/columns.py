@@ -14,7 +14,7 @@
 
 from cliff import columns as cliff_columns
 
-from kongming import topology
+from kongming.host import topology
 
 
 class Lines(cliff_columns.FormattableColumn):

@@ -23,10 +23,10 @@ class _AsWritten(argparse.RawDescriptionHelpFormatter):
     """argparse would fold the examples into one paragraph."""
 
     def _fill_text(self, text, width, indent):
-        return super()._fill_text(_plain(text), width, indent)
+        return super()._fill_text(_unindented(text), width, indent)
 
 
-def _plain(text):
+def _unindented(text):
     """Without the markup that the documentation needs."""
     text = re.sub(r'^\.\. code-block::.*\n\n', '', text, flags=re.MULTILINE)
     return re.sub('::$', ':', text, flags=re.MULTILINE)

@@ -14,12 +14,12 @@
 
 from cliff import lister
 
-from kongming import audit
 from kongming.cli import columns
 from kongming.cli import help as help_mod
-from kongming.cli import look
-from kongming import domain as domain_mod
-from kongming import expect
+from kongming.cli import survey
+from kongming.domain import audit
+from kongming.domain import domain as domain_mod
+from kongming.domain import expected as expected_mod
 
 COLUMNS = ('domain', 'thread', 'intended', 'actual', 'scheduler',
            'last_pcpu', 'drift')
@@ -38,13 +38,13 @@ class Drift(columns.Lines):
 def rows(found, host, state):
     """A row for each thread of a domain; the emulator's are one.
 
-    :param found: kongming.domain.Running
+    :param found: kongming.domain.domain.Running
     """
     domain = found.domain
-    expected = expect.expected(domain, state)
+    expected = expected_mod.expected(domain, state)
     wrong = set()
     if expected is not None:
-        wrong = {thread for thread, _now, _wanted in expect.deviations(
+        wrong = {thread for thread, _now, _wanted in expected_mod.deviations(
             domain, expected)}
     groups: dict[tuple[int, int], list[domain_mod.Task]] = {}
     for task in found.tasks:
@@ -116,14 +116,15 @@ class Ps(help_mod.Help, lister.Lister):
                                  'all that run).')
         parser.add_argument('--long', action='store_true',
                             help='Show more columns.')
-        look.add_arguments(parser)
+        survey.add_arguments(parser)
         return parser
 
     def take_action(self, parsed_args):
-        seen = look.look(parsed_args)
+        seen = survey.look(parsed_args)
         names = COLUMNS + (LONG if parsed_args.long else ())
         return names, [
             row[:len(names)]
-            for found in sorted(look.choose(seen.running, parsed_args.domain),
-                                key=lambda each: each.domain.name)
+            for found in sorted(
+                survey.choose(seen.running, parsed_args.domain),
+                key=lambda each: each.domain.name)
             for row in rows(found, seen.host, seen.state)]

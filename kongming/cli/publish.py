@@ -18,13 +18,13 @@ import openstack
 from kongming.cli import columns
 from kongming.cli import help as help_mod
 from kongming.cli import source
-from kongming import hypervisor
-from kongming import placement as placement_mod
-from kongming import publisher
-from kongming import servers
+from kongming.compute import servers
+from kongming.libvirt import hypervisor
+from kongming.publish import client as placement_mod
+from kongming.publish import publisher
 
 
-COLUMNS = ('host', 'uuid', 'written', 'kept', 'doubts')
+COLUMNS = ('host', 'uuid', 'written', 'in_use', 'doubts')
 
 
 def publish(conn, name, host, dry_run):
@@ -41,7 +41,7 @@ def publish(conn, name, host, dry_run):
     done = publisher.publish(placement, name, root['uuid'], host, occupied,
                              dry_run)
     return (name, root['uuid'], columns.Lines(done.written),
-            columns.Lines(done.kept), columns.Lines(last.doubts))
+            columns.Lines(done.in_use), columns.Lines(last.doubts))
 
 
 class Publish(help_mod.Help, show.ShowOne):

@@ -16,11 +16,11 @@ import dataclasses
 import os
 import sys
 
+from kongming.compute import nova_conf
 from kongming import exception
-from kongming import hypervisor
-from kongming import nova_conf
-from kongming import topology
-from kongming import usage
+from kongming.host import topology
+from kongming.host import usage
+from kongming.libvirt import hypervisor
 
 NOVA_CONF = '/etc/nova/nova.conf'
 
@@ -56,7 +56,7 @@ def add_sets(parser, default_conf=None):
 
 
 def read(args, default_conf=None):
-    """(the host's name as far as known, kongming.usage.HostState).
+    """(the host's name as far as known, kongming.host.usage.HostState).
 
     :param default_conf: nova.conf to read where no file is named
     :raises kongming.exception.KongmingError: if the host can't be read
@@ -75,11 +75,11 @@ def read(args, default_conf=None):
         print(f'The host has no pCPU {topology.format_cpu_list(stray)} '
               f'online; going without.', file=sys.stderr)
     return name, usage.of_host(host, sets.dedicated, sets.shared,
-                               sets.held_pages, sets.never)
+                               sets.reserved_pages, sets.never)
 
 
 def read_host(args):
-    """(the host's name as far as known, kongming.topology.Host)."""
+    """(the host's name as far as known, kongming.host.topology.Host)."""
     if args.capabilities:
         return None, topology.from_capabilities(
             read_text(args.capabilities))
@@ -89,8 +89,8 @@ def read_host(args):
 def read_sets(args, default_conf=None):
     """What the arguments of :func:`add_sets` say.
 
-    :returns: kongming.nova_conf.CpuSets; None where nothing was said and
-        there is no file at ``default_conf``
+    :returns: kongming.compute.nova_conf.CpuSets; None where nothing was said
+        and there is no file at ``default_conf``
     """
     files = args.config_file or []
     if not files and not (args.dedicated or args.shared):

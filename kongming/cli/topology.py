@@ -18,8 +18,8 @@ from cliff import lister
 from kongming.cli import columns
 from kongming.cli import help as help_mod
 from kongming.cli import source
-from kongming import hypervisor
-from kongming import topology
+from kongming.host import topology
+from kongming.libvirt import hypervisor
 
 COLUMNS = ('node', 'memory_mib', 'pages', 'cores', 'offline', 'dedicated',
            'shared', 'distances')

@@ -32,10 +32,10 @@ from tests.cloud import services
 
 def _client_of(cache, instance, owner):
     """A process has one user; osc-lib keeps his clients for ever."""
-    kept = vars(instance).setdefault('_kongming_clients', {})
-    if cache not in kept:
-        kept[cache] = cache.factory(instance)
-    return kept[cache]
+    clients = vars(instance).setdefault('_kongming_clients', {})
+    if cache not in clients:
+        clients[cache] = cache.factory(instance)
+    return clients[cache]
 
 
 class Failed(Exception):

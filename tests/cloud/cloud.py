@@ -166,7 +166,7 @@ class Cloud:
         self.config.write_compute(self.hosts[name])
         self.compute(name).start()
 
-    def mend(self):
+    def restore(self):
         """Start what has been killed, and wait for it."""
         self.mariadb.start()
         self.rabbitmq.start()

@@ -17,7 +17,7 @@ import configparser
 import shutil
 import sys
 
-from kongming import topology
+from kongming.host import topology
 from tests.cloud import layout as layout_mod
 
 _REGION = 'RegionOne'

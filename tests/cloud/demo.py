@@ -71,11 +71,11 @@ def show(cloud):
     try:
         demo.story(shown, 'a real cloud')
     except demo.Wrong as exc:
-        print(f'\n{demo.RED}{exc}{demo.PLAIN}\nlogs: {cloud.layout.logs}',
+        print(f'\n{demo.RED}{exc}{demo.RESET}\nlogs: {cloud.layout.logs}',
               file=sys.stderr)
         return 1
     finally:
         shown.tidy()
-    print(f'\n{demo.GREEN}All as it should be{demo.PLAIN} '
+    print(f'\n{demo.GREEN}All as it should be{demo.RESET} '
           f'({time.monotonic() - begin:.0f} s){os.linesep}')
     return 0

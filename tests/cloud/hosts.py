@@ -71,7 +71,7 @@ class Local:
         self.layout = layout
         self.folder = layout.folder / self.name
         # Whoever enters these namespaces is there as long as this lives.
-        self._room = daemon.Daemon(layout, f'{self.name}-room', [
+        self._namespace = daemon.Daemon(layout, f'{self.name}-room', [
             'unshare', '--mount', '--uts', '--propagation', 'private',
             'sh', '-euc', self._furnish()])
         # By other names than the system's: whoever looks for that, and may
@@ -106,7 +106,7 @@ class Local:
 
     def inside(self, argv):
         """What runs a command there."""
-        return ['nsenter', '-t', str(self._room.pid), '-m', '-u', '--',
+        return ['nsenter', '-t', str(self._namespace.pid), '-m', '-u', '--',
                 *map(str, argv)]
 
     def daemon_inside(self, name, argv):
@@ -134,10 +134,10 @@ class Local:
         etc.mkdir(exist_ok=True)
         (etc / 'qemu.conf').write_text(_QEMU_CONF)
         (etc / 'libvirtd.conf').write_text(_LIBVIRTD_CONF)
-        if self._room.pid is None:
+        if self._namespace.pid is None:
             (self.folder / 'ready').unlink(missing_ok=True)
-            self._room.start()
-        self._room.wait_until((self.folder / 'ready').exists, 30)
+            self._namespace.start()
+        self._namespace.wait_until((self.folder / 'ready').exists, 30)
         self.start_libvirtd()
         say(f'{self.name}: a libvirtd beside the system\'s, {self.virt_type}')
 
@@ -168,7 +168,7 @@ class Local:
                 _virsh(self.uri, 'destroy', name)
         self.libvirtd.stop()
         self.virtlogd.stop()
-        self._room.kill()
+        self._namespace.kill()
 
 
 class Linked(machine.Machine):

@@ -22,8 +22,8 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from kongming import inventory
-from kongming import topology
+from kongming.host import topology
+from kongming.placement import inventory
 from tests.cloud import stores
 from tests.embedded import witness
 

@@ -41,7 +41,7 @@ from placement import deploy
 import psutil
 
 from kongming import conf as km_conf
-from kongming import topology
+from kongming.host import topology
 from nova_ext import privileged
 from tests.embedded import guests
 from tests.embedded import hypervisor

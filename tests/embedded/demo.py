@@ -30,11 +30,11 @@ from xml.etree import ElementTree
 
 import yaml
 
-from kongming import process
-from kongming import topology
+from kongming.host import topology
+from kongming.kernel import process
 from tests.embedded import witness
 
-BOLD, RED, GREEN, PLAIN = (
+BOLD, RED, GREEN, RESET = (
     ('\033[1m', '\033[31m', '\033[32m', '\033[0m')
     if sys.stdout.isatty() else ('',) * 4)
 BIN = pathlib.Path(sys.executable).parent
@@ -45,7 +45,7 @@ class Wrong(Exception):
 
 
 def step(text):
-    print(f'\n{BOLD}# {text}{PLAIN}', flush=True)
+    print(f'\n{BOLD}# {text}{RESET}', flush=True)
 
 
 class Cloud:
@@ -164,7 +164,7 @@ def agree(cloud, server, compute_uuid, template, real):
         shown = '  '.join(
             f'vCPU {v} on pCPU {topology.format_cpu_list(p)}'
             for v, p in sorted(its_pins.items()))
-        mark = f'{GREEN}ok{PLAIN}' if good else f'{RED}WRONG{PLAIN}'
+        mark = f'{GREEN}ok{RESET}' if good else f'{RED}WRONG{RESET}'
         print(f'  {party:<22} {shown}  node '
               f'{topology.format_cpu_list(its_nodes.get(0, ()))}  {mark}')
     if wrong:
@@ -397,13 +397,13 @@ def main():
         ready = time.monotonic()
         story(cloud, hypervisor)
     except Wrong as exc:
-        print(f'\n{RED}{exc}{PLAIN}\nlogs: {cloud.folder}', file=sys.stderr)
+        print(f'\n{RED}{exc}{RESET}\nlogs: {cloud.folder}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     finally:
         cloud.stop()
-    print(f'\n{GREEN}All as it should be{PLAIN} (cloud up in '
+    print(f'\n{GREEN}All as it should be{RESET} (cloud up in '
           f'{ready - start:.0f} s, the story in '
           f'{time.monotonic() - ready:.0f} s). Logs: {cloud.folder}')
     return 0

@@ -221,7 +221,7 @@ class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
     request_queue_size = 128
 
 
-class _Quiet(simple_server.WSGIRequestHandler):
+class _Silent(simple_server.WSGIRequestHandler):
     def log_message(self, *args):
         """Nova and Placement log their requests themselves."""
 
@@ -233,7 +233,7 @@ def serve(cloud, port=0):
     """
     front = Front(cloud)
     server = simple_server.make_server('127.0.0.1', port, front, _Server,
-                                       _Quiet)
+                                       _Silent)
     front.url = f'http://127.0.0.1:{server.server_port}'
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server, front.url

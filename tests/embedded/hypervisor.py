@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 import fixtures
 from nova.tests.fixtures import libvirt as fakelibvirt
 
-from kongming import topology
+from kongming.host import topology
 
 _DOMAIN = 'nova.tests.fixtures.libvirt.Domain'
 
@@ -86,9 +86,9 @@ class LiveTuning(fixtures.Fixture):
         self.useFixture(fixtures.MonkeyPatch(
             'nova.tests.fixtures.libvirt.Connection.getFreePages',
             _get_free_pages))
-        self._keep_numatune()
+        self._record_numatune()
 
-    def _keep_numatune(self):
+    def _record_numatune(self):
         """The simulated domain forgets how its memory is bound."""
         parse, describe = (fakelibvirt.Domain._parse_definition,
                            fakelibvirt.Domain.XMLDesc)

@@ -20,8 +20,8 @@ import subprocess
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from kongming import inventory
-from kongming import topology
+from kongming.host import topology
+from kongming.placement import inventory
 
 
 def domain(xml):

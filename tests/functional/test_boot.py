@@ -24,12 +24,12 @@ from unittest import mock
 
 import testtools
 
-from kongming import flavor as flavor_mod
-from kongming import guest
-from kongming import inventory
-from kongming import template
+from kongming.placement import flavor as flavor_mod
+from kongming.placement import inventory
+from kongming.template import guest
+from kongming.template import template
 from nova.virt.libvirt import driver as nova_driver
-from nova_ext import claim
+from nova_ext.ownership import claim
 from oslo_utils import importutils
 from tests.embedded import cloud
 from tests.embedded import witness
@@ -226,7 +226,7 @@ class BootTest(BootBase):
         for where in ('nova.objects.Instance.save',
                       'nova.objects.ComputeNode.save',
                       'nova.virt.hardware.numa_usage_from_instance_numa',
-                      'kongming.fit.fit'):
+                      'kongming.fit.fit.fit'):
             with _FailsInSwap(where) as fault:
                 server = self.boot(flavor_id, 'ERROR')
             self.assertTrue(fault.happened, where)
@@ -254,10 +254,10 @@ class BootTest(BootBase):
             self._delete_server(server)
         self.assertNothingOwned()
 
-    def test_flavor_written_behind_our_back(self):
+    def test_flavor_written_by_another_client(self):
         """A bad template in the database: nothing is booted or changed."""
         self.start_host()
-        with mock.patch('kongming.template.check_entry'):
+        with mock.patch('kongming.template.template.check_entry'):
             flavor_id = self.flavor({'pin.0': '0:2 1:2'}, groups=False)
         self.boot(flavor_id, 'ERROR')
         self.assertIn('pCPU 2 stands here a second time',
@@ -358,9 +358,9 @@ class _Native(cloud.SimulatedCloud):
     FLAVORS = ({}, PINNED, {'hw:numa_nodes': '2', **PINNED},
                {'hw:numa_nodes': '1'},
                {'hw:cpu_policy': 'mixed', 'hw:cpu_dedicated_mask': '0'})
-    told = []
+    reported = []
 
-    def tell(self):
+    def report(self):
         self.flags(cores=-1, group='quota')
         self.start_host()
         root = self.compute_rp_uuids['compute1']
@@ -372,28 +372,29 @@ class _Native(cloud.SimulatedCloud):
             for pattern in (server['id'], '/tmp/[^<\'"]*/'):
                 xml = re.sub(pattern, '', xml)
             allocations = self.allocations_of(server['id'])
-            self.told.append((xml, allocations.pop(root), allocations))
+            self.reported.append((xml, allocations.pop(root), allocations))
             self.api.api_delete('/flavors/native')
         refused = self._create_server(
             networks='none', expected_state='ERROR',
             flavor_id=self._create_flavor(vcpu=13, extra_spec=PINNED))
-        self.told.append(refused['fault']['message'])
+        self.reported.append(refused['fault']['message'])
 
 
 class NativeTest(testtools.TestCase):
 
-    def told(self, hooked):
-        told = []
-        case = type('Case', (_Native,), {'HOOKED': hooked, 'told': told})
+    def reported(self, hooked):
+        reported = []
+        case = type('Case', (_Native,),
+                    {'HOOKED': hooked, 'reported': reported})
         result = testtools.TestResult()
-        case('tell').run(result)
+        case('report').run(result)
         self.assertTrue(result.wasSuccessful(),
                         [trace[-2000:] for _case, trace in
                          result.errors + result.failures])
-        return told
+        return reported
 
     def test_same_xml_allocations_and_errors_with_and_without_the_hook(self):
-        native, hooked = self.told(False), self.told(True)
+        native, hooked = self.reported(False), self.reported(True)
         self.assertEqual(len(_Native.FLAVORS) + 1, len(native))
         for before, after in zip(native, hooked):
             self.assertEqual(before, after)
@@ -402,7 +403,7 @@ class NativeTest(testtools.TestCase):
 class GuardTest(BootBase):
 
     def test_a_fault_in_publishing_leaves_nova_compute_alone(self):
-        with mock.patch('kongming.inventory.build',
+        with mock.patch('kongming.placement.inventory.build',
                         side_effect=ZeroDivisionError):
             self.start_host()
             self.assertEqual({}, self.children())

@@ -18,7 +18,7 @@ import fixtures
 from oslo_utils import importutils
 
 from nova.tests.functional.libvirt import base as nova_base
-from nova_ext import claim
+from nova_ext.ownership import claim
 from tests.functional import test_boot
 from tests.functional import test_life
 
@@ -102,14 +102,14 @@ class Bug1952915(test_life.LifeBase):
             flavor_id=self.flavor({'pin.0': '0:10 1:11'}), networks='none',
             host='compute1')
         came, go = threading.Event(), threading.Event()
-        settle = claim.settle
+        repin = claim.repin
 
         def wait(*args):
             came.set()
             go.wait(60)
-            return settle(*args)
+            return repin(*args)
 
-        with fixtures.MonkeyPatch('nova_ext.claim.settle', wait):
+        with fixtures.MonkeyPatch('nova_ext.ownership.claim.repin', wait):
             self.api.post_server_action(server['id'], {'migrate': None})
             self.assertTrue(came.wait(60))
             self.audit()

@@ -54,7 +54,8 @@ class CacheBase(test_live.LiveBase):
             self.useFixture(fixtures.MonkeyPatch(f'kongming.{name}', call))
         # These processes have no cgroups.
         self.useFixture(fixtures.MonkeyPatch(
-            'nova_ext.shares.Shares.bring', lambda *args: None))
+            'nova_ext.live.cpu_shares.CpuSharesEnforcer.enforce',
+            lambda *args: None))
         super().hosts(number)
 
     def _pid(self, domain):
@@ -215,7 +216,8 @@ class RefusedTest(CacheBase):
                       self.stdlog.logger.output)
         # Booted all the same, it is not promised to others.
         self.useFixture(fixtures.MonkeyPatch(
-            'kongming.flavor.ungranted', lambda claims, granted: None))
+            'kongming.placement.flavor.ungranted',
+            lambda claims, granted: None))
         server = self.boot(flavor)
         self.audit()
         self.assertEqual([(1, 1, 0), (54, 30, 0)], self.counted())

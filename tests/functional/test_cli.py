@@ -259,9 +259,9 @@ class TemplateTest(CliBase):
         self.assertIn(f'Nova refused the flavor: Flavor with name {name} '
                       f'already exists', err)
         # All are looked at before the first goes.
-        plain = self.flavor()
+        without = self.flavor()
         for other, words in (
-                (plain, 'has no template'),
+                (without, 'has no template'),
                 ('none', "No flavor with a name or ID of 'none'")):
             _out, err = self.openstack('kongming', 'template', 'delete',
                                        name, other, status=1)
@@ -393,7 +393,7 @@ class BadInputTest(CliBase):
                                    self.flavor(), status=1)
         self.assertIn("'openstack kongming template set' gives it one", err)
 
-    def test_plain_flavor_set_is_a_400_with_the_reason(self):
+    def test_native_flavor_set_is_a_400_with_the_reason(self):
         flavor = self.flavor()
         # nova-api validates from this microversion on.
         _out, err = self.openstack(

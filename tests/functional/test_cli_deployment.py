@@ -144,8 +144,8 @@ class DeploymentTest(test_cli.CliBase):
             _out, err = self.openstack('kongming', 'deployment', words, path,
                                        user=user, status=1)
             self.assertEqual(len(expected), len(err.splitlines()), err)
-            for line, told in zip(err.splitlines(), expected):
-                self.assertIn(told, line)
+            for line, reported in zip(err.splitlines(), expected):
+                self.assertIn(reported, line)
 
         flavors = self.json('flavor', 'list', '--all')
         refused(self.cluster({'du-1': '0:15 1'}, version=2),

@@ -21,10 +21,10 @@ import yaml
 
 from tests.functional import test_cli
 
-WISH = {'version': 1, 'cells': {0: {'node': 1, 'pin': '0:15 1:12'}},
-        'profiles': {'night': {'when': '22:00-06:00', 'lend': True,
-                               'cells': {0: {'pin': '0-1~v0'}}}},
-        'grant': 'profile'}
+DOCUMENT = {'version': 1, 'cells': {0: {'node': 1, 'pin': '0:15 1:12'}},
+            'profiles': {'night': {'when': '22:00-06:00', 'lend': True,
+                                   'cells': {0: {'pin': '0-1~v0'}}}},
+            'grant': 'profile'}
 
 
 class DocumentTest(test_cli.CliBase):
@@ -32,15 +32,15 @@ class DocumentTest(test_cli.CliBase):
     def test_there_and_back(self):
         flavor, other = self.flavor(2), self.flavor(2)
         self.openstack('kongming', 'template', 'set', '--flavor', flavor,
-                       self.document(**WISH))
+                       self.document(**DOCUMENT))
         for form in ('yaml', 'json'):
             out, err = self.openstack('kongming', 'template', 'export',
                                       '--format', form, flavor)
-            self.assertEqual(WISH, {
+            self.assertEqual(DOCUMENT, {
                 **yaml.safe_load(out),
                 'cells': {0: next(iter(
                     yaml.safe_load(out)['cells'].values()))},
-                'profiles': WISH['profiles']})
+                'profiles': DOCUMENT['profiles']})
             self.assertEqual('', err)
             again = pathlib.Path(self.document())
             again.write_text(out)
@@ -54,7 +54,7 @@ class DocumentTest(test_cli.CliBase):
     def test_descriptor(self):
         flavor, other = self.flavor(2), self.flavor(2)
         self.openstack('kongming', 'template', 'set', '--flavor', flavor,
-                       self.document(**WISH))
+                       self.document(**DOCUMENT))
         out, err = self.openstack('kongming', 'template', 'export',
                                   '--format', 'sol001', flavor)
         self.assertIn('SOL 001 has no place for kongming:grant', err)
@@ -84,7 +84,7 @@ class DocumentTest(test_cli.CliBase):
         self.assertEqual(before, self.specs(other))
 
     def test_validate(self):
-        good = self.document(**WISH)
+        good = self.document(**DOCUMENT)
         self.assertEqual(('', ''), self.openstack(
             'kongming', 'template', 'validate', good))
         bad = self.document(version=1, sched='0:fast', cells={
@@ -106,7 +106,7 @@ class DocumentTest(test_cli.CliBase):
     def test_validate_needs_no_cloud(self):
         done = subprocess.run(
             [sys.executable, '-W', 'ignore', '-m', 'openstackclient.shell',
-             'kongming', 'template', 'validate', self.document(**WISH)],
+             'kongming', 'template', 'validate', self.document(**DOCUMENT)],
             env={'PYTHONPATH': ':'.join(sys.path), 'HOME': self.enterContext(
                 tempfile.TemporaryDirectory())},
             capture_output=True, text=True)

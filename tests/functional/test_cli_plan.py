@@ -18,7 +18,7 @@ import tempfile
 
 import yaml
 
-from kongming import plan_document
+from kongming.plan import document as document_mod
 from tests.functional import test_cli
 
 
@@ -57,7 +57,7 @@ class PlanBase(test_cli.CliBase):
 
 class DefragTest(PlanBase):
 
-    def test_room_is_made_and_taken_back(self):
+    def test_host_is_defragmented_and_reverted(self):
         """A host is fragmented, a boot is refused, and then it is not.
 
         ::
@@ -95,7 +95,7 @@ class DefragTest(PlanBase):
         self.assertIn('1 step(s) done', err)
         moved, = [name for name, before in (('a', a), ('b', b))
                   if self.owned(name) != before]
-        goal = plan_document.parse(pathlib.Path(
+        goal = document_mod.parse(pathlib.Path(
             self.plan).read_text()).steps[0].moves[0]
         self.assertEqual(moved, goal.name)
         self.assertEqual([(node, {str(v): p for v, p in pins.items()})
@@ -169,7 +169,7 @@ class DefragTest(PlanBase):
         self.boot('b', small, '0:12 1:14')
         self.kongming('plan', 'defrag', 'compute1', '--for-flavor', large,
                       '--out', self.plan)
-        name = plan_document.parse(pathlib.Path(
+        name = document_mod.parse(pathlib.Path(
             self.plan).read_text()).steps[0].moves[0].name
         pin = '0:5' if name == 'a' else '0:13'
         self.kongming('server', 'set', '--pin', f'0={pin}', '--wait', name)
@@ -278,7 +278,7 @@ class CreateTest(PlanBase):
         self.kongming('plan', 'revert', self.plan)
         self.assertEqual([(0, {'0': 3})], self.owned('b'))
 
-    def test_what_is_wrong_is_told(self):
+    def test_errors_are_reported(self):
         bad = self.document(version=1, name='ran', servers={}, templates={
             'du': {'vcpus': 2, 'ram': 64}}, plan={
                 'split': {'cu': 2}, 'near': {'x-*': 'nic'}})

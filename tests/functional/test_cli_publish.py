@@ -69,7 +69,7 @@ class BesideTheHookTest(Base):
             self.server(flavor)
         done = self.publish()
         self.assertEqual(([], [], []),
-                         (done['written'], done['kept'], done['doubts']))
+                         (done['written'], done['in_use'], done['doubts']))
         self.assertEqual(6, self.free())
 
 

@@ -33,13 +33,13 @@ class UsersTest(test_cli.CliBase):
         self.openstack('kongming', 'template', 'set', '--flavor', self.name,
                        self.document_of_one)
 
-    def kongming(self, user, words, status=0, told=''):
+    def kongming(self, user, words, status=0, reported=''):
         """One line says what is the matter."""
         out, err = self.openstack('kongming', *words.split(), user=user,
                                   status=status)
         self.assertNotIn('Traceback', err)
-        if told:
-            self.assertIn(told, err)
+        if reported:
+            self.assertIn(reported, err)
             self.assertEqual(1, len(err.splitlines()), err)
         return out
 

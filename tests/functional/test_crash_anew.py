@@ -20,9 +20,9 @@ tried each time, all of them where there are minutes for it.
 
 from nova import objects
 from nova.virt import hardware
-from nova_ext import claim
-from nova_ext import held
-from nova_ext import record
+from nova_ext.live import record
+from nova_ext.ownership import claim
+from nova_ext.ownership import claimed
 from tests.embedded import guests
 from tests.functional import test_crash_moves
 from tests.functional import test_life
@@ -182,7 +182,7 @@ class LetGoTest(test_life.LifeBase):
         instance = self.instance(server['id'])
         compute = self.computes['compute1'].manager
         claim._let_go(
-            compute.rt, held.Held(instance, instance.node, None),
+            compute.rt, claimed.ClaimedServer(instance, instance.node, None),
             hardware.numa_usage_from_instance_numa(
                 objects.NUMATopology.obj_from_db_obj(
                     self.compute_node().numa_topology),
@@ -210,10 +210,10 @@ class LetGoTest(test_life.LifeBase):
             self.computes['compute1'].driver._reconciler.run()
         self.assertHolds(other, {0: 14})
         # Once, however many passes find it so.
-        told, = [action for action in
-                 self.api.get_instance_actions(self.server['id'])
-                 if action['action'] == record.ACTION]
-        self.assertEqual('Error', told['message'])
+        reported, = [action for action in
+                     self.api.get_instance_actions(self.server['id'])
+                     if action['action'] == record.ACTION]
+        self.assertEqual('Error', reported['message'])
         self.assertIn('its boot was cut short', self.stdlog.logger.output)
         self._stop_server(self.server)
         self._start_server(self.server)

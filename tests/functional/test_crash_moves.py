@@ -141,7 +141,7 @@ class LiveMigrationBase(nova_base.LibvirtMigrationMixin, MovesBase):
         self.api.post_server_action(self.server['id'], {
             'os-migrateLive': {'host': None, 'block_migration': 'auto'}})
 
-    def settled(self):
+    def wait_until_consistent(self):
         """Wait until nothing is being done to the server."""
         self._wait_for_server_parameter(self.server, {
             'OS-EXT-STS:task_state': None, 'status': 'ACTIVE'})
@@ -188,7 +188,7 @@ class LiveMigrationCrashTest(LiveMigrationBase):
                 self.assertOneOwner('compute1')
                 self.assertOneOwner('compute2')
                 self.back.set()
-                self.settled()
+                self.wait_until_consistent()
                 self.assertOneOwner('compute2')
                 self.assertHolds(self.server, host='compute1')
                 self.assertFree('compute2', *self.native)
@@ -221,7 +221,7 @@ class SourceCrashTest(LiveMigrationBase):
         self.until_over()
         if self.killer.where:
             self.restart('compute1')
-            self.settled()
+            self.wait_until_consistent()
             self.assertOneOwner('compute1')
             self.assertOneOwner('compute2')
             self.recover()
@@ -262,7 +262,7 @@ class SourceCrashTest(LiveMigrationBase):
                     'instance_uuid': self.server['id']})[0])
 
 
-class LeftBehindTest(LiveMigrationBase):
+class StaleAllocationTest(LiveMigrationBase):
 
     def test_rebuilt_before_anybody_looked(self):
         """Nova would pin it as it was claimed for on the other host."""
@@ -282,7 +282,7 @@ class LeftBehindTest(LiveMigrationBase):
         self.until_over()
         self.restart('compute2')
         self.back.set()
-        self.settled()
+        self.wait_until_consistent()
         left = objects.MigrationContext.get_by_instance_uuid(
             nova_context.get_admin_context(), self.server['id'])
         self.assertNotEqual(owned, left.new_numa_topology.cpu_pinning)

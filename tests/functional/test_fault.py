@@ -23,11 +23,11 @@ from nova.compute import power_state
 from nova.compute import resource_tracker
 from nova.tests.functional.libvirt import base as nova_base
 from nova.virt import event as virtevent
-from nova_ext import claim
 from nova_ext import driver as hook
-from nova_ext import held
-from nova_ext import live
-from nova_ext import publish
+from nova_ext.live import reconciler
+from nova_ext.ownership import claim
+from nova_ext.ownership import claimed
+from nova_ext.placement import publish
 from nova_ext import translate
 from tests.functional import test_boot
 from tests.functional import test_life
@@ -35,7 +35,8 @@ from tests.functional import test_life
 #: What fails while the pins are swapped: the database and the library.
 STEPS = ('nova.objects.Instance.save', 'nova.objects.ComputeNode.save',
          'nova.virt.hardware.numa_usage_from_instance_numa',
-         'kongming.fit.fit', 'nova_ext.held.Held.keep',
+         'kongming.fit.fit.fit',
+         'nova_ext.ownership.claimed.ClaimedServer.save',
          'nova_ext.translate.assigned')
 _REPORT = hook.LibvirtDriver._report.__code__
 
@@ -72,8 +73,9 @@ class NativeTest(FaultBase):
 
     def setUp(self):
         super().setUp()
-        paths = [path for module in (claim, held, live, publish, translate)
-                 for path in functions_of(module)]
+        paths = [
+            path for module in (claim, claimed, reconciler, publish, translate)
+            for path in functions_of(module)]
         self.assertLess(40, len(paths))
         for path in paths:
             self.useFixture(fixtures.MonkeyPatch(path, broken))
@@ -194,20 +196,20 @@ class TemplateTest(FaultBase):
             self.assertFree('compute2')
             self.delete()
 
-    def test_placement_is_not_told_at_once(self):
+    def test_placement_is_updated_later(self):
         """That fails nothing: the next report says the same."""
-        real, told = resource_tracker.ResourceTracker.update_usage, []
+        real, reported = resource_tracker.ResourceTracker.update_usage, []
 
         def update(*args, **kwargs):
             if sys._getframe(1).f_code is _REPORT:
-                told.append(args)
+                reported.append(args)
                 raise RuntimeError('broken')
             return real(*args, **kwargs)
 
         with mock.patch.object(resource_tracker.ResourceTracker,
                                'update_usage', update):
             self.create()
-        self.assertEqual(1, len(told))
+        self.assertEqual(1, len(reported))
         self.assertIn('Placement could not be told at once',
                       self.stdlog.logger.output)
         self.audit()

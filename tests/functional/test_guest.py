@@ -16,10 +16,10 @@ import itertools
 
 import testtools
 
-from kongming import demand
-from kongming import fit
-from kongming import guest
-from kongming import template
+from kongming.fit import demand
+from kongming.fit import fit
+from kongming.template import guest
+from kongming.template import template
 from nova import exception as nova_exc
 from nova import objects
 from nova.virt import hardware
@@ -43,7 +43,7 @@ OTHERS = ({}, {'hw:cpu_thread_policy': 'require'},
 
 
 class NovaFitterTest(testtools.TestCase):
-    """What tests/unit/test_fit.py holds against Nova's fitter, shown."""
+    """What tests/unit/fit/test_fit.py holds against Nova's fitter, shown."""
 
     def test_unequal_cells(self):
         """4 nodes x 4 free pCPUs can't take cells of 4, 4, 4 and 5."""

@@ -24,8 +24,8 @@ import time
 
 import fixtures
 
-from kongming import affinity
-from kongming import pace
+from kongming.intent import rate_limit
+from kongming.libvirt import affinity
 from nova.tests.functional.api import client
 from tests.functional import test_boot
 from tests.functional import test_life
@@ -50,8 +50,8 @@ class HostileBase(test_live.LiveBase):
                      'setNumaParameters'):
             self._counted(f'nova.tests.fixtures.libvirt.Domain.{name}',
                           'libvirt')
-        self._counted('nova_ext.claim.store', 'ownership')
-        self._counted('nova_ext.record.Change', 'action')
+        self._counted('nova_ext.ownership.claim.store', 'ownership')
+        self._counted('nova_ext.live.record.Change', 'action')
 
     def _counted(self, where, kind):
         owner, _dot, name = where.rpartition('.')
@@ -88,17 +88,17 @@ class HostileBase(test_live.LiveBase):
         for line in self.lines(' not obeyed: ') + self.lines('Live change'):
             self.assertTrue(line.isprintable(), line)
 
-    def kept(self):
+    def remembered(self):
         """What nova-compute remembers of servers, in characters; it keeps
         what Nova tells of them as well.
         """
         reconciler = self.computes['compute1'].driver._reconciler
         return sum(len(repr(known)) for known in (
-            reconciler._told, reconciler._failed, reconciler._steps._known,
-            reconciler._keeper._given,
-            reconciler._keeper.intents.refused,
-            reconciler._keeper.intents._told,
-            reconciler._keeper.intents._pace._buckets))
+            reconciler._reported, reconciler._failed, reconciler._steps._known,
+            reconciler._enforcer._given,
+            reconciler._enforcer.intents.refused,
+            reconciler._enforcer.intents._reported,
+            reconciler._enforcer.intents._rate_limiter._buckets))
 
 
 class NoGrantTest(HostileBase):
@@ -111,7 +111,7 @@ class NoGrantTest(HostileBase):
         self.ring(self.server)
         self.writes.clear()
 
-    def take_back(self):
+    def unset_metadata(self):
         self.api.api_put(f'/servers/{self.server["id"]}/metadata',
                          {'metadata': {}})
 
@@ -129,7 +129,7 @@ class NoGrantTest(HostileBase):
         for key, value in keys.items():
             self.put(self.server, {f'kongming:{key}': value})
             self.ring(self.server)
-            self.take_back()
+            self.unset_metadata()
             self.assertEqual(1, len(self.lines(
                 f'Metadata not obeyed: kongming:{key} = ')))
         self.assertEqual({}, self.writes)
@@ -149,7 +149,7 @@ class NoGrantTest(HostileBase):
             if self.put(self.server, metadata):
                 taken += 1
                 self.ring(self.server)
-                self.take_back()
+                self.unset_metadata()
         # One with a line end in the key is among them.
         self.assertEqual(9, taken)
         self.assertEqual(taken, len(self.lines('Metadata not obeyed: ')))
@@ -165,7 +165,7 @@ class NoGrantTest(HostileBase):
                 self.server['id'], {'server': {'name': name}})
 
     def test_as_much_as_nova_takes(self):
-        before = self.kept()
+        before = self.remembered()
         for n in range(0, 64, 16):
             # Nova takes so much in one request.
             self.assertTrue(self.put(self.server, {
@@ -185,13 +185,13 @@ class NoGrantTest(HostileBase):
         self.assertLess(len(line), 6000)
         self.assertIn('120 more are not obeyed', line)
         # That is what the metadata say, and little else.
-        self.assertLess(self.kept() - before, 200 * 1024)
+        self.assertLess(self.remembered() - before, 200 * 1024)
         self.assertEqual({}, self.writes)
         self.assertNothingForged()
         self.assertHolds(self.server)
         self._delete_server(self.server)
         self.computes['compute1'].driver._reconcile()
-        self.assertLess(self.kept(), before)
+        self.assertLess(self.remembered(), before)
 
 
 class GrantTest(HostileBase):
@@ -267,7 +267,7 @@ class FlappingTest(HostileBase):
         super().setUp()
         self.flags(change_interval=INTERVAL, group='kongming')
 
-    def flap(self, server, until, wishes):
+    def flap(self, server, until, values):
         """Write, ring, and go on until something is so.
 
         :returns: how often it was written
@@ -276,7 +276,7 @@ class FlappingTest(HostileBase):
         while not until(count):
             self.assertLess(time.monotonic(), deadline)
             due = time.monotonic() + 0.1
-            self.put(server, {'kongming:pin.0': wishes[count % len(wishes)]})
+            self.put(server, {'kongming:pin.0': values[count % len(values)]})
             self.ring(server)
             count += 1
             time.sleep(max(0, due - time.monotonic()))
@@ -291,7 +291,7 @@ class FlappingTest(HostileBase):
                 found.append('gone')
         return set(found)
 
-    def storm(self, server, wishes):
+    def storm(self, server, values):
         """Flap while others boot and go.
 
         :returns: how often was written, in how many seconds
@@ -304,17 +304,17 @@ class FlappingTest(HostileBase):
             flavor_id=flavor, networks='none')}) for flavor in (
                 native, self.template('0:12 1:11'))]
         count += self.flap(
-            server, lambda _count: self.status(*others) == {'ACTIVE'}, wishes)
+            server, lambda _count: self.status(*others) == {'ACTIVE'}, values)
         self.assertHolds(others[1], {0: 12, 1: 11})
         for other in others:
             self.api.delete_server(other['id'])
         count += self.flap(
-            server, lambda _count: self.status(*others) == {'gone'}, wishes)
-        count += self.flap(server, lambda more: count + more >= STORM, wishes)
+            server, lambda _count: self.status(*others) == {'gone'}, values)
+        count += self.flap(server, lambda more: count + more >= STORM, values)
         return count, time.monotonic() - begun
 
     def assertPaced(self, count, seconds):
-        admitted = pace.BURST + seconds / INTERVAL + 1
+        admitted = rate_limit.BURST + seconds / INTERVAL + 1
         self.assertLess(1.5 * admitted, count, 'it was no storm')
         # Each is an action; one more says that it is too much.
         self.assertLessEqual(self.writes['action'], admitted + 1)
@@ -329,9 +329,9 @@ class FlappingTest(HostileBase):
         self.ring(server)
         self.writes.clear()
         self.assertPaced(*self.storm(server, ['0:15', '0:13', '0:14']))
-        told = [details for _result, details in self.actions(server)
-                if details and 'too often' in details]
-        self.assertEqual(1, len(told))
+        reported = [details for _result, details in self.actions(server)
+                    if details and 'too often' in details]
+        self.assertEqual(1, len(reported))
         # The last that was asked for comes by itself.
         self.put(server, {'kongming:pin.0': '0:10'})
         self._wait_for_assert(lambda: self.assertEqual(

@@ -29,7 +29,7 @@ import fixtures
 import nova.conf
 import testtools
 
-from kongming import template
+from kongming.template import template
 from tests import base
 from tests import documents
 from tests.functional import test_cli
@@ -43,7 +43,7 @@ _BUILT_IN = {'complete', 'help'}
 IMAGE = 'idle'
 
 
-def _bare(line):
+def _without_prompt(line):
     """What a line says, without what differs each time."""
     # cliff and our own tables say nothing in two ways.
     line = line.replace('| None ', '| -    ')
@@ -96,9 +96,10 @@ class HowToTest(test_cli.CliBase):
         if self.status:
             self.addDetail(command.where, testtools.content.text_content(
                 out + err))
-        printed = [_bare(line) for line in out.splitlines()]
-        self.assertEqual([], [line for line in map(_bare, command.shown)
-                              if line and line not in printed], out)
+        printed = [_without_prompt(line) for line in out.splitlines()]
+        self.assertEqual([], [
+            line for line in map(_without_prompt, command.shown)
+            if line and line not in printed], out)
 
     def delete(self, server):
         names = [found['Name'] for found in self.json('server', 'list')]

@@ -19,7 +19,7 @@ from unittest import mock
 
 import fixtures
 
-from kongming import fit
+from kongming.fit import fit
 from nova.compute import manager
 import nova.conf
 from nova import context as nova_context
@@ -28,7 +28,7 @@ from nova import objects
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.libvirt import base as nova_base
 from nova.virt.libvirt import driver as nova_driver
-from nova_ext import claim
+from nova_ext.ownership import claim
 from tests.embedded import guests
 from tests.functional import test_boot
 
@@ -71,7 +71,7 @@ class LifeBase(test_boot.BootBase):
 
     def refused(self):
         """As if a native server were faster than the template's."""
-        return mock.patch('nova_ext.claim.fit', mock.Mock(
+        return mock.patch('nova_ext.ownership.claim.fit', mock.Mock(
             fit=lambda *args, **kwargs: fit.Refusal((fit.Reason(
                 'owned', 'somebody was faster'),))))
 
@@ -335,7 +335,7 @@ class ResizeTest(LifeBase):
         self.assertFree('compute2', *self.native)
         self.assertFree('compute1')
 
-    def test_refused_at_the_end_the_reason_is_told(self):
+    def test_refused_at_the_end_the_reason_is_reported(self):
         with self.refused():
             self.api.post_server_action(self.server['id'],
                                         {'migrate': None})
@@ -386,13 +386,13 @@ class EvacuateTest(LifeBase):
         self.fall()
         self.api.post_server_action(
             self.server['id'], {'os-resetState': {'state': 'error'}})
-        real = claim.settle
+        real = claim.repin
 
-        def settle(rt, context, *args):
+        def repin(rt, context, *args):
             rt.update_available_resource(context.elevated(), 'compute2')
             return real(rt, context, *args)
 
-        with mock.patch.object(claim, 'settle', settle):
+        with mock.patch.object(claim, 'repin', repin):
             self._evacuate_server(self.server, expected_state='ACTIVE',
                                   expected_host='compute2')
         self.assertHolds(self.server, host='compute2')
@@ -488,7 +488,7 @@ class LiveMigrationTest(nova_base.LibvirtMigrationMixin, LifeBase):
         self.assertNotEqual(PINS, self.instance(
             again['id']).numa_topology.cpu_pinning)
 
-    def test_placement_is_away_when_it_is_to_settle(self):
+    def test_placement_is_away_when_pins_are_swapped(self):
         """Nobody but the hook gives the claim back then."""
         self.start()
 

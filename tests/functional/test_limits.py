@@ -20,9 +20,9 @@
 
 from xml.etree import ElementTree
 
-from kongming import affinity
 from kongming import exception
-from kongming import topology
+from kongming.host import topology
+from kongming.libvirt import affinity
 from nova import objects
 from nova.tests.functional.libvirt import base as nova_base
 from nova_ext import guests as guests_mod
@@ -79,7 +79,7 @@ class FlavorTest(test_live.LiveBase):
 
 class MetadataTest(test_live.LiveBase):
 
-    def test_is_not_obeyed_and_told_once(self):
+    def test_is_not_obeyed_and_reported_once(self):
         self.flags(max_realtime_priority=4, group='kongming')
         server = self.boot(self.template('0:13'))
         for _ in range(2):

@@ -17,17 +17,17 @@ from unittest import mock
 
 import fixtures
 
-from kongming import affinity
-from kongming import memory
+from kongming.libvirt import affinity
+from kongming.libvirt import memory
 from nova.compute import rpcapi
 from nova import context as nova_context
 from nova import objects
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.fixtures import notifications
-from nova_ext import claim
 from nova_ext import guests as guests_mod
-from nova_ext import live
-from nova_ext import record
+from nova_ext.live import reconciler as reconciler_mod
+from nova_ext.live import record
+from nova_ext.ownership import claim
 from oslo_serialization import jsonutils
 from tests.embedded import guests
 from tests.functional import test_boot
@@ -43,8 +43,9 @@ class LiveBase(test_life.LifeBase):
         self.hosts()
         self.samples = []
         # A checker that looks after every write of ownership and of pins.
-        for where in ('nova_ext.claim.store', 'kongming.affinity.apply',
-                      'kongming.memory.set_nodes'):
+        for where in ('nova_ext.ownership.claim.store',
+                      'kongming.libvirt.affinity.apply',
+                      'kongming.libvirt.memory.set_nodes'):
             self._sampled(where)
 
     def _sampled(self, where):
@@ -281,7 +282,7 @@ class MemoryTest(LiveBase):
         self.assertEqual('Error', result)
         self.assertIn('this one has several', details)
 
-    def test_no_room_is_told_before_anything_is_touched(self):
+    def test_insufficient_memory_is_refused_up_front(self):
         server = self.boot(self.template('0:13 1:10'))
         self.samples.clear()
         with mock.patch.object(
@@ -357,8 +358,8 @@ class ThreadTest(LiveBase):
 
     def test_out_of_reach(self):
         server = self.boot(self.template('0:13 1:10'))
-        for wish in ('12', '2', '77'):
-            self.want(server, emulator=wish)
+        for desired in ('12', '2', '77'):
+            self.want(server, emulator=desired)
             self.assertEqual(frozenset({10, 13}), self.tune(server).emulator)
         self.assertIn('emulator: pCPU 77 is neither its own nor in '
                       'cpu_shared_set', self.stdlog.logger.output)
@@ -375,7 +376,7 @@ class ThreadTest(LiveBase):
         self._delete_server(server)
         self.assertNothingOwned()
 
-    def test_shared_vcpus_float_where_they_are_told(self):
+    def test_shared_vcpus_float_where_the_template_says(self):
         server = self.boot(self.flavor(
             {'pin.0': '0:13 1~8', 'grant': 'template'}, vcpus=2,
             cpu_policy='mixed', cpu_dedicated_mask='0'))
@@ -528,7 +529,7 @@ class FaultTest(LiveBase):
         reconciler.run(patient=True)
         self.assertEverywhere(server, {0: 14, 1: 10})
 
-    def test_metadata_that_is_not_obeyed_is_told_once(self):
+    def test_metadata_that_is_not_obeyed_is_reported_once(self):
         server = self.boot(self.flavor(test_life.TEMPLATE))
         self.want(server, pin_0='0:15')
         for _pass in range(3):
@@ -574,10 +575,10 @@ class FaultTest(LiveBase):
 
             reconciler = self.computes['compute1'].driver._reconciler
             with fixtures.MonkeyPatch(
-                    'nova_ext.claim.store',
+                    'nova_ext.ownership.claim.store',
                     lambda *a, real=claim.store, **k: count(
                         real, *a, **k)), fixtures.MonkeyPatch(
-                    'kongming.affinity.apply',
+                    'kongming.libvirt.affinity.apply',
                     lambda *a, real=affinity.apply, **k: count(
                         real, *a, **k)):
                 try:
@@ -655,7 +656,7 @@ class IntervalTest(LiveBase):
     def test_a_fault_does_not_end_it(self):
         driver = self.computes['compute1'].driver
         server = self.boot(self.template('0:13'))
-        with mock.patch.object(live.Reconciler, '_pass',
+        with mock.patch.object(reconciler_mod.Reconciler, '_pass',
                                side_effect=RuntimeError('broken')) as broken:
             self._wait_for_assert(lambda: self.assertLess(
                 1, broken.call_count), max_retries=40)

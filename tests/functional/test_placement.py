@@ -19,7 +19,7 @@ import time
 import fixtures
 
 from nova.tests.fixtures import libvirt as fakelibvirt
-from nova_ext import claim
+from nova_ext.ownership import claim
 from oslo_utils import importutils
 from tests.functional import test_boot
 
@@ -217,7 +217,7 @@ class FollowTest(test_boot.BootBase):
 
 class RaceTest(test_boot.BootBase):
 
-    def settled(self, server):
+    def wait_for_status(self, server):
         for _ in range(120):
             status = self.api.get_server(server['id'])['status']
             if status != 'BUILD':
@@ -244,7 +244,7 @@ class RaceTest(test_boot.BootBase):
         flavor_id = self.flavor({'pin.0': '0:15 1:12'})
         servers = [self.api.post_server({'server': self._build_server(
             flavor_id=flavor_id, networks='none')}) for _ in range(4)]
-        states = [self.settled(server) for server in servers]
+        states = [self.wait_for_status(server) for server in servers]
         self.assertEqual(['ACTIVE', 'ERROR', 'ERROR', 'ERROR'],
                          sorted(states))
         self.assertEqual({0: set(), 1: {12, 15}}, self.owned())
@@ -259,7 +259,7 @@ class RaceTest(test_boot.BootBase):
         flavor_id = self.flavor({'pin.0': '0:15 1:12'})
         servers = [self.api.post_server({'server': self._build_server(
             flavor_id=flavor_id, networks='none')}) for _ in range(3)]
-        states = [self.settled(server) for server in servers]
+        states = [self.wait_for_status(server) for server in servers]
         self.assertEqual(['ACTIVE', 'ACTIVE', 'ERROR'], sorted(states))
         for host in ('compute1', 'compute2'):
             self.assertEqual({0: set(), 1: {12, 15}}, self.owned(host))
@@ -270,14 +270,15 @@ class RaceTest(test_boot.BootBase):
     def test_named_by_one_and_claimed_by_another_that_boots(self):
         """The filter lets through what Placement gives."""
         self.start_host()
-        settle, go, claimed = claim.settle, threading.Event(), []
+        repin, go, claimed = claim.repin, threading.Event(), []
 
-        def wait(rt, context, held, *args):
-            claimed.extend(held.topology.cpu_pinning)
+        def wait(rt, context, claimed_server, *args):
+            claimed.extend(claimed_server.topology.cpu_pinning)
             go.wait(60)
-            return settle(rt, context, held, *args)
+            return repin(rt, context, claimed_server, *args)
 
-        self.useFixture(fixtures.MonkeyPatch('nova_ext.claim.settle', wait))
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_ext.ownership.claim.repin', wait))
         self.addCleanup(go.set)
 
         def post(pcpu):
@@ -299,22 +300,22 @@ class RaceTest(test_boot.BootBase):
             second['id'])['status'] == 'ERROR')
         go.set()
         self.assertEqual(['ACTIVE'] * 2, [
-            self.settled(server) for server in (first, second)])
+            self.wait_for_status(server) for server in (first, second)])
         self.assertEqual({15, claimed[0]}, set().union(
             *self.owned().values()))
 
-    def test_memory_of_those_that_have_not_settled(self):
+    def test_memory_of_those_that_still_boot(self):
         """Each is claimed where the other wants to be, memory and all."""
         self.start_host()
         flavors = [self.flavor({'pin.0': f'0:{pcpu}'}, vcpus=1, memory=5120)
                    for pcpu in (10, 2)]
         for where in ('nova.compute.resource_tracker.ResourceTracker.'
-                      'instance_claim', 'nova_ext.claim.settle'):
+                      'instance_claim', 'nova_ext.ownership.claim.repin'):
             self.meet_at(where)
         servers = [self.api.post_server({'server': self._build_server(
             flavor_id=flavor, networks='none')}) for flavor in flavors]
         self.assertEqual(['ACTIVE'] * 2, [
-            self.settled(server) for server in servers])
+            self.wait_for_status(server) for server in servers])
         self.assertEqual({0: {2}, 1: {10}}, self.owned())
         self.audit()
         self.assertEqual([5120, 5120], [
@@ -334,7 +335,7 @@ class RaceTest(test_boot.BootBase):
             flavor_id=flavors[number % 12], networks='none')})
             for number in range(self.MANY)]
         active = [server for server in servers
-                  if self.settled(server) == 'ACTIVE']
+                  if self.wait_for_status(server) == 'ACTIVE']
         self.assertEqual(12, len(active))
         owners = {}
         for server in active:

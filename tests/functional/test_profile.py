@@ -17,10 +17,10 @@ from unittest import mock
 
 import fixtures
 
-from kongming import affinity
+from kongming.libvirt import affinity
 from nova import objects
 from nova.tests.fixtures import libvirt as fakelibvirt
-from nova_ext import keep
+from nova_ext.live import enforce
 import oslo_messaging
 from tests.functional import test_live
 
@@ -38,7 +38,7 @@ class ProfileBase(test_live.LiveBase):
         super().setUp()
         self.moment = DAY
         self.useFixture(fixtures.MonkeyPatch(
-            'nova_ext.keep.now', lambda: self.moment))
+            'nova_ext.live.enforce.now', lambda: self.moment))
         self.driver = self.computes['compute1'].driver
 
     def lender(self, **extra):
@@ -151,21 +151,21 @@ class ProfileTest(ProfileBase):
         offset = (DAY.replace(hour=22) - datetime.timedelta(seconds=2)
                   - datetime.datetime.now(datetime.UTC))
         with fixtures.MonkeyPatch(
-                'nova_ext.keep.now',
+                'nova_ext.live.enforce.now',
                 lambda: datetime.datetime.now(datetime.UTC) + offset):
             self.ring(server)
             self.assertRuns(server, OWN)
             with self.away():
                 self._wait_for_assert(
                     lambda: self.assertRuns(server, PACKED), max_retries=10)
-            late = keep.now() - DAY.replace(hour=22)
+            late = enforce.now() - DAY.replace(hour=22)
         self.assertLess(late.total_seconds(), 2)
 
     def test_what_was_known_is_not_trusted_for_long(self):
         """Another server has its pCPUs by now, which Nova has not told."""
         server = self.lender()
         self.ring(server)
-        self.driver._reconciler.take_back({12})
+        self.driver._reconciler.reclaim({12})
         self.moment = NIGHT
         self.driver._reconciler.switch()
         self.assertRuns(server, OWN)
@@ -223,7 +223,7 @@ class LendTest(ProfileBase):
         self._stop_server(lender)
         self.restart_compute_service('compute1')
         self.driver = self.computes['compute1'].driver
-        self.assertIsNone(self.driver._reconciler._keeper._lent)
+        self.assertIsNone(self.driver._reconciler._enforcer._lent)
         self._start_server(lender)
         self.assertFloats(borrower, {8, 9})
         self.ring(lender)

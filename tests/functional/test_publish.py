@@ -16,13 +16,13 @@ import uuid
 
 import testtools
 
-from kongming import accounts
 from kongming import exception
-from kongming import inventory
-from kongming import placement as placement_mod
-from kongming import publisher
-from kongming import topology
-from kongming import usage
+from kongming.host import topology
+from kongming.host import usage
+from kongming.placement import inventory
+from kongming.placement import reserved as reserved_mod
+from kongming.publish import client as placement_mod
+from kongming.publish import publisher
 from tests import placement as placement_server
 
 PREFIX = 'CUSTOM_KONGMING_'
@@ -144,7 +144,7 @@ class PublishTest(Base):
     def test_servers_without_allocation_are_reserved(self):
         state = usable(host())
         self.publish(state, lambda: publisher.Occupied(
-            {1: {'a': accounts.Owned(frozenset({10, 11}), 3, 1024)}}))
+            {1: {'a': reserved_mod.Owned(frozenset({10, 11}), 3, 1024)}}))
         self.assertEqual(
             {'PCPU': 2, 'PCPU_10': 1, 'PCPU_11': 1, 'VCPU': 1,
              'MEMORY_MB': 683}, self.reserved(1))
@@ -157,7 +157,7 @@ class PublishTest(Base):
     def test_owner_nobody_can_name(self):
         """An emulator's pCPU: counted, and no free one can be named."""
         self.publish(occupied=lambda: publisher.Occupied(
-            {0: {'a': accounts.Owned(frozenset({2}))}}, {0: 1}))
+            {0: {'a': reserved_mod.Owned(frozenset({2}))}}, {0: 1}))
         self.assertEqual(
             {'PCPU': 2, **{f'PCPU_{p}': 1 for p in range(2, 8)}},
             self.reserved(0))
@@ -176,7 +176,7 @@ class PublishTest(Base):
 
         self.placement.put_inventories = late
         self.publish(occupied=lambda: publisher.Occupied(
-            {0: {'a': accounts.Owned(frozenset({2}))}}))
+            {0: {'a': reserved_mod.Owned(frozenset({2}))}}))
         self.assertEqual(3, len(meddled))
         self.assertEqual({'PCPU': 1, 'PCPU_2': 1}, self.reserved(0))
 
@@ -242,7 +242,7 @@ class ChangeTest(Base):
         self.assertEqual(
             (f'{self.name}_KONGMING_NODE1 has no {PREFIX}PCPU, '
              f'{PREFIX}PCPU_12 any more, but server du-1 has it allocated; '
-             f'nothing of it is given out until it is free',), done.kept)
+             f'nothing of it is given out until it is free',), done.in_use)
         self.assertEqual({'PCPU': 6, 'PCPU_12': 1}, self.reserved(1))
         self.assertRaises(exception.Conflict, self.allocate, 1, PCPU=1)
         # The rest of the host is published all the same.
@@ -290,9 +290,9 @@ class MovedTest(Base):
                          for node in (0, 1))
         consumer = self.allocate(0, PCPU=2, PCPU_2=1, PCPU_3=1, MEMORY_MB=64)
         granted = {first: self.placement.allocations(first)[consumer]}
-        owned = {second: accounts.Owned(frozenset({10, 13}),
-                                        memory_mib=64)}
-        self.placement.move({consumer: accounts.moved(granted, owned)})
+        owned = {second: reserved_mod.Owned(frozenset({10, 13}),
+                                            memory_mib=64)}
+        self.placement.move({consumer: reserved_mod.moved(granted, owned)})
         self.assertEqual({}, self.placement.allocations(first))
         self.assertEqual(
             {f'{PREFIX}PCPU': 2, f'{PREFIX}PCPU_10': 1, f'{PREFIX}PCPU_13': 1,

@@ -16,24 +16,24 @@ What is in real cgroups is in tests.libvirt.test_qos.
 
 from tests.functional import test_live
 
-TOLD = "its domain's process is not to be seen here"
+REPORTED = "its domain's process is not to be seen here"
 
 
 class OutOfSightTest(test_live.LiveBase):
 
-    def test_told_once_for_each_wish(self):
+    def test_reported_once_for_each_change(self):
         """Simulated domains have no process at all."""
         server = self.boot(self.template('0:13 1:10', qos='0:weight=300'))
         for _pass in range(2):
             self.ring(server)
-        self.assertEqual(1, self.stdlog.logger.output.count(TOLD))
+        self.assertEqual(1, self.stdlog.logger.output.count(REPORTED))
         # Its pins are looked after all the same.
         self.want(server, pin_0='0:12 1:10')
         self.assertHolds(server, {0: 12, 1: 10})
         self.assertEqual(1, len(self.actions(server)))
-        self.assertEqual(1, self.stdlog.logger.output.count(TOLD))
+        self.assertEqual(1, self.stdlog.logger.output.count(REPORTED))
 
     def test_nobody_asks(self):
         server = self.boot(self.template('0:13 1:10', grant='template qos'))
         self.ring(server)
-        self.assertNotIn(TOLD, self.stdlog.logger.output)
+        self.assertNotIn(REPORTED, self.stdlog.logger.output)

@@ -19,7 +19,7 @@ real as any.
 
 from unittest import mock
 
-from kongming import topology
+from kongming.host import topology
 from nova.virt.libvirt import driver as nova_driver
 from tests.embedded import guests
 from tests.embedded import witness

@@ -22,11 +22,11 @@ import threading
 import fixtures
 import libvirt
 
-from nova_ext import live
-from nova_ext import record
+from nova_ext.live import reconciler
+from nova_ext.live import record
 from tests.functional import test_crash
 
-_PASS = live.Reconciler.run.__code__
+_PASS = reconciler.Reconciler.run.__code__
 
 
 def in_pass(frame):

@@ -13,7 +13,7 @@
 
 """Servers on the libvirtd of this machine."""
 
-from kongming import topology
+from kongming.host import topology
 from tests.embedded import cloud
 from tests.libvirt import boot
 

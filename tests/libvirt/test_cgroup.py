@@ -21,9 +21,9 @@ import time
 import unittest
 
 
-from kongming import cgroup
 from kongming import exception
-from kongming import qos
+from kongming.kernel import cgroup
+from kongming.live import qos
 from nova_ext import privileged
 from tests import base
 from tests.libvirt import daemon

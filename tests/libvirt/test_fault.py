@@ -23,9 +23,9 @@ from unittest import mock
 import fixtures
 import libvirt
 
-from kongming import affinity
-from kongming import process
-from kongming import threads
+from kongming.kernel import process
+from kongming.libvirt import affinity
+from kongming.live import threads
 from nova.conductor import rpcapi
 import nova.conf
 from tests.embedded import guests
@@ -134,7 +134,7 @@ class FaultTest(FaultBase):
         self._wait_for_state_change(server, 'ACTIVE')
         self.settle(server, second)
 
-    def test_wish_changes_in_the_middle(self):
+    def test_metadata_changes_in_the_middle(self):
         first, second = test_live.PCPUS[:2]
         server = self.boot(first)
         self.in_the_middle(lambda: self.say(server, first))
@@ -161,12 +161,12 @@ class SchedulerTest(test_live.LiveBase):
     def test_there_and_back_again(self):
         server = self.boot(test_live.PCPUS[0])
         self.assertEqual({0: ('other', 0)}, self.schedulers(server))
-        wishes = {'0:batch': ('batch', 0), '0:idle': ('idle', 0)}
+        expected = {'0:batch': ('batch', 0), '0:idle': ('idle', 0)}
         if self.may_be_realtime(server):
-            wishes.update({'0:fifo:3': ('fifo', 3), '0:rr:2': ('rr', 2)})
-        wishes['0:other'] = ('other', 0)
-        for wish, found in wishes.items():
-            self.schedule(server, wish)
+            expected.update({'0:fifo:3': ('fifo', 3), '0:rr:2': ('rr', 2)})
+        expected['0:other'] = ('other', 0)
+        for desired, found in expected.items():
+            self.schedule(server, desired)
             self.assertEqual({0: found}, self.schedulers(server))
 
     def test_host_without_time_for_it(self):
@@ -187,9 +187,9 @@ class SchedulerTest(test_live.LiveBase):
                             'kongming:sched': '0:batch'}))
         self.assertEqual({0: ('batch', 0)}, self.schedulers(server))
 
-    def schedule(self, server, wish):
+    def schedule(self, server, desired):
         self.api.post_server_metadata(server['id'],
-                                      {'kongming:sched': wish})
+                                      {'kongming:sched': desired})
         self.ring(server)
 
     def may_be_realtime(self, server):

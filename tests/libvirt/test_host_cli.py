@@ -23,8 +23,8 @@ import fixtures
 import libvirt
 
 from kongming.cli import app
-from kongming import process
-from kongming import topology
+from kongming.host import topology
+from kongming.kernel import process
 from tests import base
 from tests.embedded import guests
 from tests.libvirt import test_live

@@ -16,8 +16,8 @@ import os
 import unittest
 from xml.etree import ElementTree
 
-from kongming import servers
-from kongming import topology
+from kongming.compute import servers
+from kongming.host import topology
 from tests.embedded import cloud
 from tests.embedded import guests
 
@@ -113,7 +113,7 @@ class LiveTest(LiveBase):
         self.computes['compute1'].driver._reconcile()
         self.assertOn(server, first)
 
-    def test_swap_without_a_stepping_stone(self):
+    def test_swap_without_a_free_pcpu(self):
         """Both pCPUs are owned: refused, and nothing has moved."""
         one, two = self.boot(PCPUS[0]), self.boot(PCPUS[1])
         self.api.post_server_metadata(

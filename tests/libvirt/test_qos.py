@@ -17,7 +17,7 @@ import re
 import time
 import unittest
 
-from kongming import servers
+from kongming.compute import servers
 from tests.embedded import cloud
 from tests.embedded import guests
 from tests.functional import test_life
@@ -87,7 +87,7 @@ class QosBase(cloud.LibvirtCloud):
                        if path.name in usual()}
                 for vcpu, folder in self.folders(server).items()}
 
-    def domain_shares(self, server):
+    def domain_cpu_shares(self, server):
         """In units of what a domain has by itself."""
         domain = next(iter(self.folders(server).values())).parent
         for name, least in (('cpu.shares', 1024), ('cpu.weight', 100)):
@@ -98,7 +98,7 @@ class QosBase(cloud.LibvirtCloud):
         self.api.post_server_metadata(server['id'], {'kongming:qos': value})
         self.reconciler.run()
 
-    def take_back(self, server):
+    def unset_qos(self, server):
         self.api.delete_server_metadata(server['id'], 'kongming:qos')
         self.reconciler.run()
 
@@ -153,7 +153,7 @@ class FilesTest(QosBase):
     def test_from_the_first_pass_on(self):
         server = self.limited()
         self.assertFiles(server, *self.LIMITED)
-        self.assertEqual(2, self.domain_shares(server))
+        self.assertEqual(2, self.domain_cpu_shares(server))
         # What a domain needs at its start is no live change.
         self.assertEqual([], self.changes(server))
         self.reconciler.run()
@@ -167,10 +167,10 @@ class FilesTest(QosBase):
         self.assertEqual(('Success', ''), self.change(server))
         self.say(server, '1:weight=400,quota=70.5%')
         self.assertFiles(server, {}, {'weight': 400, 'quota': 70500})
-        self.assertEqual(2.5, self.domain_shares(server))
-        self.take_back(server)
+        self.assertEqual(2.5, self.domain_cpu_shares(server))
+        self.unset_qos(server)
         self.assertFiles(server, *self.USUAL)
-        self.assertEqual(1, self.domain_shares(server))
+        self.assertEqual(1, self.domain_cpu_shares(server))
         self.assertEqual(3, len(self.changes(server)))
 
     def test_metadata_without_a_grant(self):
@@ -188,10 +188,10 @@ class FilesTest(QosBase):
             domain.setSchedulerParametersFlags(parameters, 1)
             self.reconciler.run()
             self.assertFiles(server, *self.LIMITED)
-            self.assertEqual(2, self.domain_shares(server))
+            self.assertEqual(2, self.domain_cpu_shares(server))
         self.assertEqual([], self.changes(server))
 
-    def test_kept(self):
+    def test_restored(self):
         """What libvirt leaves alone."""
         server = self.limited()
         domain = self.domain(server)
@@ -223,19 +223,19 @@ class FilesTest(QosBase):
         of_nova = {'quota': 20000, 'period': 50000}
         server = self.boot(native=native, grant='qos')
         self.assertFiles(server, of_nova, of_nova)
-        before = self.domain_shares(server)
+        before = self.domain_cpu_shares(server)
         self.say(server, '1:weight=300')
         self.assertFiles(server, of_nova, {'weight': 300, **of_nova})
-        self.assertEqual(2 * before, self.domain_shares(server))
+        self.assertEqual(2 * before, self.domain_cpu_shares(server))
         self.say(server, '1:quota=20%')
         self.assertFiles(server, of_nova, {'quota': 10000, 'period': 50000})
-        self.assertEqual(before, self.domain_shares(server))
+        self.assertEqual(before, self.domain_cpu_shares(server))
         # More than Nova's is for the flavor to say.
         self.say(server, '1:quota=80%,burst=80%')
         self.assertFiles(server, of_nova, of_nova)
-        self.take_back(server)
+        self.unset_qos(server)
         self.assertFiles(server, of_nova, of_nova)
-        self.assertEqual(before, self.domain_shares(server))
+        self.assertEqual(before, self.domain_cpu_shares(server))
         more = self.boot(native=native, qos='1:quota=80%,burst=80%')
         self.assertFiles(more, of_nova, {
             'quota': 40000, 'period': 50000, 'burst': 40000})
@@ -314,25 +314,25 @@ class ShareTest(QosBase):
                 return
         self.fail('its vCPUs are not all busy')
 
-    def assertShares(self, expected, found):
+    def assertCpuShares(self, expected, found):
         for one, other in zip(expected, found, strict=True):
             self.assertLess(abs(one - other), self.ERROR, found)
 
     def test_of_one_server(self):
         server = self.boot(image='busy', grant='qos')
-        self.assertShares([50, 50], self.measure(server))
+        self.assertCpuShares([50, 50], self.measure(server))
         self.say(server, '1:weight=300')
-        self.assertShares([25, 75], self.measure(server))
-        self.take_back(server)
-        self.assertShares([50, 50], self.measure(server))
+        self.assertCpuShares([25, 75], self.measure(server))
+        self.unset_qos(server)
+        self.assertCpuShares([50, 50], self.measure(server))
 
     @test_life.long
     def test_of_several_servers(self):
         """A weight counts against others as well, whose own is untouched."""
         one = self.boot(image='busy', qos='1:weight=300', grant='qos')
         other = self.boot(image='busy')
-        self.assertShares([100 / 6, 50, 100 / 6, 100 / 6],
-                          self.measure(one, other, seconds=6))
+        self.assertCpuShares([100 / 6, 50, 100 / 6, 100 / 6],
+                             self.measure(one, other, seconds=6))
 
     @test_life.long
     def test_quota(self):

@@ -12,7 +12,7 @@
 """Classes of service: the privsep daemon's rights, and real vCPU threads.
 
 The file system is a folder with the mode that the kernel's has, or the
-stand-in for it, whose rules are in tests.unit.test_resctrl.
+stand-in for it, whose rules are in tests.unit.resctrl.test_resctrl.
 """
 
 import os
@@ -23,10 +23,10 @@ import unittest
 
 import fixtures
 
-from kongming import flavor
-from kongming import guest
-from kongming import resctrlfs
-from kongming import template
+from kongming.kernel import resctrlfs
+from kongming.placement import flavor
+from kongming.template import guest
+from kongming.template import template
 from nova_ext import privileged
 from tests import base
 from tests.embedded import guests
@@ -54,7 +54,7 @@ class DaemonTest(base.TestCase):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text + '\n')
         self.root.chmod(0o555)
-        self.useFixture(fixtures.MonkeyPatch('kongming.resctrlfs.ROOT',
+        self.useFixture(fixtures.MonkeyPatch('kongming.kernel.resctrlfs.ROOT',
                                              self.root))
         self.process = subprocess.Popen(
             [sys.executable, '-c', test_cgroup._NAMED, SERVER],
@@ -72,7 +72,7 @@ class DaemonTest(base.TestCase):
         wanted = resctrlfs.Wanted(GROUP, 20, None, (0,), self.process.pid,
                                   (0,))
         outcome = resctrlfs.Outcome(
-            *privileged.arrange_classes(*self.host(wanted)))
+            *privileged.arrange_clos(*self.host(wanted)))
         # It was made, and there is no kernel to put files into it.
         self.assertEqual(((SERVER, 'class of vCPU 0 made'),),
                          tuple(map(tuple, outcome.done)))
@@ -86,7 +86,7 @@ class DaemonTest(base.TestCase):
         (self.root / GROUP / 'tasks').touch()
         self.root.chmod(0o555)
         outcome = resctrlfs.Outcome(
-            *privileged.arrange_classes(*self.host(wanted)))
+            *privileged.arrange_clos(*self.host(wanted)))
         self.assertEqual('L3:0=3\n', (self.root / GROUP
                                       / 'schemata').read_text())
         self.assertEqual(f'{self.process.pid}\n',
@@ -108,7 +108,7 @@ class RealThreadsTest(test_qos.QosBase):
         self.kernel.set_aside(6)
         self.kernel.threads = Threads()
         self.useFixture(fixtures.MonkeyPatch(
-            'kongming.resctrlfs.Files', lambda root=None: self.kernel))
+            'kongming.kernel.resctrlfs.Files', lambda root=None: self.kernel))
         return super().start_host(name)
 
     def groups(self, server):

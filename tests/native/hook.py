@@ -56,7 +56,7 @@ class ReadersFirst(lockutils.ReaderWriterLock):
     has_pending_writers = False
 
 
-def mend():
+def patch_nova():
     """Make Nova's tests run from a wheel, and not hang by themselves."""
     _after(nova_fixtures.CellDatabases, '__init__', lambda self: (
         setattr(self, '_cell_lock', ReadersFirst())))
@@ -66,7 +66,7 @@ def mend():
         self.conf.set_default('api_paste_config', path, group='wsgi')))
 
 
-def keep_out():
+def forbid_import():
     """Native is without the validator, which nova-api finds by itself."""
     extension.ExtensionManager.ENTRY_POINT_CACHE[VALIDATORS] = [
         found for found in metadata.entry_points(group=VALIDATORS)
@@ -184,7 +184,7 @@ class Witness(logging.Handler):
                 type(found).__name__ for found in manager.weighers])
 
     def _updated(self, _driver, tree, nodename, *_args, **_kwargs):
-        from kongming import inventory
+        from kongming.placement import inventory
 
         self.counts['tree_updates'] += 1
         self.counts['published'] += any(

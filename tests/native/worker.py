@@ -41,22 +41,22 @@ RESULTS = 'passed', 'skipped', 'failed'
 class Teller(testtools.TestResult):
     """Tells the results as they come."""
 
-    def __init__(self, tell, witness):
+    def __init__(self, emit, witness):
         super().__init__()
-        self._tell = tell
+        self._emit = emit
         self._witness = witness
         self._before = {}
 
     def startTest(self, test):
         super().startTest(test)
         self._before = dict(self._witness.counts)
-        self._tell(start=test.id())
+        self._emit(start=test.id())
 
     def stopTest(self, test):
         super().stopTest(test)
         hook.end_test()
         faults, self._witness.faults = self._witness.faults, []
-        self._tell(stop=test.id(), faults=faults, counts={
+        self._emit(stop=test.id(), faults=faults, counts={
             name: count - self._before.get(name, 0)
             for name, count in dict(self._witness.counts).items()})
 
@@ -67,7 +67,7 @@ class Teller(testtools.TestResult):
             text = '\n'.join(f'{name}:\n{content.as_text()}'
                              for name, content in sorted(details.items())
                              if content.content_type.type == 'text')
-        self._tell(test=test.id(), result=result, text=text)
+        self._emit(test=test.id(), result=result, text=text)
 
     def addSuccess(self, test, details=None):
         self._outcome(test, 'passed')
@@ -103,24 +103,24 @@ def main():
     del sys.argv[1:]
     events = os.fdopen(args.events, 'w')
 
-    def tell(**event):
+    def emit(**event):
         print(json.dumps(event), file=events, flush=True)
 
-    hook.mend()
+    hook.patch_nova()
     witness = hook.Witness()
     if args.mode == 'native':
-        hook.keep_out()
+        hook.forbid_import()
     else:
         hook.install()
         witness.watch()
     loader = unittest.TestLoader()
     suite = loader.loadTestsFromNames(args.names)
     if loader.errors:
-        tell(problems=loader.errors)
+        emit(problems=loader.errors)
     else:
-        tell(tests=_ids(suite))
-        suite.run(Teller(tell, witness))
-        tell(modules=sorted(
+        emit(tests=_ids(suite))
+        suite.run(Teller(emit, witness))
+        emit(modules=sorted(
             name for name in sys.modules
             if name.split('.')[0] in ('kongming', 'nova_ext')))
     events.close()

@@ -39,7 +39,7 @@ _DRIVERS = ('virtio', 'net/virtio_net.ko', 'net/net_failover.ko',
 _SOURCES = pathlib.Path(__file__).parent / 'rootfs'
 _SIZE = '3G'
 #: What a build needs for a while, in bytes; the result is smaller.
-_ROOM = 3 * 1024 ** 3
+_FREE_SPACE = 3 * 1024 ** 3
 
 
 class Image:
@@ -78,11 +78,11 @@ class Image:
             # mmdebstrap needs a range of users then.
             error.need('newuidmap', 'uidmap')
         free = shutil.disk_usage(self.folder).free
-        if free < _ROOM:
+        if free < _FREE_SPACE:
             raise error.Problem(
                 f'{self.folder} has {free / 1024 ** 3:.1f} GiB of disk space '
-                f'left, the image needs {_ROOM / 1024 ** 3:.0f} GiB for a '
-                f'while; KONGMING_NESTED=DIR puts it elsewhere')
+                f'left, the image needs {_FREE_SPACE / 1024 ** 3:.0f} GiB for '
+                f'a while; KONGMING_NESTED=DIR puts it elsewhere')
         for path in (self._made_of, *self.folder.glob('state-*')):
             path.unlink(missing_ok=True)
         self._keys()

@@ -214,7 +214,7 @@ class Machine:
         # A machine that was killed has left its sockets.
         self._kill()
         try:
-            self._bring_up(shape, port, state, restore, say)
+            self._start_host(shape, port, state, restore, say)
             share = shlex.quote(str(self.share))
             # A machine with a folder of ours mounted can't be saved.
             self._call(self.ssh(
@@ -226,7 +226,7 @@ class Machine:
             self._kill()
             raise
 
-    def _bring_up(self, shape, port, state, restore, say):
+    def _start_host(self, shape, port, state, restore, say):
         begin = time.monotonic()
         say(f"{'restoring' if restore else 'booting'} a host with {shape}")
         self._launch(shape, port, [
@@ -265,7 +265,7 @@ class Machine:
             '-initrd', str(self.image.initrd),
             '-append', 'console=ttyS0 quiet net.ifnames=0 mitigations=off '
                        'nokaslr no_timer_check panic=-1 '
-                       f'kongming.cgroup={shape.cgroup} '
+                       f'kongming.kernel.cgroup={shape.cgroup} '
                        f'kongming.hugepages={shape.huge_pages}',
             '-drive', f'if=none,id=root,format=raw,readonly=on,'
                       f'file={self.image.disk}',

@@ -13,7 +13,7 @@
 
 """Servers on a host with several nodes."""
 
-from kongming import inventory
+from kongming.placement import inventory
 from tests.libvirt import boot
 from tests.nested import cloud
 

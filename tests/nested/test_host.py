@@ -19,8 +19,8 @@ import fixtures
 import libvirt
 import testtools
 
-from kongming import hypervisor
-from kongming import topology
+from kongming.host import topology
+from kongming.libvirt import hypervisor
 from tests.embedded import guests
 from tests.nested import host
 

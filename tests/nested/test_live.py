@@ -20,9 +20,9 @@ from xml.etree import ElementTree
 import fixtures
 import testtools
 
-from kongming import inventory
-from kongming import memory
-from kongming import servers as servers_mod
+from kongming.compute import servers as servers_mod
+from kongming.libvirt import memory
+from kongming.placement import inventory
 from tests.embedded import witness
 from tests.functional import test_life
 from tests.libvirt import boot
@@ -47,7 +47,7 @@ class LiveBase(boot.Base, cloud.NestedCloud):
         super().setUp()
         # Its kernel is another one than the one that this process sees.
         self.useFixture(fixtures.MonkeyPatch(
-            'nova_ext.steps.Steps.memory_by_node',
+            'nova_ext.live.steps.Steps.memory_by_node',
             staticmethod(lambda server, domain: {
                 node: int(mib * 1024) for node, mib in
                 self.nested.memory(domain).mib.items()})))
@@ -155,7 +155,7 @@ class MemoryTest(MemoryBase):
         self.assertIsOn(server, self.far)
         self.assertEqual(2048, self.memory(server).page_kib)
 
-    def test_node_without_room(self):
+    def test_node_without_free_memory(self):
         """Told before anything is touched."""
         server = self.start()
         domain = self.domain(server)
@@ -278,7 +278,7 @@ class ManyChangesTest(LiveBase):
         self.names = {self.domain(server).name(): server['id']
                       for server in self.servers}
         wrong = self.check_at_every_step()
-        told = self.computes['compute1'].driver._reconciler._told
+        reported = self.computes['compute1'].driver._reconciler._reported
         seed = random.randrange(10 ** 6)
         self.addDetail('seed', testtools.content.text_content(str(seed)))
         chance = random.Random(seed)
@@ -297,7 +297,7 @@ class ManyChangesTest(LiveBase):
                 else:
                     # Two of a node that change places need a third pCPU.
                     self.assertEqual(before[uuid], pcpu)
-                    self.assertIn(uuid, told)
+                    self.assertIn(uuid, reported)
         self.assertLess(self.CHANGES, moved)
         for server in self.servers:
             pcpu = self.places()[server['id']]

@@ -11,13 +11,13 @@
 #    under the License.
 """QoS in the nested host's cgroups, of the version that it was started with.
 
-kongming.cgroup reads and writes where it runs; here its decisions are carried
-out by a shell inside.
+kongming.kernel.cgroup reads and writes where it runs; here its decisions are
+carried out by a shell inside.
 """
 
-from kongming import cgroup
-from kongming import qos
-from kongming import tuning
+from kongming.kernel import cgroup
+from kongming.live import qos
+from kongming.template import tuning
 from tests.embedded import witness
 from tests.nested import test_host
 

@@ -19,8 +19,8 @@ import uuid
 
 from osc_lib import exceptions
 
-from kongming import inventory
-from kongming import usage
+from kongming.host import usage
+from kongming.placement import inventory
 from osc_plugin import cloud
 from tests import base
 

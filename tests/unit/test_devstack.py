@@ -106,7 +106,7 @@ class PluginTest(base.TestCase):
         self.assertIn('died: KongMing: no pCPU is left for '
                       'cpu_dedicated_set', said)
 
-    def test_filters_of_the_file_are_kept(self):
+    def test_filters_of_the_file_remain(self):
         said = self.plugin('stack', 'post-config', ENABLED='n-sch',
                            KONGMING_WEIGHER='True',
                            IN_FILE='Mine,NUMATopologyFilter')

@@ -24,10 +24,10 @@ import yaml
 
 from doc import sequence
 from kongming import conf
-from kongming import deployment_document
-from kongming import document
-from kongming import plan_request
-from kongming import template
+from kongming.deployment import document as document_mod
+from kongming.plan import request
+from kongming.template import document
+from kongming.template import template
 from tests import base
 from tests import documents
 
@@ -42,9 +42,9 @@ class TemplateTest(base.TestCase):
             text = f'version: 1\n{text}'
         try:
             if 'plan' in found:
-                plan_request.Request(found)
+                request.Request(found)
             elif 'servers' in found:
-                deployment_document.parse(text)
+                document_mod.parse(text)
             else:
                 template.encode(document.parse(text))
         except Exception as exc:
@@ -162,8 +162,8 @@ class PictureTest(base.TestCase):
         self.assertGreater(len(named), 8)
         for name in named:
             self.assertTrue(any(
-                (documents.TOP / room / f'{name}.py').exists()
-                for room in ('nova_ext', 'kongming')), name)
+                (documents.TOP / package / f'{name}.py').exists()
+                for package in ('nova_ext', 'kongming')), name)
 
     def test_a_lane_that_is_none(self):
         self.assertRaisesRegex(ValueError, 'line 2', sequence.svg,
@@ -229,8 +229,8 @@ class FailuresTest(base.TestCase):
         """The code, with strings that go on in the next line joined."""
         return '\n'.join(
             re.sub(r"""['"]\s*\n\s*f?['"]""", '', path.read_text())
-            for room in ('kongming', 'nova_ext', 'osc_plugin')
-            for path in (documents.TOP / room).rglob('*.py'))
+            for package in ('kongming', 'nova_ext', 'osc_plugin')
+            for path in (documents.TOP / package).rglob('*.py'))
 
     def test_all(self):
         said = self.said()

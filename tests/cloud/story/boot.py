@@ -15,8 +15,8 @@
 
 import time
 
-from kongming import hypervisor
-from kongming import topology
+from kongming.host import topology
+from kongming.libvirt import hypervisor
 from tests.cloud.story import chapter
 
 

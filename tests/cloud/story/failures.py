@@ -32,7 +32,7 @@ class Failures(chapter.Chapter):
         self.server = self.boot(flavor, image='busy')
         self.process = self.look.process(self.server)[0]
         # Whatever goes wrong, the next chapter is told on a whole cloud.
-        self.addCleanup(self.cloud.mend)
+        self.addCleanup(self.cloud.restore)
 
     def change_and(self, kill, pcpu):
         """Ask for a pCPU, and kill something meanwhile."""
@@ -127,7 +127,7 @@ class Failures(chapter.Chapter):
         ringing = self.change_and(self.cloud.web('placement').kill, 1)
         self.assertRunsOnItsOwn()
         ringing.join()
-        self.cloud.mend()
+        self.cloud.restore()
         self.ends_well(1)
         self.until('Placement has the new pCPU', lambda: (
             self.look.named(self.server) == {('local1', 1)}))

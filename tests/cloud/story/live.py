@@ -200,23 +200,23 @@ class Qos(chapter.Chapter):
         process = self.look.process(server)[0]
         # Its BIOS starts the second one last.
         self.until('both vCPUs run', lambda: min(
-            self.shares(process, 1).values()) > 0.1)
+            self.cpu_fractions(process, 1).values()) > 0.1)
         self.assertEqual({0: None, 1: None}, self.quota(process))
         self.say(server, qos='0:quota=20%')
         self.ring(server)
         self.assertEqual({0: 20, 1: None}, self.quota(process))
-        shares = self.shares(process, 8)
+        cpu_fractions = self.cpu_fractions(process, 8)
         self.figure('vCPU 0 with 20%, vCPU 1 without', ', '.join(
-            f'{share:.0%}' for share in shares.values()))
-        self.assertLess(shares[0], 0.23)
+            f'{share:.0%}' for share in cpu_fractions.values()))
+        self.assertLess(cpu_fractions[0], 0.23)
         # The machine has other things to do.
-        self.assertGreater(shares[0], 0.02)
+        self.assertGreater(cpu_fractions[0], 0.02)
         self.say(server, qos='0:quota=100%')
         self.ring(server)
         self.assertEqual({0: 100, 1: None}, self.quota(process))
-        self.assertGreater(self.shares(process, 8)[0], 0.23)
+        self.assertGreater(self.cpu_fractions(process, 8)[0], 0.23)
 
-    def shares(self, process, seconds):
+    def cpu_fractions(self, process, seconds):
         """vCPU -> part of a pCPU that it gets, over so many seconds."""
         begin = time.monotonic()
         before = {vcpu: self.ticks(process, vcpu) for vcpu in (0, 1)}

@@ -142,7 +142,7 @@ class Moves(chapter.Chapter):
             self.seconds('evacuated', time.monotonic() - begin)
             self.comes_to(server, 1, {0: 9, 1: 8})
         finally:
-            self.cloud.mend()
+            self.cloud.restore()
         self.until('it may come back', lambda: self.force_down(
             service, False))
         self.cloud.wait_for_hosts(['nested1'])

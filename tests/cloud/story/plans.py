@@ -45,9 +45,9 @@ class Plans(chapter.Chapter):
         self.delete(refused)
 
         begin = time.monotonic()
-        told = self.admin.run('kongming', 'plan', 'defrag', 'nested1',
-                              '--for-flavor', large, '--out', plan)
-        self.assertIn('no plan is better', told)
+        reported = self.admin.run('kongming', 'plan', 'defrag', 'nested1',
+                                  '--for-flavor', large, '--out', plan)
+        self.assertIn('no plan is better', reported)
         self.admin.run('kongming', 'plan', 'apply', plan)
         self.seconds('planned and moved', time.monotonic() - begin)
         moved, = [uuid for uuid, (node, pins) in servers.items()

@@ -61,18 +61,18 @@ class _Result(unittest.TestResult):
 
     def addError(self, test, err):
         super().addError(test, err)
-        self._tell(err)
+        self._print(err)
 
     def addFailure(self, test, err):
         super().addFailure(test, err)
-        self._tell(err)
+        self._print(err)
 
-    def _tell(self, err):
+    def _print(self, err):
         text = ''.join(traceback.format_exception(*err))
         print(text, file=sys.stderr, flush=True)
 
 
-def tell(stage, only=(), short=False, again=0):
+def run_story(stage, only=(), short=False, again=0):
     """Tell the chapters.
 
     :param again: how many that failed are told once more
@@ -90,16 +90,16 @@ def tell(stage, only=(), short=False, again=0):
                          [('', f'needs {", ".join(sorted(missing))}')]))
             continue
         print(f'\033[1m--- {name}: {title}\033[0m', flush=True)
-        how, seconds = _tell_one(stage, case, method)
+        how, seconds = _run_one(stage, case, method)
         if how == 'failed' and again:
             again -= 1
-            how, seconds = _tell_one(stage, case, method)
+            how, seconds = _run_one(stage, case, method)
             stage.figures.insert(0, ('', 'told again: failed once'))
         rows.append((title, how, seconds, stage.figures))
     return rows
 
 
-def _tell_one(stage, case, method):
+def _run_one(stage, case, method):
     stage.figures = []
     case.stage = stage
     result = _Result()
@@ -118,8 +118,9 @@ def table(rows):
     lines = []
     for title, how, seconds, figures in rows:
         lines.append((title, how, f'{seconds:.0f} s' if seconds else '', ''))
-        told = [f'{what}: {text}' if what else text for what, text in figures]
-        for number, text in enumerate(told):
+        reported = [f'{what}: {text}' if what else text
+                    for what, text in figures]
+        for number, text in enumerate(reported):
             if number == 0:
                 lines[-1] = (*lines[-1][:3], text)
             else:
@@ -156,7 +157,7 @@ def main(args, cloud, names):
         cloud.up(names)
         ready = time.monotonic()
         stage = chapter.Stage(cloud)
-        rows = tell(stage, args.chapters, args.short, args.again)
+        rows = run_story(stage, args.chapters, args.short, args.again)
     finally:
         if not (was_up or args.keep):
             cloud.down()

@@ -24,13 +24,13 @@ class Tenants(chapter.Chapter):
         flavor = self.flavor(template=('--pin', '0=0:0'))
         server = self.boot(flavor)
         xml = self.look.xml(server)
-        wishes = [{'pin_0': '0:1'}, {'node_0': '0'}, {'profile': 'night'},
-                  {'qos': '0:weight=10000'}, {'sched': '0:fifo:49'},
-                  {'grant': 'template,qos,profile'}, {'borrow': 'host'},
-                  {'pin_0': '0:' + '9' * 200}, {'pin_0': '\u202e0:1\n'},
-                  {'emulator': '1'}, {'profile_x_when': '00:00-00:00'}]
-        for wish in wishes:
-            self.say(server, **wish)
+        changes = [{'pin_0': '0:1'}, {'node_0': '0'}, {'profile': 'night'},
+                   {'qos': '0:weight=10000'}, {'sched': '0:fifo:49'},
+                   {'grant': 'template,qos,profile'}, {'borrow': 'host'},
+                   {'pin_0': '0:' + '9' * 200}, {'pin_0': '\u202e0:1\n'},
+                   {'emulator': '1'}, {'profile_x_when': '00:00-00:00'}]
+        for desired in changes:
+            self.say(server, **desired)
         self.ring(server)
         self.assertIsOn(server, 0, {0: 0})
         self.assertEqual(xml, self.look.xml(server))

@@ -1,0 +1,349 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What the servers of a host have of it, as Nova's API tells an admin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import re
+from typing import Any
+from typing import NamedTuple
+from urllib import parse
+
+from openstack import exceptions as sdk_exc
+from oslo_utils import uuidutils
+
+from kongming import exception
+from kongming.host import usage
+from kongming.intent import calendar
+from kongming.live import drift
+from kongming.placement import reserved
+from kongming.publish import publisher
+from kongming.template import template as template_mod
+
+#: Image properties of a server (nova/api/openstack/compute/
+#: rest_api_version_history.rst, 2.98); its pins are told since 2.78.
+_MICROVERSION = '2.98'
+
+
+def occupied(conn: Any, compute_id: str,
+             host: usage.HostState) -> publisher.Occupied:
+    """What is in use of a host.
+
+    :param conn: openstack.connection.Connection of an admin
+    :param compute_id: uuid of the compute node, which is its provider's, too
+    :param host: for which pCPUs share a core
+    :raises kongming.exception.CloudError: if Nova doesn't tell
+    """
+    nodes: dict[int, dict[str, reserved.Owned]] = {
+        node.id: {} for node in host.nodes}
+    unknown: dict[int, int] = {}
+    names, doubts = {}, []
+    name, found = _on_host(conn, compute_id)
+    for server in found:
+        consumer = server['id']
+        names[consumer] = _call(server)
+        topology = get(conn, f'/servers/{consumer}/topology')
+        isolate, emulator = policies(server)
+        for number, cell in enumerate(topology['nodes']):
+            on = cell['host_node']
+            if on in nodes:
+                # Nova gives each cell of a server a node of its own.
+                nodes[on][consumer] = _owned(
+                    cell, topology['pagesize_kb'], host.node(on), isolate)
+            if emulator and number == 0 and cell['cpu_pinning']:
+                unknown[on] = unknown.get(on, 0) + 1
+                doubts.append(
+                    f'{names[consumer]} has a pCPU for its emulator threads '
+                    f'that Nova tells nobody; no pCPU of node {on} can be '
+                    f'asked for by its number while it is there')
+    for migration in _coming_back(conn, name):
+        doubts.append(
+            f"server {migration['instance_uuid']} may come back from "
+            f"{migration['dest_compute']}; the pCPUs that it left here are "
+            f"told nobody until its resize is confirmed or reverted")
+    return publisher.Occupied(nodes, unknown, names, tuple(doubts))
+
+
+def residents(conn: Any, compute_id: str, host: usage.HostState
+              ) -> tuple[list[calendar.Resident], list[str]]:
+    """The servers of a host, with their templates and pCPUs.
+
+    :param conn: openstack.connection.Connection of an admin
+    :param compute_id: uuid of the compute node
+    :param host: for which pCPUs share a core
+    :returns: and which of them have a template that can't be read, and why
+    :raises kongming.exception.CloudError: if Nova doesn't tell
+    """
+    found, problems = [], []
+    for server in _on_host(conn, compute_id)[1]:
+        name = _call(server)
+        try:
+            flavor = template_mod.decode(
+                server['flavor'].get('extra_specs') or {})
+        except exception.InvalidTemplate as exc:
+            flavor = template_mod.Template()
+            problems.append(f'{name}: {exc}')
+        isolate, emulator = policies(server)
+        pins: dict[int, int] = {}
+        idle_siblings: set[int] = set()
+        for cell in get(conn, f"/servers/{server['id']}/topology")['nodes']:
+            idle_siblings |= _owned(cell, None, host.node(cell['host_node']),
+                                    isolate).pcpus
+            pins.update((int(vcpu), pcpu) for vcpu, pcpu
+                        in cell['cpu_pinning'].items())
+        found.append(calendar.Resident(
+            name, flavor, server['metadata'], pins, frozenset(idle_siblings),
+            emulator))
+    return found, problems
+
+
+#: The instance action of a live change, as nova-compute records it.
+LIVE_CHANGE = 'kongming_live_change'
+
+
+class LiveChange(NamedTuple):
+    """What became of one change of a running server.
+
+    :ivar request_id: names it; each change has its own
+    :ivar result: None while it runs, else 'Success' or 'Error'
+    :ivar details: why it was refused or taken back, as far as this user may
+        know
+    """
+
+    request_id: str
+    started: str
+    result: str | None
+    details: str
+
+
+def live_change_ids(conn: Any, server_id: str) -> list[str]:
+    """Request ids of a server's live changes, the newest first."""
+    return [action['request_id'] for action in get(
+        conn, f'/servers/{server_id}/os-instance-actions')['instanceActions']
+        if action['action'] == LIVE_CHANGE]
+
+
+def live_change(conn: Any, server_id: str, request_id: str) -> LiveChange:
+    """One live change of a server."""
+    action = get(conn, f'/servers/{server_id}/os-instance-actions/'
+                       f'{request_id}')['instanceAction']
+    events = action.get('events') or [{}]
+    failed = action.get('message') is not None
+    result = events[0].get('result') or ('Error' if failed else None)
+    return LiveChange(
+        request_id, action['start_time'], result,
+        exception.printable(events[0].get('details') or (
+            'only an admin may see why' if failed else '')))
+
+
+def look(conn: Any, server_id: str) -> bool:
+    """Have the host bring a server to where it is wanted, now.
+
+    It does before it answers a request for diagnostics.
+
+    :returns: whether it did; other users than an admin may not ask, and a
+        server that does not run has no diagnostics
+    """
+    try:
+        get(conn, f'/servers/{server_id}/diagnostics')
+    except exception.CloudError:
+        return False
+    return True
+
+
+def cells(conn: Any, server_id: str) -> list[drift.Cell] | None:
+    """What the cells of a server own; None where this user may not see it."""
+    # A cell without vCPUs is a place that the server is moving to.
+    found = [cell for cell in get(
+        conn, f'/servers/{server_id}/topology')['nodes'] if cell['vcpu_set']]
+    if any('host_node' not in cell for cell in found):
+        return None
+    return [(cell['host_node'], dict(sorted(
+        (int(vcpu), pcpu) for vcpu, pcpu in cell['cpu_pinning'].items())))
+        for cell in found]
+
+
+def find(conn: Any, name: str) -> dict[str, Any] | None:
+    """A server by its id, or by its name in this user's project.
+
+    One request, where openstacksdk's find_server needs three to learn as much
+    of a server that is named.
+
+    :raises kongming.exception.CloudError: if more than one has the name, or
+        Nova doesn't tell
+    """
+    if uuidutils.is_uuid_like(name):
+        try:
+            found: dict[str, Any] = get(conn, f'/servers/{name}')['server']
+            return found
+        except exception.NotFound:
+            pass
+    # Nova takes it for a regular expression, of the database's kind.
+    pattern = parse.quote(f'^{re.escape(name)}$', safe='')
+    named = [server for server in get(
+        conn, f'/servers/detail?name={pattern}')['servers']
+        if server['name'] == name]
+    if len(named) > 1:
+        raise exception.CloudError(
+            f"{len(named)} servers have the name '{name}'; use the ID of the "
+            f"one that is meant: "
+            + ', '.join(sorted(server['id'] for server in named)))
+    return named[0] if named else None
+
+
+def create(conn: Any, **server: Any) -> str:
+    """Have a server created; its id.
+
+    Not by openstacksdk, which can not say on which host in some releases
+    (4.10).
+
+    :param server: the keys of Nova's API
+    :raises kongming.exception.CloudError: if Nova refuses
+    """
+    response = conn.compute.post('/servers', json={'server': server},
+                                 microversion=_MICROVERSION)
+    try:
+        sdk_exc.raise_from_response(response)
+    except sdk_exc.HttpException as exc:
+        raise exception.CloudError(str(exc.details or exc)) from exc
+    made: str = response.json()['server']['id']
+    return made
+
+
+def name_of(conn: Any, consumer: str) -> str:
+    """``server NAME (uuid)``, or what can be said of it."""
+    try:
+        return _call(conn.compute.get_server(consumer).to_dict())
+    except sdk_exc.SDKException:
+        return f'server {consumer}'
+
+
+def _call(server: Mapping[str, Any]) -> str:
+    shown = exception.printable(server['name'])
+    return f"server {shown} ({server['id']})"
+
+
+def policies(server: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether it keeps siblings to itself; has an emulator pCPU of its own."""
+    specs = server['flavor'].get('extra_specs') or {}
+    image = server['image'] or {}
+    properties = image.get('properties') or {} if isinstance(
+        image, Mapping) else {}
+
+    def isolates(name: str) -> bool:
+        return 'isolate' in (specs.get(f'hw:{name}'),
+                             properties.get(f'hw_{name}'))
+
+    return isolates('cpu_thread_policy'), isolates('emulator_threads_policy')
+
+
+def _owned(cell: Mapping[str, Any], page_kib: int | None,
+           node: usage.NodeState | None, isolate: bool) -> reserved.Owned:
+    pins = {int(vcpu): pcpu for vcpu, pcpu in cell['cpu_pinning'].items()}
+    pcpus = set(pins.values())
+    if isolate and node:
+        pcpus |= {p for core in node.siblings if pcpus & core for p in core}
+    return reserved.Owned(
+        frozenset(pcpus), len(set(cell['vcpu_set']) - set(pins)),
+        cell['memory_mb'], page_kib)
+
+
+def _on_host(conn: Any,
+             compute_id: str) -> tuple[str, list[dict[str, Any]]]:
+    """A compute node's nova-compute, and the servers of the node."""
+    hypervisor = get(conn, f'/os-hypervisors/{compute_id}')['hypervisor']
+    name: str = hypervisor['service']['host']
+    return name, [
+        server for server in _servers(conn, name)
+        if server['OS-EXT-SRV-ATTR:hypervisor_hostname'] == hypervisor[
+            'hypervisor_hostname']]
+
+
+def on_host(conn: Any, compute_id: str) -> list[dict[str, Any]]:
+    """The servers of a compute node that have a template, by name.
+
+    :param compute_id: uuid of the compute node
+    """
+    return sorted((
+        server for server in _on_host(conn, compute_id)[1]
+        if template_mod.has_template(
+            server['flavor'].get('extra_specs') or {})),
+        key=lambda server: (server['name'], server['id']))
+
+
+def with_template(conn: Any, host: str | None = None,
+                  all_projects: bool = False) -> list[dict[str, Any]]:
+    """Servers that were booted from a flavor with a template, by name.
+
+    :param host: name of a compute service; an admin's filter
+    :param all_projects: an admin's, too
+    """
+    return sorted((
+        server for server in _servers(conn, host, all_projects or bool(host))
+        if template_mod.has_template(
+            server['flavor'].get('extra_specs') or {})),
+        key=lambda server: (server['name'], server['id']))
+
+
+def _servers(conn: Any, host: str | None,
+             all_projects: bool = True) -> list[dict[str, Any]]:
+    """All servers, of a host or of all, page by page."""
+    found: list[dict[str, Any]] = []
+    which = ('&all_tenants=1' if all_projects else '') + (
+        f'&host={parse.quote(host)}' if host else '')
+    marker = ''
+    while True:
+        page = get(conn, f'/servers/detail?limit=500{which}{marker}')[
+            'servers']
+        found.extend(page)
+        if len(page) < 500:
+            return found
+        marker = f"&marker={page[-1]['id']}"
+
+
+def _coming_back(conn: Any, host: str) -> list[dict[str, Any]]:
+    return [migration for migration in get(
+        conn, f'/os-migrations?source_compute={host}&status=finished')[
+            'migrations']
+        if migration['migration_type'] in ('resize', 'migration')]
+
+
+def get(conn: Any, path: str) -> Any:
+    """What Nova answers.
+
+    :raises kongming.exception.Forbidden: if this user may not ask it
+    :raises kongming.exception.NotFound: if there is no such thing
+    :raises kongming.exception.CloudError: if it doesn't
+    """
+    try:
+        response = conn.compute.get(path, microversion=_MICROVERSION)
+        sdk_exc.raise_from_response(response)
+    except sdk_exc.ForbiddenException as exc:
+        raise exception.Forbidden(
+            'Nova refused: this needs the admin role.') from exc
+    except sdk_exc.NotFoundException as exc:
+        raise exception.NotFound(
+            f'Nova could not be asked for {path}: {exc}') from exc
+    except sdk_exc.HttpException as exc:
+        if exc.status_code == 406:
+            raise exception.CloudError(
+                f'This Nova is too old: it does not know the compute API '
+                f'microversion {_MICROVERSION}, which KongMing needs '
+                f'({exc.details}).') from exc
+        raise exception.CloudError(
+            f'Nova could not be asked for {path}: {exc}') from exc
+    except sdk_exc.SDKException as exc:
+        raise exception.CloudError(
+            f'Nova could not be asked for {path}: {exc}') from exc
+    return response.json()

@@ -1,0 +1,363 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""How a host looks in Placement: one child provider a NUMA node.
+
+One function, :func:`build`, makes the payload for every publisher;
+:func:`read` makes a host of it again, so that a client can draw the host and
+run the fitter with nothing but Placement at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from collections.abc import Set
+import dataclasses
+import math
+import re
+from typing import Any
+import uuid
+
+from kongming.host import topology
+from kongming.host import usage
+
+PCPU = 'CUSTOM_KONGMING_PCPU'
+VCPU = 'CUSTOM_KONGMING_VCPU'
+MEMORY_MB = 'CUSTOM_KONGMING_MEMORY_MB'
+#: Huge page size in KiB -> resource class.
+PAGES = {2048: 'CUSTOM_KONGMING_PAGES_2M',
+         1048576: 'CUSTOM_KONGMING_PAGES_1G'}
+#: Classes of service for caches and memory bandwidth.
+CLOSID = 'CUSTOM_KONGMING_CLOSID'
+#: Per cent of an L3 cache that are set aside for servers.
+L3 = 'CUSTOM_KONGMING_L3'
+
+TRAIT = 'CUSTOM_KONGMING'
+TRAIT_OWNER = 'CUSTOM_OWNER_KONGMING'
+#: On the nodes of a host whose nova-compute obeys templates.  A host can be
+#: published without that, to be looked at; template servers must not go there.
+TRAIT_HOOK = 'CUSTOM_KONGMING_HOOK'
+TRAIT_NUMA_ROOT = 'HW_NUMA_ROOT'
+#: On the nodes whose L3 cache, or memory bandwidth, can be divided.
+TRAIT_CAT = 'CUSTOM_KONGMING_CAT_L3'
+TRAIT_MBA = 'CUSTOM_KONGMING_MBA'
+#: What only the hook knows of a host.
+_HOOKS = frozenset({TRAIT_HOOK, TRAIT_CAT, TRAIT_MBA})
+
+_PCPU_CLASS = re.compile('CUSTOM_KONGMING_PCPU_([0-9]+)')
+_NODE_TRAIT = re.compile('CUSTOM_KONGMING_NODE_([0-9]+)')
+_CHILD_NAME = re.compile('.*_KONGMING_NODE[0-9]+')
+_CORE_TRAIT = re.compile('CUSTOM_KONGMING_CORE((?:_[0-9]+)+)')
+_CORES_TRAIT = re.compile(
+    'CUSTOM_KONGMING_CORES_([0-9]+)_([0-9]+)_([0-9]+)_([0-9]+)_([0-9]+)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Provider:
+    """A resource provider as it should be.
+
+    :ivar inventory: resource class -> the fields of Placement's inventory
+        record (total, reserved, min_unit, max_unit, step_size,
+        allocation_ratio)
+    """
+
+    name: str
+    uuid: str
+    inventory: Mapping[str, Mapping[str, Any]]
+    traits: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratios:
+    """Nova's allocation ratios of the host."""
+
+    cpu: float = 1.0
+    ram: float = 1.0
+
+
+def pcpu_class(pcpu: int) -> str:
+    return f'{PCPU}_{pcpu}'
+
+
+def node_trait(node: int) -> str:
+    return f'CUSTOM_KONGMING_NODE_{node}'
+
+
+def provider_name(nodename: str, node: int) -> str:
+    return f'{nodename}_KONGMING_NODE{node}'
+
+
+def provider_uuid(compute_uuid: str, node: int) -> str:
+    """The child's uuid, known without asking anyone."""
+    return str(uuid.uuid5(uuid.UUID(compute_uuid), f'KONGMING_NODE{node}'))
+
+
+def is_ours(name: str) -> bool:
+    """Whether a provider of this name is a child that we make."""
+    return _CHILD_NAME.fullmatch(name) is not None
+
+
+def build(nodename: str, compute_uuid: str, host: usage.HostState,
+          ratios: Ratios,
+          reserved: Mapping[int, Mapping[str, int]] | None = None,
+          traits: Iterable[str] = (),
+          capacities: Mapping[int, usage.CacheCapacity] | None = None
+          ) -> list[Provider]:
+    """The children that a compute node's provider should have.
+
+    :param nodename: the compute node's hypervisor hostname
+    :param compute_uuid: uuid of its own provider
+    :param reserved: node -> class -> amount, see
+        :func:`kongming.placement.reserved.reserved`
+    :param traits: further traits for each
+    :param capacities: node -> what there is of caches and memory bandwidth
+    """
+    nothing = usage.CacheCapacity()
+    capacities = capacities or {}
+    return [Provider(provider_name(nodename, node.id),
+                     provider_uuid(compute_uuid, node.id),
+                     _inventory(node, ratios, (reserved or {}).get(
+                         node.id, {}), capacities.get(node.id, nothing)),
+                     _traits(node, capacities.get(node.id, nothing))
+                     | frozenset(traits))
+            for node in host.nodes]
+
+
+def with_hooks(provider: Provider, found: Provider) -> Provider:
+    """A child with what only the hook can say, as it was found."""
+    return dataclasses.replace(
+        provider,
+        inventory={**provider.inventory, **{
+            name: {field: record[field] for field in (
+                'total', 'min_unit', 'reserved', 'max_unit', 'step_size',
+                'allocation_ratio') if field in record}
+            for name, record in found.inventory.items()
+            if name in (CLOSID, L3)}},
+        traits=provider.traits | _HOOKS & found.traits)
+
+
+def _inventory(node: usage.NodeState, ratios: Ratios,
+               reserved: Mapping[str, int],
+               capacity: usage.CacheCapacity) -> dict[str, dict[str, Any]]:
+    records: dict[str, dict[str, Any]] = {}
+
+    def add(name: str, total: int, ratio: float = 1.0,
+            least: int = 1) -> None:
+        # Placement refuses an inventory of nothing.
+        if total > 0:
+            records[name] = {
+                'total': total, 'min_unit': least,
+                # Placement takes it off before it multiplies.
+                'reserved': min(total, math.ceil(
+                    reserved.get(name, 0) / ratio)),
+                'max_unit': total, 'step_size': 1,
+                'allocation_ratio': ratio}
+
+    add(PCPU, len(node.dedicated))
+    for pcpu in sorted(node.dedicated):
+        add(pcpu_class(pcpu), 1)
+    add(VCPU, len(node.shared), ratios.cpu)
+    if VCPU in records and node.shared <= node.never:
+        # There is nothing left that a template could float over.
+        records[VCPU]['reserved'] = len(node.shared)
+    huge = 0
+    for pages in node.pages:
+        if pages.size_kib in PAGES:
+            add(PAGES[pages.size_kib], pages.total)
+            huge += pages.total * pages.size_kib // 1024
+    add(MEMORY_MB, node.memory_mib - huge, ratios.ram)
+    add(CLOSID, capacity.closids)
+    add(L3, capacity.l3, least=capacity.least)
+    return records
+
+
+def _traits(node: usage.NodeState,
+            capacity: usage.CacheCapacity) -> frozenset[str]:
+    able = [trait for trait, there in ((TRAIT_CAT, capacity.l3),
+                                       (TRAIT_MBA, capacity.mb)) if there]
+    return frozenset({TRAIT, TRAIT_OWNER, TRAIT_NUMA_ROOT, *able,
+                      node_trait(node.id), *core_traits(node.cores())})
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a host's children get from what they are to what they should be.
+
+    :ivar wanted: the children to be there, what has to stay included
+    :ivar gone: uuids of the children to delete
+    :ivar in_use: child's uuid -> resource classes that the host has no more
+        but somebody has allocated: Placement refuses to drop them, so they stay,
+        and nothing of them is given out
+    """
+
+    wanted: tuple[Provider, ...]
+    gone: tuple[str, ...]
+    in_use: Mapping[str, frozenset[str]]
+
+
+def plan(wanted: Iterable[Provider], have: Iterable[Provider],
+         in_use: Callable[[str], Set[str]]) -> Plan:
+    """What to do about the children that a host has.
+
+    :param have: the children of ours that Placement has
+    :param in_use: child's uuid -> the classes allocated on it; asked only
+        where something is to be taken away
+    """
+    result = {provider.uuid: provider for provider in wanted}
+    gone: list[str] = []
+    staying_in_use: dict[str, frozenset[str]] = {}
+    for provider in have:
+        new = result.get(provider.uuid)
+        lost = set(provider.inventory) - set(new.inventory if new else ())
+        staying = lost & in_use(provider.uuid) if lost else set()
+        if staying:
+            staying_in_use[provider.uuid] = frozenset(staying)
+            new = new or dataclasses.replace(provider, inventory={})
+            result[provider.uuid] = dataclasses.replace(new, inventory={
+                **new.inventory,
+                **{name: {**provider.inventory[name], 'reserved':
+                          provider.inventory[name]['total']}
+                   for name in staying}})
+        elif new is None:
+            gone.append(provider.uuid)
+    return Plan(tuple(result.values()), tuple(gone), staying_in_use)
+
+
+def same_inventory(one: Mapping[str, Mapping[str, Any]],
+                   other: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether two inventories say the same; Placement keeps more fields."""
+    return one.keys() == other.keys() and all(
+        other[name].get(field) == value
+        for name, record in one.items() for field, value in record.items())
+
+
+def core_traits(cores: Iterable[Sequence[int]]) -> list[str]:
+    """The sibling layout in few traits.
+
+    ``CUSTOM_KONGMING_CORES_first_last_step_offset_threads`` stands for the
+    cores whose first threads are first, first+step, ... last, and whose
+    further threads lie ``offset`` apart; a core that is in no such row is
+    ``CUSTOM_KONGMING_CORE_`` and its pCPUs.  Hosts of one kind share their
+    traits, so a cloud has as many names as it has kinds of layout.
+    """
+    shapes: dict[tuple[int, int], list[int]] = {}
+    names: list[str] = []
+    for core in cores:
+        offsets = {b - a for a, b in zip(core, core[1:])}
+        if len(offsets) > 1:
+            names.append('CUSTOM_KONGMING_CORE_' + '_'.join(map(str, core)))
+        else:
+            offset = offsets.pop() if offsets else 0
+            shapes.setdefault((offset, len(core)), []).append(core[0])
+    for (offset, threads), firsts in sorted(shapes.items()):
+        for row in _rows(sorted(firsts)):
+            step = row.step if len(row) > 1 else 0
+            names.append(f'CUSTOM_KONGMING_CORES_{row[0]}_{row[-1]}_{step}_'
+                         f'{offset}_{threads}')
+    return sorted(names)
+
+
+def _rows(numbers: list[int]) -> list[range]:
+    """Ascending numbers cut into arithmetic rows, greedily."""
+    rows: list[range] = []
+    start = 0
+    while start < len(numbers):
+        end = start + 1
+        step = (numbers[end] - numbers[start]) if end < len(numbers) else 1
+        while end < len(numbers) and numbers[end] - numbers[end - 1] == step:
+            end += 1
+        rows.append(range(numbers[start], numbers[end - 1] + 1, step))
+        start = end
+    return rows
+
+
+def cores_of_traits(traits: Iterable[str]) -> list[tuple[int, ...]]:
+    """The inverse of :func:`core_traits`; foreign traits are skipped."""
+    cores: list[tuple[int, ...]] = []
+    for trait in traits:
+        if match := _CORES_TRAIT.fullmatch(trait):
+            first, last, step, offset, threads = map(int, match.groups())
+            cores.extend(
+                tuple(pcpu + offset * thread for thread in range(threads))
+                for pcpu in range(first, last + 1, step or 1))
+        elif match := _CORE_TRAIT.fullmatch(trait):
+            cores.append(tuple(map(int, match[1].split('_')[1:])))
+    return sorted(cores)
+
+
+def node_of_traits(traits: Iterable[str]) -> int | None:
+    """The node that a child provider stands for, if it is one of ours."""
+    for trait in traits:
+        if match := _NODE_TRAIT.fullmatch(trait):
+            return int(match[1])
+    return None
+
+
+def named_pcpus(resources: Iterable[str]) -> list[int]:
+    """The pCPUs that an allocation claims by their own classes."""
+    return sorted(int(match[1]) for name in resources
+                  if (match := _PCPU_CLASS.fullmatch(name)))
+
+
+def read(providers: Iterable[tuple[
+        Mapping[str, Mapping[str, Any]], Set[str], Mapping[str, int]]],
+        owners: Mapping[int, str] | None = None) -> usage.HostState:
+    """A host as its published children tell it.
+
+    :param providers: (inventory, traits, usages) of each child; others are
+        skipped
+    :param owners: pCPU -> name of its owner, where the caller knows it
+    """
+    nodes = []
+    for inventory, traits, usages in providers:
+        number = node_of_traits(traits)
+        if number is None:
+            continue
+        dedicated = frozenset(named_pcpus(inventory))
+        cores = cores_of_traits(traits)
+        everything = frozenset(p for core in cores for p in core)
+
+        def used(name: str) -> int:
+            record = inventory.get(name, {})
+            return usages.get(name, 0) + int(
+                record.get('reserved', 0) * record.get('allocation_ratio', 1))
+
+        def total(name: str) -> int:
+            return int(inventory.get(name, {}).get('total', 0))
+
+        pages = [usage.Pages(size, total(name), total(name) - used(name))
+                 for size, name in sorted(PAGES.items()) if total(name)]
+        huge = sum(p.total * p.size_kib for p in pages) // 1024
+        small = total(MEMORY_MB) * 1024 // topology.SMALL_PAGE_KIB
+        small_used = used(MEMORY_MB) * 1024 // topology.SMALL_PAGE_KIB
+        pages.insert(0, usage.Pages(topology.SMALL_PAGE_KIB, small,
+                                    small - small_used))
+        nodes.append(usage.NodeState(
+            id=number,
+            dedicated=dedicated,
+            taken=frozenset(p for p in dedicated if used(pcpu_class(p))),
+            shared=everything - dedicated,
+            siblings=cores,
+            memory_mib=total(MEMORY_MB) + huge,
+            memory_used_mib=used(MEMORY_MB) + sum(
+                (p.total - p.free) * p.size_kib for p in pages[1:]) // 1024,
+            pages=pages,
+            shared_used=used(VCPU),
+            owners=owners or {}))
+        nodes[-1].cache_capacity = usage.CacheCapacity(
+            total(CLOSID) - used(CLOSID), total(L3) - used(L3),
+            int(inventory.get(L3, {}).get('min_unit', 1)),
+            TRAIT_MBA in traits)
+    return usage.HostState(nodes)

@@ -1,0 +1,106 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What each server is to be, as far as flavor, host and pace allow it."""
+
+import functools
+import time
+
+from kongming import exception as km_exc
+from kongming.intent import merge
+from kongming.intent import rate_limit
+from kongming.live import qos
+from kongming.template import template
+import nova.conf
+from nova_ext.live import record
+from oslo_log import log as logging
+
+from nova_ext import limits
+
+CONF = nova.conf.CONF
+LOG = logging.getLogger(__name__)
+_TOO_OFTEN = ('its metadata ask for other things too often ([kongming] '
+              'change_interval); what they ask for last is done when it is '
+              'due')
+
+
+class Intents:
+    """The servers of a host, and what was told of them."""
+
+    def __init__(self):
+        self._rate_limiter: rate_limit.RateLimiter[dict[str, str]] = (
+            rate_limit.RateLimiter())
+        #: server -> what was told last not to be obeyed, flavor's and
+        #: metadata's
+        self._reported = {}
+        #: (server, error) of what is refused and not recorded yet; a client
+        #: that knows flavor and metadata could not tell
+        self.refused = []
+
+    def of(self, server, moment):
+        """A flavor's template with what its server's metadata may say.
+
+        :param moment: None: whatever the windows say, and told nobody
+        :returns: kongming.intent.merge.Intent
+        :raises nova_ext.live.record.ChangeFailed: if the flavor's template
+            is none
+        """
+        try:
+            flavor, beyond = limits.decode(server.flavor.extra_specs)
+        except km_exc.InvalidTemplate as exc:
+            raise record.ChangeFailed(reason=str(exc)) from exc
+        merged = functools.partial(
+            merge.merge, flavor, limits=limits.of_host(),
+            quota=qos.native(server.flavor.extra_specs).quota)
+        if moment is None:
+            return merged(server.metadata)
+        # Windows are not paced: a profile begins on time.
+        metadata, too_often = self._rate_limiter.admit(
+            server.uuid, template.ours(server.metadata), time.monotonic(),
+            CONF.kongming.change_interval)
+        if too_often:
+            self._refuse(server, _TOO_OFTEN)
+        intent = merged(metadata, moment)
+        if self._reported.get(server.uuid, ((), ())) != (
+                beyond, intent.refused):
+            self._reported[server.uuid] = beyond, intent.refused
+            self._say(server, 'Flavor', beyond)
+            self._say(server, 'Metadata', intent.refused)
+            if intent.beyond:
+                self._refuse(server, _join(intent.refused))
+        return intent
+
+    @staticmethod
+    def _say(server, whose, problems):
+        if problems:
+            LOG.warning('%s not obeyed: %s', whose, _join(problems),
+                        instance=server)
+
+    def _refuse(self, server, reason):
+        self.refused.append((server, record.ChangeFailed(reason=reason)))
+
+    def waiting(self):
+        """Whether a server waits for what it was refused as too often."""
+        return self._rate_limiter.waiting()
+
+    def retain(self, servers):
+        """Forget all servers but these; their pace is kept."""
+        for uuid in self._reported.keys() - servers:
+            del self._reported[uuid]
+
+    def retain_rates(self, servers):
+        """Forget that of all servers but these, which are on this host."""
+        self._rate_limiter.retain(servers)
+
+
+def _join(problems):
+    return '; '.join(map(str, problems))

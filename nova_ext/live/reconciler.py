@@ -1,0 +1,384 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Running servers put where they are wanted: one pass over a host.
+
+Level-triggered: what each server's flavor and granted metadata say is compared
+with what it owns and with what libvirt does, and the difference is carried out
+step by step (:mod:`nova_ext.live.steps`).
+"""
+
+import threading
+import time
+
+from kongming import exception as km_exc
+from kongming.libvirt import memory
+from kongming.live import rearrange
+from kongming.resctrl import schemata
+from kongming.template import template
+from nova.compute import resource_tracker
+from nova.compute import vm_states
+import nova.context
+from nova import objects
+from nova import utils
+from oslo_log import log as logging
+
+from nova_ext import guests
+from nova_ext import limits
+from nova_ext.live import enforce
+from nova_ext.live import record
+from nova_ext.live import steps
+from nova_ext.ownership import claim
+from nova_ext.ownership import claimed
+from nova_ext.placement import allocations
+from nova_ext import translate
+
+LOG = logging.getLogger(__name__)
+#: How soon to try again what failed, in seconds, and how late at most.
+_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
+_ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
+               'system_metadata']
+_STATES = (vm_states.ACTIVE, vm_states.PAUSED, vm_states.STOPPED,
+           vm_states.RESCUED)
+
+
+class Reconciler:
+    """:param driver: nova_ext.driver.LibvirtDriver"""
+
+    def __init__(self, driver):
+        self._driver = driver
+        self._steps = steps.Steps(driver)
+        self._enforcer = enforce.Enforcer(self._steps)
+        self._one_pass = threading.Lock()
+        #: held while threads are moved
+        self._affinity_lock = threading.Lock()
+        self._alarm = None
+        self._asked = self._answered = 0
+        self._patient = False
+        #: server -> the reason that it was told last
+        self._reported = {}
+        #: server -> (wish, when to try again, seconds until then)
+        self._failed = {}
+        self.allocations = allocations.Allocations(driver)
+
+    def run(self, patient=False):
+        """One pass; safe to be called at any time, from any thread.
+
+        Many who ask at once are answered by the same pass.
+
+        :param patient: whether to leave alone for a while what failed before
+        :returns: whether a server was left out because it was busy, or
+            changed too often
+        """
+        self._asked += 1
+        mine = self._asked
+        with self._one_pass:
+            if self._answered >= mine:
+                return False
+            begun = self._asked
+            context = nova.context.get_admin_context()
+            rt = self._driver._tracker
+            self._patient = patient
+            busy = [self._pass(context, rt, nodename)
+                    for nodename in list(rt.compute_nodes)]
+            self._answered = begun
+            return any(busy)
+
+    def _pass(self, context, rt, nodename):
+        compute = rt.compute_nodes[nodename]
+        self._enforcer.begin()
+        everybody = objects.InstanceList.get_by_host_and_node(
+            context, rt.host, nodename, expected_attrs=_ATTRIBUTES)
+        with_template = [
+            server for server in everybody
+            if template.has_template(server.flavor.extra_specs)]
+        servers = {server.uuid: server for server in with_template
+                   if _is_changeable(server)}
+        # Without a NUMA topology there is only QoS to see to.
+        without_numa = {server.uuid: server for server in with_template
+                        if _is_idle(server) and server.uuid not in servers}
+        for uuid, server in list(servers.items()):
+            if server.migration_context is not None:
+                servers[uuid] = self._steps.end_move(context, uuid)
+        for known in (self._reported, self._failed):
+            for uuid in known.keys() - servers.keys() - without_numa.keys():
+                del known[uuid]
+        self._steps.forget(servers.keys())
+        self._enforcer.intents.retain_rates(
+            {server.uuid for server in with_template})
+        self._enforcer.first(with_template)
+        self._enforcer.clos.here = {
+            server.uuid for server in with_template
+            if schemata.mentioned(server.flavor.extra_specs)}
+        with self._affinity_lock:
+            self._reconcile(context, rt, compute, servers, without_numa,
+                            _owners(everybody))
+        self.allocations.give_back(
+            context, nodename, {server.uuid for server in everybody})
+        self._set_alarm()
+        return self._enforcer.intents.waiting() or any(
+            server.task_state for server in with_template)
+
+    def _reconcile(self, context, rt, compute, servers, without_numa, owners):
+        """Bring servers to where they are wanted, as far as they can be.
+
+        :param without_numa: servers without a NUMA topology
+        :param owners: pCPU -> who has it, in words
+        """
+        intents = self._enforce(context, servers, without_numa)
+        if not compute.numa_topology:
+            return
+        nodename = compute.hypervisor_hostname
+        self.allocations.catch_up(context, nodename, servers)
+        host = _topology(compute)
+        pending = {
+            uuid: self._resident(server, intents[uuid].base)
+            for uuid, server in servers.items()
+            if not claim.satisfied(intents[uuid].base, server.numa_topology,
+                                   host)
+            and not self._waits(uuid, intents[uuid].base)}
+        for uuid in servers.keys() - pending.keys():
+            self._reported.pop(uuid, None)
+        if not pending:
+            return
+        plan = rearrange.plan(limits.host_state(host, owners),
+                              pending.values())
+        for uuid, reason in plan.refused.items():
+            self._refuse(servers[uuid], record.ChangeFailed(reason=reason))
+        if plan.steps:
+            self.reclaim({pcpu for step in plan.steps
+                          for move in step.moves for pcpu in move[1:]})
+            self._carry_out(context, rt, nodename, plan, servers, intents)
+            self.allocations.catch_up(context, nodename, servers)
+
+    def _enforce(self, context, servers, without_numa):
+        """Threads and memory to where they are meant to be.
+
+        :param servers: those that can't be helped are taken out
+        :returns: uuid -> kongming.intent.merge.Intent
+        """
+        everybody = {**servers, **without_numa}
+        intents, failed = self._enforcer.enforce(servers, without_numa)
+        for uuid, server in list(servers.items()):
+            try:
+                self._repair(context, server)
+            except Exception as exc:
+                failed[uuid] = exc
+                del servers[uuid]
+        self._record_enforced()
+        for uuid, error in failed.items():
+            self._refuse(everybody[uuid], error)
+        for uuid in without_numa.keys() - failed.keys():
+            self._reported.pop(uuid, None)
+        return intents
+
+    def _record_enforced(self):
+        """What was done and refused, maybe while Nova was away."""
+        while self._enforcer.done:
+            server, changes = self._enforcer.done[0]
+            record.Change(server, self._driver._tracker.host, changes).end()
+            self._enforcer.done.pop(0)
+        refused = self._enforcer.intents.refused
+        while refused:
+            server, error = refused[0]
+            record.refused(server, self._driver._tracker.host, error)
+            refused.pop(0)
+
+    def reclaim(self, pcpus):
+        """See :meth:`nova_ext.live.enforce.Enforcer.reclaim`."""
+        self._enforcer.reclaim(pcpus, self._with_template)
+
+    def own_only(self, server):
+        """See :meth:`nova_ext.live.enforce.Enforcer.own_only`."""
+        self._enforcer.own_only(server, self._with_template)
+
+    def switch(self):
+        """Profiles that begin or end by now, without asking Nova."""
+        with self._affinity_lock:
+            self._enforcer.switch()
+        self._set_alarm()
+
+    def _set_alarm(self):
+        """Switch when the next profile begins or ends."""
+        self.stop()
+        moment = self._enforcer.next_change
+        if moment is not None:
+            self._alarm = threading.Timer(
+                max(0.0, (moment - enforce.now()).total_seconds()), self._ring)
+            self._alarm.daemon = True
+            self._alarm.start()
+
+    def _ring(self):
+        try:
+            self.switch()
+        except Exception:
+            # The next pass tries again.
+            LOG.exception('Profiles could not be switched')
+        # What was changed is recorded by a pass.
+        self._driver.wake()
+
+    def stop(self):
+        """Switch by itself no more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _with_template(self):
+        everybody = objects.InstanceList.get_by_host(
+            nova.context.get_admin_context(), self._driver._tracker.host,
+            expected_attrs=_ATTRIBUTES)
+        return [server for server in everybody
+                if template.has_template(server.flavor.extra_specs)]
+
+    def _waits(self, uuid, desired):
+        """Whether a wish that failed is not to be tried again yet."""
+        failed = self._failed.get(uuid)
+        return (self._patient and failed is not None and failed[0] == desired
+                and time.monotonic() < failed[1])
+
+    def _wait(self, uuid, desired):
+        """Try a wish that failed again later, and then later still."""
+        failed = self._failed.get(uuid)
+        pause = _PAUSE
+        if failed is not None and failed[0] == desired:
+            pause = min(2 * failed[2], _LONGEST_PAUSE)
+        self._failed[uuid] = desired, time.monotonic() + pause, pause
+
+    def _refuse(self, server, error):
+        """Record why a server stays as it is, once for each reason."""
+        reason = str(error)
+        if self._reported.get(server.uuid) == reason:
+            return
+        self._reported[server.uuid] = reason
+        if not isinstance(error, record.ChangeFailed):
+            LOG.error('It could not be looked after', exc_info=error,
+                      instance=server)
+            error = record.ChangeFailed(reason=reason).with_traceback(
+                error.__traceback__)
+        record.refused(server, self._driver._tracker.host, error)
+
+    def _resident(self, server, desired):
+        owned = guests.owned(server.numa_topology)
+        pins = dict(owned.pins)
+        if owned.emulator:
+            pins[rearrange.EMULATOR] = min(owned.emulator)
+        domain = self._steps.domain(server)
+        return rearrange.Resident(
+            server.uuid, translate.guest_of(server.numa_topology), desired,
+            pins,
+            [cell.id for cell in server.numa_topology.cells],
+            memory.why_not(memory.read(domain)) if domain is not None else '')
+
+    def _repair(self, context, server):
+        """What else is not as it is owned: memory, a step cut short."""
+        current = guests.current(server.numa_topology)
+        domain = self._steps.domain(server)
+        if domain is not None:
+            bound = memory.read(domain)
+            if not memory.why_not(bound) and bound.nodes != {
+                    current.cells[0].id}:
+                LOG.warning('Its memory was bound to node %s and is brought '
+                            'back', sorted(bound.nodes), instance=server)
+                self._steps.move_memory_home(server, domain)
+        # A step that was cut short has left a place beside its own.
+        isolated = translate.guest_of(current).emulator_isolated
+        reserved = [pcpu for cell in server.numa_topology.cells
+                    for pcpu in cell.cpuset_reserved or ()]
+        if (len(current.cells) != len(server.numa_topology.cells)
+                or len(reserved) > int(isolated)):
+            server.numa_topology = self._steps.drop_target(context, server)
+        if claimed.lacks_pcpus(server.numa_topology):
+            raise record.ChangeFailed(
+                reason='It owns fewer pCPUs than it needs, since its boot was '
+                       'cut short; a hard reboot gives it those of its '
+                       'template')
+        if server.numa_topology.obj_what_changed():
+            server.numa_topology = self._steps.unmark(context, server)
+
+    def _carry_out(self, context, rt, nodename, plan, servers, intents):
+        """All of a plan, or nothing of what servers exchange with others.
+
+        One that fails is no reason for others that have nothing to do with
+        it.
+        """
+        changes = {
+            uuid: record.Change(
+                servers[uuid], rt.host,
+                [step for step in plan.steps if step.server == uuid])
+            for uuid in dict.fromkeys(step.server for step in plan.steps)}
+        group = rearrange.groups(plan.steps)
+        done: list[rearrange.Step] = []
+        errors: dict[int, Exception] = {}
+        for step in plan.steps:
+            mine = group[step.server]
+            if mine in errors:
+                continue
+            try:
+                changes[step.server].moved_kib += self._steps.take(
+                    context, servers[step.server], step,
+                    intents[step.server])
+            except Exception as exc:
+                LOG.exception('A live change is taken back')
+                self._roll_back(context, [
+                    before for before in done
+                    if group[before.server] == mine], servers, intents)
+                errors[mine] = record.ChangeFailed(
+                    reason=str(exc)).with_traceback(exc.__traceback__)
+                continue
+            done.append(step)
+            self.allocations.stale.add(step.server)
+        self.allocations.follow(context, changes)
+        for uuid, change in changes.items():
+            error = errors.get(group[uuid])
+            self._enforcer.given_anew(uuid)
+            change.end(error)
+            if error:
+                self._wait(uuid, intents[uuid].base)
+            else:
+                self._failed.pop(uuid, None)
+        # Placement's 'reserved' follows, as after a claim.  The report is the
+        # host's, whichever server it is made for.
+        rt.update_usage(context, servers[uuid], nodename)
+
+    def _roll_back(self, context, done, servers, intents):
+        for step in reversed(done):
+            try:
+                self._steps.take(context, servers[step.server], step.back(),
+                                 intents[step.server])
+            except Exception:
+                # What it owns is consistent; the next pass sees to the rest.
+                LOG.exception('A step could not be taken back',
+                              instance=servers[step.server])
+
+
+@utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
+def _topology(compute):
+    """What the tracker says of a host; during an audit it says too little."""
+    return objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
+
+
+def _owners(servers):
+    """pCPU -> its server, in words that an admin reads."""
+    return {pcpu: f'server {km_exc.printable(server.display_name)} '
+                  f'({server.uuid})'
+            for server in servers if server.numa_topology is not None
+            for pcpu in (server.numa_topology.cpu_pinning
+                         | server.numa_topology.cpuset_reserved)}
+
+
+def _is_idle(server):
+    """Whether nothing else is being done to it."""
+    return server.task_state is None and server.vm_state in _STATES
+
+
+def _is_changeable(server):
+    """Whether it has a topology, and nothing else is being done to it."""
+    return _is_idle(server) and server.numa_topology is not None

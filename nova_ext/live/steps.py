@@ -1,0 +1,391 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""One step of a live change, carried out or taken back.
+
+The database is the journal.  A step is
+
+1. under Nova's resource lock: the server owns the new pCPUs *beside* the old
+   ones, where Nova's audit counts them: on the same node as
+   ``cpuset_reserved``, on another one in a cell more that has no vCPUs;
+2. outside of it: libvirt moves threads and memory, which is read back;
+3. under the lock again: it owns the new ones only.
+
+So no pCPU has two owners at any moment, and after a crash between any two of
+these the next pass finds a server that owns both, and brings it to either.
+A domain that Nova defines meanwhile is that of the old place
+(:func:`nova_ext.guests.settled`).
+"""
+
+import dataclasses
+import threading
+
+from kongming.kernel import process
+from kongming.libvirt import affinity
+from kongming.libvirt import memory
+from kongming.live import rearrange
+from kongming.live import threads
+from nova.compute import resource_tracker
+from nova.compute import vm_states
+import nova.conf
+from nova import exception
+from nova import objects
+from nova import utils
+from nova.virt import hardware
+from nova_ext.live import record
+from oslo_log import log as logging
+from oslo_utils import excutils
+
+from nova_ext import guests
+from nova_ext import limits
+from nova_ext.ownership import claim
+from nova_ext.ownership import claimed
+from nova_ext import privileged
+
+CONF = nova.conf.CONF
+LOG = logging.getLogger(__name__)
+#: How often the pages that have moved are counted, in seconds.
+_COUNT_EVERY = 5.0
+
+
+class Steps:
+    """:param driver: nova_ext.driver.LibvirtDriver"""
+
+    def __init__(self, driver):
+        self._driver = driver
+        #: server -> (topology, threads): what Nova would make of it
+        self._known = {}
+        self._host = None
+
+    def take(self, context, server, step, intent):
+        """Carry out a step; nothing has changed where this raises.
+
+        :param server: nova.objects.Instance
+        :param step: kongming.live.rearrange.Step
+        :param intent: for its threads; they leave what others lend
+        :returns: KiB of memory that were moved
+        """
+        server = self._own(context, server.uuid,
+                           lambda topology: _both(topology, step))
+        before, after = (_only(server.numa_topology, s)
+                         for s in (step.back(), step))
+        try:
+            moved = self._go(server, before, after, intent)
+            self._own(context, server.uuid, lambda topology: after)
+        except Exception:
+            with excutils.save_and_reraise_exception():
+                self._back(context, server, after, before, intent)
+        return moved
+
+    def _back(self, context, server, after, before, intent):
+        """Take back what was begun; else the next pass does.
+
+        The database is asked first: where the answer to a save was lost,
+        the old pCPUs may be another server's by now, and no thread may go
+        back there.
+
+        :param server: as it is while it owns both
+        """
+        def still_both(topology):
+            if not claimed.same(topology, server.numa_topology):
+                raise record.ChangeFailed(
+                    reason='it owns something else by now')
+            return topology
+
+        try:
+            self._own(context, server.uuid, still_both)
+            self._go(server, after, before, intent)
+            self._own(context, server.uuid, lambda topology: before)
+        except Exception:
+            LOG.exception('A step could not be taken back yet',
+                          instance=server)
+
+    def _go(self, server, before, after, intent):
+        """Take threads, and memory where the node changes."""
+        domain = self.domain(server)
+        if domain is None:
+            return 0  # stopped: the next start is there
+        nodes = [[cell.id for cell in topology.cells]
+                 for topology in (before, after)]
+        if nodes[0] == nodes[1]:
+            self.run_on(server, after, intent)
+            return 0
+        bound = memory.read(domain)
+        target = after.cells[0].id
+        if bound.nodes != {target}:
+            reason = memory.why_not(bound)
+            if reason:
+                raise record.ChangeFailed(reason=reason)
+            memory.check_free_memory(domain.connect(), bound, target)
+        self.run_on(server, after, intent)
+        return self._move_memory(server, domain, bound, target)
+
+    def move_memory_home(self, server, domain):
+        """Bring memory that somebody moved back to its server's node."""
+        bound, node = memory.read(domain), server.numa_topology.cells[0].id
+        memory.check_free_memory(domain.connect(), bound, node)
+        self._move_memory(server, domain, bound, node)
+
+    def _move_memory(self, server, domain, bound, target):
+        LOG.info('%(kib)d KiB of memory go to node %(target)d',
+                 {'kib': bound.size_kib, 'target': target}, instance=server)
+        done = threading.Event()
+        threading.Thread(target=self._count, daemon=True,
+                         args=(server, domain, target, done)).start()
+        try:
+            return memory.move(domain, target,
+                               lambda: self.memory_by_node(server, domain),
+                               CONF.kongming.memory_move_timeout)
+        finally:
+            done.set()
+
+    def _count(self, server, domain, target, done):
+        """Say how far the pages are, until it is done."""
+        while not done.wait(_COUNT_EVERY):
+            found = self.memory_by_node(server, domain)
+            if found is None:
+                return
+            LOG.info('%(there)d of %(all)d KiB of memory are on node '
+                     '%(target)d', {'there': found.get(target, 0),
+                                    'all': sum(found.values()),
+                                    'target': target}, instance=server)
+
+    @staticmethod
+    def memory_by_node(server, domain):
+        """node -> KiB, as the kernel counts; None where it can't be asked."""
+        pid = process.pid(domain)
+        if pid is None:
+            return None
+        try:
+            return privileged.memory_by_node(pid)
+        except Exception as exc:
+            # Without privsep, say; then libvirt's word has to do.
+            LOG.warning('The kernel could not be asked where its memory is: '
+                        '%s', exc, instance=server)
+            return None
+
+    def wanted(self, server, topology, intent, lent=frozenset()):
+        """The threads of a server, by what it owns and its template.
+
+        :param lent: pCPUs that other servers lend
+        :returns: kongming.live.threads.Threads, and what was not obeyed and
+            why
+        """
+        key = topology._to_json()
+        known = self._known.get(server.uuid)
+        if known is None or known[0] != key:
+            config = self._driver.native_numa_config(
+                topology, server.flavor,
+                objects.ImageMeta.from_instance(server))
+            known = key, guests.threads_of(config)
+            self._known[server.uuid] = known
+        return threads.shape(known[1], self.layout(),
+                             guests.owned(topology), intent, lent)
+
+    def layout(self):
+        """The host, as far as its pCPUs are concerned."""
+        if self._host is None:
+            self._host = limits.host_state(
+                self._driver._get_host_numa_topology())
+        return self._host
+
+    def dedicated(self):
+        """All pCPUs of the host that servers can own."""
+        return frozenset().union(*(
+            node.dedicated for node in self.layout().nodes))
+
+    def forget(self, uuids):
+        """Keep what was worked out for these servers only, and no host."""
+        self._host = None
+        for uuid in self._known.keys() - uuids:
+            del self._known[uuid]
+
+    def differences(self, server, topology, intent, lent=frozenset()):
+        """In words, which threads are not where they are wanted."""
+        domain = self.domain(server)
+        if domain is None:
+            return []
+        wanted, _problems = self.wanted(server, topology, intent, lent)
+        return threads.changes(self.running(domain)[0], wanted)
+
+    def run_on(self, server, topology, intent, lent=frozenset()):
+        """Have a server's threads where they are wanted."""
+        domain = self.domain(server)
+        if domain is None:
+            return
+        wanted, _problems = self.wanted(server, topology, intent, lent)
+        affinity.apply(domain, wanted, self._width())
+        now, pid = self.running(domain)
+        for vcpu, found in now.sched.items():
+            sched = wanted.sched.get(vcpu, threads.Sched())
+            if sched != found:
+                privileged.set_scheduler(pid, vcpu, sched.policy,
+                                         sched.priority)
+
+    @staticmethod
+    def running(domain):
+        """All of a domain's threads as they are, and its process."""
+        now, pid = affinity.read(domain), process.pid(domain)
+        if pid is not None:
+            now = dataclasses.replace(now, sched=process.schedulers(pid))
+        return now, pid
+
+    @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE,
+                        fair=True)
+    def _own(self, context, uuid, change):
+        """Change what a server owns; returns it as it is then.
+
+        :param change: called with its topology; returns another one
+        :raises record.ChangeFailed: if something else is being done to the
+            server
+        """
+        rt = self._driver._tracker
+        server = objects.Instance.get_by_uuid(
+            context, uuid, expected_attrs=['flavor', 'numa_topology',
+                                           'migration_context',
+                                           'system_metadata'])
+        if server.task_state is not None or server.host != rt.host:
+            raise record.ChangeFailed(
+                reason=f'the server is busy ({server.task_state})')
+        compute = rt.compute_nodes[server.node]
+        wanted = change(server.numa_topology)
+        host = hardware.numa_usage_from_instance_numa(
+            objects.NUMATopology.obj_from_db_obj(compute.numa_topology),
+            server.numa_topology, free=True)
+        claim.store(claimed.ClaimedServer(server, server.node, None),
+                    compute, host, wanted)
+        return server
+
+    @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE,
+                        fair=True)
+    def end_move(self, context, uuid):
+        """Drop what is left on a server of a move that was cut short.
+
+        Nova would keep it, and apply it when the server is rebuilt.
+
+        :returns: the server as it is then
+        """
+        rt = self._driver._tracker
+        server = objects.Instance.get_by_uuid(
+            context, uuid, expected_attrs=[
+                'flavor', 'numa_topology', 'metadata', 'migration_context',
+                'system_metadata'])
+        move = server.migration_context
+        if (move is None or server.task_state is not None
+                or server.host != rt.host):
+            return server
+        try:
+            migration = objects.Migration.get_by_id(
+                context, move.migration_id)
+        except exception.MigrationNotFound:
+            migration = None
+        if (migration is not None and migration.dest_compute == rt.host
+                and migration.source_compute != rt.host):
+            # It came here, and this is what Nova's audit counts
+            # (nova/compute/resource_tracker.py, _update_available_resource).
+            server.numa_topology = move.new_numa_topology
+            server.save()
+        server.drop_migration_context()
+        LOG.info('A move was cut short; the server stays with %s',
+                 guests.owned(server.numa_topology).pins, instance=server)
+        return server
+
+    def unmark(self, context, server):
+        """Save what a server owns without marks of changes; returns it.
+
+        See :meth:`nova_ext.ownership.claimed.ClaimedServer.unmark`.
+        """
+        try:
+            return self._own(context, server.uuid,
+                             lambda topology: topology).numa_topology
+        except record.ChangeFailed:
+            # Busy; the next pass tries again.
+            return server.numa_topology
+
+    def drop_target(self, context, server):
+        """Give up what a step that was cut short has left beside the settled.
+
+        :returns: what it owns then
+        """
+        current = guests.current(server.numa_topology)
+        emulator = guests.owned(current).emulator
+        if len(emulator) > 1:
+            # It is where its threads are, or anywhere.
+            domain = self.domain(server)
+            now = affinity.read(domain).emulator if domain else None
+            emulator = {min((now or emulator) & emulator or emulator)}
+        for number, cell in enumerate(current.cells):
+            cell.cpuset_reserved = (
+                set(emulator) or None) if not number else None
+        self._own(context, server.uuid, lambda topology: current)
+        return current
+
+    def domain(self, server):
+        """Its libvirt domain, None where it is not running."""
+        if server.vm_state == vm_states.STOPPED:
+            return None
+        try:
+            guest = self._driver._host.get_guest(server)
+        except exception.InstanceNotFound:
+            return None
+        return guest._domain if guest._domain.isActive() else None
+
+    def _width(self):
+        return max(self._driver._host.get_available_cpus()) + 1
+
+
+def _check(topology, step):
+    """:raises record.ChangeFailed: unless it is where the step begins"""
+    pins = guests.owned(topology).pins
+    for move in step.moves:
+        if (move.vcpu != rearrange.EMULATOR
+                and pins.get(move.vcpu) != move.source):
+            raise record.ChangeFailed(
+                reason=f'vCPU {move.vcpu} is not on pCPU {move.source} any '
+                       f'more')
+
+
+def _both(topology, step):
+    """Where the step begins, with what it goes to owned as well."""
+    _check(topology, step)
+    new = topology.obj_clone()
+    cell = new.cells[step.cell]
+    targets = {move.target for move in step.moves}
+    if step.moves_memory:
+        beside = cell.obj_clone()
+        beside.id = step.node
+        beside.cpuset, beside.pcpuset = set(), set()
+        if cell.cpu_pinning is not None:
+            beside.cpu_pinning = {}
+        beside.cpuset_reserved = targets or None
+        new.cells.append(beside)
+    elif targets:
+        cell.cpuset_reserved = (cell.cpuset_reserved or set()) | (
+            targets - set(cell.cpu_pinning.values()))
+    return new
+
+
+def _only(topology, step):
+    """Where the step ends, and nothing beside it."""
+    new = guests.current(topology)
+    cell = new.cells[step.cell]
+    cell.id = step.node
+    targets = {move.vcpu: move.target for move in step.moves}
+    emulator = guests.owned(topology).emulator.difference(
+        *(move[1:] for move in step.moves))
+    if rearrange.EMULATOR in targets:
+        emulator = {targets.pop(rearrange.EMULATOR)}
+    if cell.cpu_pinning is not None:
+        cell.cpu_pinning = {**cell.cpu_pinning, **targets}
+    for number, cell in enumerate(new.cells):
+        cell.cpuset_reserved = (set(emulator) or None) if not number else None
+    return new

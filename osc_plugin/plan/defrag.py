@@ -1,0 +1,181 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``openstack kongming plan defrag``: room made on a fragmented host."""
+
+import json
+import shutil
+
+from osc_lib import exceptions
+
+from kongming.fit import fit
+from kongming.plan import defrag
+from kongming.plan import document
+from kongming.render import text
+from kongming.solver import problem as plan_mod
+from kongming.template import template
+from osc_plugin import cloud
+from osc_plugin import command
+from osc_plugin.plan import plan
+from osc_plugin.plan import steps as steps_mod
+from osc_plugin import template_options
+
+
+class DefragPlan(command.Command):
+    """Make room on a fragmented host by the fewest live moves.
+
+    For a flavor: running servers of the host move until a server of it fits.
+    Without one: until the largest cell fits that can be had on whole cores.
+    Without a host: the host where it takes the fewest moves. Of two ways with
+    as many moves the one that moves less memory is taken.
+
+    Only servers move whose flavor grants 'template', and only as far as
+    their template leaves it open; others stay as they are. Nothing is changed
+    here: what would be done is drawn, and written with --out, for 'plan
+    apply' to do it.
+
+    Examples::
+
+        openstack kongming plan defrag compute1 --for-flavor nfv.l
+        openstack kongming plan defrag compute1 --for-flavor nfv.l \\
+            --out room.plan
+        openstack kongming plan apply room.plan
+        openstack kongming plan defrag --for-flavor nfv.l --count 2
+        openstack kongming plan defrag compute1 --format json
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument('host', metavar='<host>', nargs='?',
+                            help='Host (name of its compute node).')
+        parser.add_argument('--for-flavor', metavar='<flavor>',
+                            help='Flavor (name or ID) that is to fit.')
+        parser.add_argument('--count', metavar='<number>', type=int,
+                            default=1, help='How many servers of it are to '
+                                            'fit (default: 1).')
+        parser.add_argument('-f', '--format', default='text',
+                            choices=('text', 'json'),
+                            help='What to write (default: text).')
+        parser.add_argument('--width', metavar='<columns>', type=int,
+                            help="Columns of text (default: the "
+                                 "terminal's).")
+        plan.add_solver(parser)
+        return parser
+
+    def take_action(self, parsed_args):
+        if not parsed_args.host and not parsed_args.for_flavor:
+            raise exceptions.CommandError(
+                'Name a <host>, or a flavor with --for-flavor, or both.')
+        if parsed_args.count < 1:
+            raise exceptions.CommandError('--count is 1 or more.')
+        conn = self.app.client_manager.kongming
+        wanted, words = None, 'the largest cell on whole cores'
+        if parsed_args.for_flavor:
+            wanted, words = self._wanted(conn, parsed_args)
+        clock = plan.clock(parsed_args.deadline)
+        host, answer = self._best(
+            conn, [found for found in cloud.hosts(conn, parsed_args.host)
+                   if found.obeys], wanted, parsed_args, clock)
+        steps = document.steps(answer, host.names)
+        found = document.Plan(
+            answer.layout.solver,
+            document.levels(plan_mod.DEFRAG_LEVELS, answer.layout),
+            plan.figures_of(host, steps, answer, wanted),
+            f'{words} on {host.name}', steps=steps)
+        if parsed_args.out:
+            plan.write(parsed_args.out, document.dump(found))
+        if parsed_args.format == 'json':
+            self.app.stdout.write(json.dumps(
+                document.to_document(found), indent=2) + '\n')
+            return
+        self._draw(host, answer, found, wanted, parsed_args)
+
+    @staticmethod
+    def _wanted(conn, parsed_args):
+        flavor = cloud.flavor(conn, parsed_args.for_flavor)
+        desired = template.decode(flavor.extra_specs)
+        demand = template_options.demanded(flavor, desired)
+        if demand.problem:
+            raise exceptions.CommandError(
+                f'Flavor {flavor.name}: {demand.problem}')
+        return demand, f'{parsed_args.count} x {flavor.name}'
+
+    def _best(self, conn, hosts, wanted, parsed_args, clock):
+        """The host where it costs the least, and how.
+
+        :raises CommandError: if there is none
+        """
+        best, refused = None, []
+        for number, published in enumerate(hosts):
+            host = steps_mod.Host(conn, published)
+            end = clock() - clock() / (len(hosts) - number)
+
+            def left(end=end):
+                return clock() - end
+
+            if wanted is None:
+                answer = defrag.largest(host.projected, left,
+                                        parsed_args.solver)
+            else:
+                answer = defrag.make(
+                    host.projected, [wanted] * parsed_args.count, left,
+                    parsed_args.solver)
+            if answer.layout is None:
+                refused.append((host, answer))
+            elif best is None or answer.cost < best[1].cost:
+                best = host, answer
+                if not any(answer.cost):
+                    break
+        if best is not None:
+            return best
+        raise exceptions.CommandError('\n'.join(
+            _no_way(host, answer, wanted) for host, answer in refused)
+            or 'No host obeys templates, so nothing can be moved.')
+
+    def _draw(self, host, answer, found, wanted, parsed_args):
+        width = parsed_args.width or shutil.get_terminal_size().columns
+        write = self.app.stdout.write
+        before = host.projected.state.named(host.words(host.owners()))
+        write(f'{host.name} today\n{text.host(before, width)}\n\n')
+        after, names = answer.after, host.words(host.owners(
+            {move.id: move for step in found.steps for move in step.moves}))
+        for spot in answer.placed:
+            names.update((pcpu, f'room for {found.wanted}')
+                         for cell in spot.assignment.cells
+                         for pcpu in {*cell.pins.values(), *cell.reserved})
+            after = plan_mod.put(
+                after, wanted or defrag.sized(spot.assignment),
+                spot.assignment)
+        write(f'{host.name} afterwards\n'
+              f'{text.host(after.named(names), width)}\n\n')
+        lines = [*plan.lines(found.steps)] or [
+            f'There is room for {found.wanted} already; nothing needs to '
+            f'move.']
+        for line in [*lines, '', *plan.figure_lines(found.figures),
+                     plan.quality(found)]:
+            write(f'{line}\n')
+        if found.steps:
+            write("'openstack kongming plan apply "
+                  f"{parsed_args.out or 'FILE'}' does it"
+                  f"{'' if parsed_args.out else ' (--out FILE writes it)'}\n")
+
+
+def _no_way(host, answer, wanted):
+    words = ('there is no way to make room' if answer.impossible else
+             'no way to make room was found in the time')
+    why = fit.fit(host.projected.state, wanted) if wanted else None
+    fixed = '; '.join(f'{fixed.name}: {fixed.reason}'
+                      for fixed in host.projected.fixed)
+    return (f'{host.name}: {words} ({why}). ' + (
+        f'These can not be moved: {fixed}.' if fixed else
+        'All its servers may be moved; there are too many of them, or the '
+        'flavor is too large for any node.'))

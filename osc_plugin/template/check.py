@@ -1,0 +1,81 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``openstack kongming template check``: where a template fits."""
+
+from osc_lib import exceptions
+
+from kongming.fit import capacity
+from kongming.fit import fit
+from kongming.fit import relax
+from kongming.template import template
+from osc_plugin import cloud
+from osc_plugin import command
+from osc_plugin import template_options
+
+
+class CheckTemplate(command.Lister):
+    """Tell on which hosts a flavor's template fits now, and why not.
+
+    'times' is how many servers of it a host has room for, one after the
+    other; 'how' is where the first of them would be, or what is in the way.
+    Works from the inventories in Placement alone. Exits with 1 where no
+    host can take it.
+
+    Examples::
+
+        openstack kongming template check nfv.l
+        openstack kongming template check nfv.l --host compute1
+        openstack kongming template check nfv.l -f json -c host -c times
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument('flavor', metavar='<flavor>',
+                            help='Flavor (name or ID) to check.')
+        parser.add_argument('--host', metavar='<host>',
+                            help='Only this host.')
+        parser.add_argument('--fits', action='store_true',
+                            help='Only hosts that can take it.')
+        return parser
+
+    def run(self, parsed_args):
+        super().run(parsed_args)
+        return 0 if self._fits else 1
+
+    def take_action(self, parsed_args):
+        conn = self.app.client_manager.kongming
+        found = cloud.template_flavor(conn, parsed_args.flavor)
+        wanted = template_options.demanded(
+            found, template.decode(found.extra_specs))
+        rows = [_row(host, wanted)
+                for host in cloud.hosts(conn, parsed_args.host)]
+        if not rows:
+            raise exceptions.CommandError(
+                'No host is published yet, so nothing is known of their '
+                'pCPUs.')
+        self._fits = any(times for _host, _fits, times, _how in rows)
+        return ('host', 'fits', 'times', 'how'), [
+            row for row in rows if row[1] or not parsed_args.fits]
+
+
+def _row(host, wanted):
+    if not host.obeys:
+        return (host.name, False, 0, 'its nova-compute obeys no templates '
+                                     '(it is published by command only)')
+    times = capacity.times(host.state, wanted, host.limits)
+    result = fit.fit(host.state, wanted, limits=host.limits)
+    how = str(result)
+    if not result:
+        less = relax.relax(host.state, wanted, host.limits)
+        how += f'\nit would fit {less}' if less else ''
+    return host.name, bool(result), times, how

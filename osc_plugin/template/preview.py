@@ -1,0 +1,185 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``openstack kongming template preview``: which profile is active when."""
+
+import argparse
+import datetime
+import zoneinfo
+
+from cliff import columns as cliff_columns
+from osc_lib import exceptions
+
+from kongming.compute import servers
+from kongming.intent import calendar
+from kongming.template import template
+from osc_plugin import cloud
+from osc_plugin import command
+from osc_plugin import template_options
+
+_WEEK = datetime.timedelta(days=7)
+#: What a calendar may cover: each switch is a row of it.
+_MOST = datetime.timedelta(days=2 * 366)
+
+
+class ConflictsColumn(cliff_columns.FormattableColumn):
+    """A line each for people, key, pCPUs and owner for programs."""
+
+    def human_readable(self):
+        return '\n'.join(map(str, self._value))
+
+    def machine_readable(self):
+        return [conflict._asdict() for conflict in self._value]
+
+
+def _zone(text):
+    try:
+        return zoneinfo.ZoneInfo(text)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a time zone; an IANA name is, such as "
+            f'Asia/Shanghai or UTC') from exc
+
+
+def _time(text):
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a time; write 2026-10-25T02:30, "
+            f'2026-10-25T02:30+01:00 or 2026-10-25') from exc
+    if not 2000 <= moment.year < 2400:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not in the years 2000 to 2399")
+    return moment
+
+
+class PreviewTemplate(command.Lister):
+    """Tell which profile will be active when, and what it changes.
+
+    For a flavor or a document: what its windows say. For a host: of each of
+    its servers that has profiles, by its windows and its metadata, and which
+    pCPUs a profile names that the host would not give: those that another
+    server owns, and those that are neither the server's own nor shared. Only
+    an admin sees a host. Exits with 1 where there is such a conflict.
+
+    Without a time it is the coming week. A time without an offset is in the
+    time zone of --zone, and so is what is shown; of an hour that comes twice
+    the first is meant.
+
+    Examples::
+
+        openstack kongming template preview du.yaml
+        openstack kongming template preview --flavor nfv.l \\
+            --from 2026-10-24 --to 2026-10-26 --zone Europe/Berlin
+        openstack kongming template preview --host compute1
+        openstack kongming template preview --host compute1 \\
+            --at 2026-10-25T02:30+01:00 -f json
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        what = parser.add_mutually_exclusive_group(required=True)
+        what.add_argument(
+            'file', metavar='<file>', nargs='?',
+            help='Document that holds the template; - is standard input.')
+        what.add_argument('--flavor', metavar='<flavor>',
+                          help='Flavor (name or ID) that has a template.')
+        what.add_argument('--host', metavar='<host>',
+                          help='Host (name of its compute node).')
+        parser.add_argument('--at', metavar='<time>', type=_time,
+                            help='Only what is active then.')
+        parser.add_argument('--from', metavar='<time>', type=_time,
+                            dest='begin', help='Begin there, not now.')
+        parser.add_argument('--to', metavar='<time>', type=_time, dest='end',
+                            help='End there, not a week after the beginning.')
+        parser.add_argument(
+            '--zone', metavar='<zone>', type=_zone,
+            default=zoneinfo.ZoneInfo('UTC'),
+            help='Time zone, such as Europe/Berlin (default: UTC).')
+        return parser
+
+    def run(self, parsed_args):
+        super().run(parsed_args)
+        return 1 if self._conflicts else 0
+
+    def take_action(self, parsed_args):
+        begin, end = _span(parsed_args)
+        self._zone = parsed_args.zone
+        self._conflicts = False
+        conn = self.app.client_manager.kongming
+        if parsed_args.host:
+            return self._of_host(conn, parsed_args.host, begin, end)
+        desired = (template.decode(cloud.template_flavor(
+            conn, parsed_args.flavor).extra_specs)
+            if parsed_args.flavor
+            else template_options.described(parsed_args.file, {}))
+        return ('from', 'to', 'profile', 'change'), [
+            (*self._times(period), period.profile, _change(desired, period))
+            for period in calendar.periods(desired, None, begin, end)]
+
+    def _of_host(self, conn, name, begin, end):
+        host, = cloud.hosts(conn, name)
+        residents, problems = servers.residents(conn, host.uuid, host.state)
+        for problem in problems:
+            self.app.stderr.write(f'warning: {problem}\n')
+        entries = calendar.of_host(residents, host.state, begin, end)
+        self._conflicts = any(entry.conflicts for entry in entries)
+        return ('from', 'to', 'server', 'profile', 'change', 'conflict'), [
+            (*self._times(entry.period), entry.server.name,
+             entry.period.profile, _change(entry.server.flavor, entry.period),
+             ConflictsColumn(entry.conflicts)) for entry in entries]
+
+    def _times(self, period):
+        return (period.begin.astimezone(self._zone).isoformat(),
+                period.end and period.end.astimezone(self._zone).isoformat())
+
+
+def _change(desired, period):
+    return template_options.SpecsColumn(
+        {} if period.profile is None
+        else calendar.effect(desired.profiles[period.profile]))
+
+
+def _span(parsed_args):
+    """Beginning and end, both aware; no end for one moment."""
+    at, begin, end = (
+        moment and _aware(moment, parsed_args.zone)
+        for moment in (parsed_args.at, parsed_args.begin, parsed_args.end))
+    if at:
+        if begin or end:
+            raise exceptions.CommandError(
+                '--at is one moment; leave out --from and --to.')
+        return at, None
+    begin = begin or datetime.datetime.now(
+        datetime.timezone.utc).replace(microsecond=0)
+    end = end or begin + _WEEK
+    if not begin < end:
+        raise exceptions.CommandError(
+            f'The calendar would end ({end.isoformat()}) before it begins '
+            f'({begin.isoformat()}).')
+    if end - begin > _MOST:
+        raise exceptions.CommandError(
+            f'A calendar of more than {_MOST.days} days is too long.')
+    return begin, end
+
+
+def _aware(moment, zone):
+    if moment.tzinfo is not None:
+        return moment
+    # Arithmetic and comparison inside one zone leave its offsets out.
+    known = moment.replace(tzinfo=zone).astimezone(datetime.timezone.utc)
+    if known.astimezone(zone).replace(tzinfo=None) != moment:
+        raise exceptions.CommandError(
+            f'There is no {moment.isoformat()} in {zone}: clocks are set '
+            f'forward there.')
+    return known

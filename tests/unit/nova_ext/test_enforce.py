@@ -1,0 +1,222 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Lent pCPUs, by random hosts, moments and faults.
+
+Nova's objects are real; libvirt is a table of threads, checked after each
+write.  tests.functional.test_profile has the real services.
+"""
+
+import datetime
+import os
+import random
+
+from nova import objects
+
+from kongming.host import usage
+from kongming.live import threads
+from nova_ext import guests
+from nova_ext.live import enforce
+from tests import base
+
+objects.register_all()
+DAY = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+#: How many hosts; more by KONGMING_TEST_HOSTS.
+SEEDS = int(os.environ.get('KONGMING_TEST_HOSTS', '60'))
+SHARED = frozenset({0, 1, 8, 9})
+HOST = usage.HostState([
+    usage.NodeState(n, frozenset(range(8 * n + 2, 8 * n + 8)),
+                    shared=frozenset({8 * n, 8 * n + 1})) for n in (0, 1)])
+
+
+class Refused(Exception):
+    """What a libvirt says that is not well."""
+
+
+class Steps:
+    """The threads of a host's domains."""
+
+    def __init__(self, test, rng):
+        self.test, self.rng = test, rng
+        #: server -> its threads
+        self.now = {}
+        self.owners = {}
+        self.refusing = 0.0
+        self.writes = 0
+
+    def layout(self):
+        return HOST
+
+    def own(self, server):
+        self.owners = {pcpu: uuid for pcpu, uuid in self.owners.items()
+                       if uuid != server.uuid}
+        self.owners.update(dict.fromkeys(
+            guests.owned(server.numa_topology).pcpus, server.uuid))
+
+    def default(self, topology):
+        owned = guests.owned(topology)
+        floats = {vcpu: HOST.node(cell.id).shared for cell in topology.cells
+                  for vcpu in cell.cpuset}
+        return threads.Threads(
+            {**floats, **{v: frozenset({p}) for v, p in owned.pins.items()}},
+            owned.pcpus or SHARED)
+
+    def define(self, server):
+        """As Nova does, without a thought of profiles."""
+        self.now[server.uuid] = self.default(server.numa_topology)
+        self.check()
+
+    def wanted(self, server, topology, intent, lent=frozenset()):
+        return threads.shape(self.default(topology), HOST,
+                             guests.owned(topology), intent, lent)
+
+    def dedicated(self):
+        return frozenset().union(*(node.dedicated for node in HOST.nodes))
+
+    def domain(self, server):
+        return self.now.get(server.uuid)
+
+    def differences(self, server, topology, intent, lent=frozenset()):
+        if server.uuid not in self.now:
+            return []
+        return threads.changes(self.now[server.uuid], self.wanted(
+            server, topology, intent, lent)[0])
+
+    def run_on(self, server, topology, intent, lent=frozenset()):
+        if server.uuid not in self.now:
+            return
+        if self.rng.random() < self.refusing:
+            raise Refused()
+        self.writes += 1
+        self.now[server.uuid] = self.wanted(
+            server, topology, intent, lent)[0]
+        self.check()
+
+    def check(self):
+        """Nobody is where an owner runs, nor where nobody lends."""
+        for uuid, running in self.now.items():
+            for pcpu in running.pcpus - SHARED:
+                owner = self.owners.get(pcpu)
+                if owner not in (None, uuid):
+                    self.test.assertNotIn(
+                        pcpu, self.now[owner].pcpus
+                        if owner in self.now else ())
+
+
+def make(rng, number, pcpus):
+    specs = {}
+    if pcpus:
+        specs = {'kongming:profile.night.when': '22:00-06:00',
+                 'kongming:profile.night.pin.0':
+                     f'0-{len(pcpus) - 1}~v0-{rng.randrange(len(pcpus))}',
+                 'kongming:profile.night.lend': rng.choice(['true', 'false']),
+                 'kongming:profile.idle.pin.0': f'0-{len(pcpus) - 1}~0',
+                 'kongming:profile.idle.lend': 'true',
+                 'kongming:grant': 'profile'}
+        node = pcpus[0] // 8
+        cell = objects.InstanceNUMACell(
+            id=node, cpuset=set(), pcpuset=set(range(len(pcpus))),
+            cpu_pinning=dict(enumerate(pcpus)), cpuset_reserved=None,
+            memory=64, cpu_policy='dedicated')
+    else:
+        specs = {'kongming:borrow': rng.choice(['node', 'host'])}
+        cell = objects.InstanceNUMACell(
+            id=rng.randrange(2), cpuset={0, 1}, pcpuset=set(),
+            cpu_pinning=None, cpuset_reserved=None, memory=64,
+            cpu_policy='shared')
+    return objects.Instance(
+        uuid=f'00000000-0000-4000-8000-{number:012}',
+        flavor=objects.Flavor(extra_specs=specs), metadata={},
+        numa_topology=objects.InstanceNUMATopology(cells=[cell]))
+
+
+class RandomTest(base.TestCase):
+
+    def host(self, seed):
+        rng = random.Random(seed)
+        steps = Steps(self, rng)
+        servers = {}
+        for node in (0, 1):
+            free = list(range(8 * node + 2, 8 * node + 8))
+            while free:
+                count = min(len(free), rng.randint(1, 4))
+                mine, free = free[:count], free[count:]
+                if rng.random() < 0.8:
+                    server = make(rng, len(servers), mine)
+                    servers[server.uuid] = server
+        for _ in range(rng.randint(1, 3)):
+            server = make(rng, len(servers), [])
+            servers[server.uuid] = server
+        for server in servers.values():
+            steps.own(server)
+            steps.define(server)
+        return rng, steps, servers
+
+    def play(self, seed):
+        rng, steps, servers = self.host(seed)
+        enforcer = enforce.Enforcer(steps)
+        for _ in range(30):
+            self.moment = DAY + datetime.timedelta(
+                minutes=rng.randrange(24 * 60))
+            steps.refusing = rng.choice([0, 0, 0.3])
+            server = servers[rng.choice(sorted(servers))]
+            what = rng.randrange(8)
+            if what == 0 and guests.owned(server.numa_topology).pins:
+                server.metadata = rng.choice([
+                    {}, {'kongming:profile': 'idle'},
+                    {'kongming:profile': 'night'}])
+            elif what == 1:
+                # Nova defines it anew, in the middle of anything.
+                steps.refusing = 0
+                enforcer.reclaim(guests.owned(server.numa_topology).pcpus,
+                                 servers.values)
+                steps.define(server)
+            elif what == 2:
+                enforcer.switch()
+            elif what == 3:
+                # nova-compute starts anew.
+                enforcer = enforce.Enforcer(steps)
+            idle = {uuid: each for uuid, each in servers.items()
+                    if rng.random() < 0.9}
+            enforcer.begin()
+            enforcer.first(servers.values())
+            enforcer.enforce(idle, {})
+        steps.refusing = 0
+        for _ in range(2):
+            enforcer.begin()
+            enforcer.first(servers.values())
+            _intents, failed = enforcer.enforce(dict(servers), {})
+        self.assertEqual({}, failed)
+        # All is well in the end, and then nothing is written any more.
+        writes = steps.writes
+        enforcer.enforce(dict(servers), {})
+        self.assertEqual(writes, steps.writes)
+        lent = frozenset().union(*(
+            threads.lends(steps.now[uuid], guests.owned(each.numa_topology),
+                          enforcer._look(each, self.moment).intent)
+            for uuid, each in servers.items()))
+        for uuid, each in servers.items():
+            if each.flavor.extra_specs.get('kongming:borrow') == 'host':
+                self.assertEqual(lent, steps.now[uuid].vcpus[0] - SHARED)
+        return len(lent)
+
+    def setUp(self):
+        super().setUp()
+        enforce.LOG.logger.disabled = True
+        self.addCleanup(setattr, enforce.LOG.logger, 'disabled', False)
+        self.moment = DAY
+        self.patch(enforce, 'now', lambda: self.moment)
+
+    def test_nobody_where_an_owner_runs(self):
+        self.assertLess(SEEDS // 4, sum(
+            self.play(seed)
+            for seed in range(SEEDS)))
