@@ -22,7 +22,7 @@ pass    a pass of the reconciler over settled servers of an embedded cloud
         nothing
 change  from a change of metadata until the vCPU's thread may only run on
         another pCPU, by /proc: embedded cloud, this machine's libvirtd, and
-        the doorbell
+        the trigger
 
 ``apply`` and ``change`` need root, a libvirtd and two pCPUs.
 """
@@ -253,7 +253,7 @@ def bench_change(args):
             took.append(moved[0] - begun)
         # The first warms up.
         for kind, seconds in (('thread moved', took[1:]),
-                              ('doorbell answered', answered[1:])):
+                              ('trigger answered', answered[1:])):
             cuts = statistics.quantiles(seconds, n=20, method='inclusive')
             self.say(f'change: {kind:18} p50 {statistics.median(seconds):.2f}'
                      f' s   p95 {cuts[18]:.2f} s   of {len(seconds)}')

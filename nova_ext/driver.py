@@ -199,7 +199,7 @@ class LibvirtDriver(driver.LibvirtDriver):
             return False
 
     def get_instance_diagnostics(self, instance):
-        """The doorbell: whoever asks for diagnostics finds it done."""
+        """The trigger: whoever asks for diagnostics finds it done."""
         if template.has_template(instance.flavor.extra_specs):
             self._reconcile()
         return super().get_instance_diagnostics(instance)

@@ -198,8 +198,8 @@ class Plan:
     :ivar wanted: the children to be there, what has to stay included
     :ivar gone: uuids of the children to delete
     :ivar in_use: child's uuid -> resource classes that the host has no more
-        but somebody has allocated: Placement refuses to drop them, so they stay,
-        and nothing of them is given out
+        but somebody has allocated: Placement refuses to drop them, so they
+        stay, and nothing of them is given out
     """
 
     wanted: tuple[Provider, ...]

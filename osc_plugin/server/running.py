@@ -58,10 +58,7 @@ class Seen(NamedTuple):
 
 
 class Server:
-    """A server with a template, as Nova told it last.
-
-    :ivar template: what its flavor and its metadata say
-    """
+    """A server with a template, as Nova told it last."""
 
     def __init__(self, conn: connection.Connection,
                  found: Mapping[str, Any]) -> None:

@@ -51,7 +51,7 @@ _DIRTY = bytes.fromhex(
 
 #: The other CPUs wait for an interrupt that starts them: INIT and start-up
 #: to all but the one that sends it, by its local APIC.
-_BUSY = bytes.fromhex(
+_SPINNING = bytes.fromhex(
     '66c705 00700000 ebfe'       # [0x7000] = jmp to itself
     'c705 0003e0fe 00450c00'     # [0xfee00300] = INIT
     'b9 00001000 e2fe'           # a moment
@@ -59,7 +59,7 @@ _BUSY = bytes.fromhex(
     'ebfe')                      # jmp to itself
 
 #: idle: cli; hlt; jmp back, in real mode.  busy: no vCPU ever sleeps.
-_CODE = {'idle': bytes.fromhex('faf4ebfd'), 'busy': in_32_bits(_BUSY),
+_CODE = {'idle': bytes.fromhex('faf4ebfd'), 'busy': in_32_bits(_SPINNING),
          'dirty': in_32_bits(_DIRTY)}
 #: Of all guests.
 NAMES = tuple(_CODE)

@@ -259,7 +259,7 @@ class GrantTest(HostileBase):
 
 
 class FlappingTest(HostileBase):
-    """Metadata that change every 100 ms, and a doorbell for each."""
+    """Metadata that change every 100 ms, and a trigger for each."""
 
     RECONCILE_INTERVAL = 1
 

@@ -87,7 +87,7 @@ class LiveBase(test_life.LifeBase):
                            vcpus=len(pins.split()))
 
     def want(self, server, **metadata):
-        """Metadata as a tenant writes it, then the doorbell."""
+        """Metadata as a tenant writes it, then the trigger."""
         self.api.post_server_metadata(server['id'], {
             f'kongming:{key.replace("_", ".")}': value
             for key, value in metadata.items()})

@@ -65,7 +65,7 @@ class LiveBase(boot.Base, cloud.NestedCloud):
         self.ring(server)
 
     def ring(self, server):
-        # As the doorbell does; an API call waits for a minute at most, and
+        # As the trigger does; an API call waits for a minute at most, and
         # this host is slow.
         self.computes['compute1'].driver._reconcile()
 

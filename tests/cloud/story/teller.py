@@ -159,7 +159,7 @@ def main(args, cloud, names):
         stage = chapter.Stage(cloud)
         rows = run_story(stage, args.chapters, args.short, args.again)
     finally:
-        if not (was_up or args.keep):
+        if not (was_up or args.leave_up):
             cloud.down()
     print(table(rows))
     counts = {how: sum(row[1] == how for row in rows)

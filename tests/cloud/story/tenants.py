@@ -75,7 +75,7 @@ class Tenants(chapter.Chapter):
 
     @chapter.on('local1', short=True)
     def test_rights(self):
-        """Flavors, the doorbell and others' pins are not a tenant's"""
+        """Flavors, the trigger and others' pins are not a tenant's"""
         flavor = self.flavor(template=('--pin', '0=0:0'))
         server = self.boot(flavor)
         flavor_id = self.admin.sdk.compute.find_flavor(flavor).id

@@ -214,7 +214,7 @@ class NeverTest(base.TestCase):
 
     def test_live(self):
         """One that has such a pCPU gives it up; nobody gets it, not even as
-        a stepping stone.
+        a free pCPU between.
         """
         cell = guest.Guest((guest.Cell(frozenset({0}), frozenset(), 64),))
 

@@ -88,11 +88,11 @@ class RateLimiterTest(base.TestCase):
     @hypothesis.given(st.lists(st.floats(0, 20), max_size=200),
                       st.floats(0.1, 60))
     def test_never_more_than_the_bucket_gives(self, gaps, interval):
-        keeper, now, admitted = rate_limit.RateLimiter(), 0.0, []
-        keeper.admit('a', -1, now, interval)
+        limiter, now, admitted = rate_limit.RateLimiter(), 0.0, []
+        limiter.admit('a', -1, now, interval)
         for number, gap in enumerate(gaps):
             now += gap
-            if keeper.admit('a', number, now, interval)[0] == number:
+            if limiter.admit('a', number, now, interval)[0] == number:
                 admitted.append(now)
         for first, begun in enumerate(admitted):
             for last, ended in enumerate(admitted[first:], 1):

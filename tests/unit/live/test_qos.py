@@ -199,11 +199,12 @@ class WantedTest(base.TestCase):
 
     def test_more_than_there_is(self):
         cpu_shares, (problem,) = wanted('0-1:weight=400', version=2,
-                                        shares=9000)
+                                        **{'shares': 9000})
         self.assertEqual(10000, cpu_shares.domain)
         self.assertIn('cpu_shares 36000; 1 to 10000', problem)
         # What Nova says by itself is Nova's to answer for.
-        self.assertEqual([], wanted(None, version=2, shares=20000)[1])
+        self.assertEqual([], wanted(None, version=2,
+                                    **{'shares': 20000})[1])
 
     def test_concerns(self):
         for key, value, found in (

@@ -133,7 +133,7 @@ class BuildTest(base.TestCase):
                 self.assertIn(record['reserved'],
                               range(record['total'] + 1))
 
-    def test_two_traits_tell_the_cores_of_a_node(self, machine):
+    def test_two_traits_give_the_cores_of_a_node(self, machine):
         """However many: traits are names that a whole cloud shares."""
         for node, provider in self.pairs(machine):
             names = [name for name in provider.traits
