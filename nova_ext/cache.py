@@ -17,6 +17,7 @@ Nothing here changes anything: filter, claim and publisher ask it.
 from kongming import exception as km_exc
 from kongming.kernel import resctrlfs
 from kongming.resctrl import schemata
+from kongming.template import cache_claims
 from kongming.template import template
 import nova.conf
 from oslo_log import log as logging
@@ -71,13 +72,13 @@ def claims(specs, topology):
     :param topology: nova.objects.InstanceNUMATopology
     :returns: cell -> kongming.host.usage.CacheClaim
     """
-    if topology is None or not schemata.mentioned(specs):
+    if topology is None or not cache_claims.mentioned(specs):
         return {}
     try:
         desired = template.decode(specs)
     except km_exc.InvalidTemplate:
         return {}
-    return schemata.claims(desired, translate.guest_of(topology))
+    return cache_claims.claims(desired, translate.guest_of(topology))
 
 
 class Published:

@@ -41,6 +41,7 @@ import pathlib
 import types
 import typing
 
+from kongming.host import capabilities
 from kongming.host import topology
 from kongming.host import usage
 
@@ -80,7 +81,7 @@ class Machine:
 
     @functools.cached_property
     def _host(self) -> topology.Host:
-        return topology.from_capabilities(self.capabilities)
+        return capabilities.parse(self.capabilities)
 
     def host(self) -> topology.Host:
         """What it is made of.

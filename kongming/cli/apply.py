@@ -25,6 +25,7 @@ from kongming.domain import audit
 from kongming.domain import domain as domain_mod
 from kongming.domain import standalone
 from kongming import exception
+from kongming.host import capabilities
 from kongming.host import topology
 from kongming.host import usage
 from kongming.kernel import process
@@ -235,7 +236,7 @@ class Apply(help_mod.Help, show.ShowOne):
                     f'{spec.name} is the server {spec.flavor.server} '
                     f'({spec.uuid}) of Nova, which would not know; use '
                     f"'openstack kongming server set', or say --force"])
-            host = topology.from_capabilities(conn.getCapabilities())
+            host = capabilities.parse(conn.getCapabilities())
             plan = standalone.plan(
                 desired, parsed_args.profile, spec, host, standalone.Others(
                     _owners(conn, spec, host, sets),

@@ -18,6 +18,7 @@ import sys
 
 from kongming.compute import nova_conf
 from kongming import exception
+from kongming.host import capabilities
 from kongming.host import topology
 from kongming.host import usage
 from kongming.libvirt import hypervisor
@@ -81,7 +82,7 @@ def read(args, default_conf=None):
 def read_host(args):
     """(the host's name as far as known, kongming.host.topology.Host)."""
     if args.capabilities:
-        return None, topology.from_capabilities(
+        return None, capabilities.parse(
             read_text(args.capabilities))
     return hypervisor.host(args.connect)
 

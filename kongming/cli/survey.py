@@ -17,6 +17,7 @@ from typing import NamedTuple
 from kongming.cli import source
 from kongming.domain import domain as domain_mod
 from kongming import exception
+from kongming.host import capabilities
 from kongming.host import topology
 from kongming.host import usage
 from kongming.kernel import process
@@ -48,7 +49,7 @@ def look(args, memory=False):
     """
     sets = source.read_sets(args, source.NOVA_CONF)
     with hypervisor.connection(args.connect) as conn:
-        host = topology.from_capabilities(conn.getCapabilities())
+        host = capabilities.parse(conn.getCapabilities())
         running = [found for each, xml in hypervisor.running(conn)
                    if (found := _running(each, xml, memory))]
     state = usage.of_host(host, None, None) if sets is None else (

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from kongming.fit import packing
 from kongming.host import topology
 from kongming.host import usage
-from kongming.resctrl import schemata
+from kongming.template import cache_claims
 from kongming.template import grammar
 from kongming.template import guest as guest_mod
 from kongming.template import template as template_mod
@@ -74,8 +74,8 @@ class Demand:
         policy = guest.thread_policy
         self.policy = None if policy == 'prefer' else policy
         self.cells = []
-        claims = (schemata.claims(template, guest)
-                  if schemata.concerns(template) else {})
+        claims = (cache_claims.claims(template, guest)
+                  if cache_claims.concerns(template) else {})
         for number, cell in enumerate(guest.cells):
             extra = 1 if guest.emulator_isolated and number == 0 else 0
             self.cells.append(CellDemand(

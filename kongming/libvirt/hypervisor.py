@@ -19,6 +19,7 @@ import contextlib
 from typing import Any
 
 from kongming import exception
+from kongming.host import capabilities
 from kongming.host import topology
 
 URI = 'qemu:///system'
@@ -67,7 +68,7 @@ def host(uri: str = URI) -> tuple[str, topology.Host]:
     """
     with connection(uri) as conn:
         return (conn.getHostname(),
-                topology.from_capabilities(conn.getCapabilities()))
+                capabilities.parse(conn.getCapabilities()))
 
 
 def domain(conn: Any, name: str) -> Any:

@@ -26,7 +26,7 @@ import re
 
 from kongming.host import usage
 from kongming.placement import inventory
-from kongming.resctrl import schemata
+from kongming.template import cache_claims
 from kongming.template import grammar
 from kongming.template import guest as guest_mod
 from kongming.template import template as template_mod
@@ -73,7 +73,7 @@ def groups(template: template_mod.Template,
            guest: guest_mod.Guest) -> dict[str, str]:
     """Extra specs by which a flavor asks Placement for what it will use."""
     specs: dict[str, str] = {}
-    claims = schemata.claims(template, guest)
+    claims = cache_claims.claims(template, guest)
     for number, cell in enumerate(guest.cells):
         resources = f'resources{group(number)}'
         pcpus = len(cell.dedicated)

@@ -38,8 +38,6 @@ from typing import NamedTuple
 
 from kongming.host import usage
 from kongming.resctrl import bitmask
-from kongming.template import guest as guest_mod
-from kongming.template import template as template_mod
 from kongming.template import tuning
 
 #: The group that everything is in by itself: the file system's root.
@@ -47,8 +45,6 @@ DEFAULT = ''
 BANDWIDTH = 'MB'
 #: Those whose values are decimal.
 _DECIMAL = (BANDWIDTH, 'SMBA')
-_KEY = f'{template_mod.PREFIX}cache'
-_PROFILE = f'{template_mod.PREFIX}profile.'
 _NAME = re.compile(
     'kongming-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([0-9]{1,4})')
 #: What info/ has of the L3 cache: with the mount option cdp for code and for
@@ -62,46 +58,8 @@ _SOFTWARE = 'mba_MBps'
 #: resource -> domain -> mask of ways, or bandwidth
 Schemata = Mapping[str, Mapping[int, int]]
 
-
-# What a template asks for.
-
-def concerns(desired: template_mod.Template) -> bool:
-    """Whether a server can have classes, now or later."""
-    return bool(desired.cache
-                or any(profile.cache for profile in desired.profiles.values()))
-
-
-def mentioned(specs: Mapping[str, str]) -> bool:
-    """Whether a flavor's extra specs say anything of it."""
-    return any(key == _KEY or key.startswith(_PROFILE)
-               and key.endswith('.cache') for key in specs)
-
-
-def claims(desired: template_mod.Template,
-           guest: guest_mod.Guest) -> dict[int, usage.CacheClaim]:
-    """What each cell claims, so that any profile finds room.
-
-    A class whose vCPUs are in several cells is counted where the first of
-    them is, its part of the cache in each, since each node has its own.
-    """
-    found: dict[int, usage.CacheClaim] = {}
-    for entries in (desired.cache, *(profile.cache for profile
-                                     in desired.profiles.values())):
-        for number, cell in enumerate(guest.cells):
-            vcpus = cell.dedicated | cell.shared
-            here = [entry for entry in entries if not vcpus.isdisjoint(
-                vcpu for part in entry.vcpus for vcpu in part.ids())]
-            if here:
-                before = found.get(number, usage.CacheClaim())
-                found[number] = usage.CacheClaim(
-                    max(before.closids,
-                        sum(entry.first in vcpus for entry in here)),
-                    max(before.l3, sum(entry.l3 or 0 for entry in here)),
-                    before.mb or any(entry.mb for entry in here))
-    return found
-
-
 # What the files say.
+
 
 class Cache(NamedTuple):
     """A host's L3 cache.

@@ -20,6 +20,7 @@ from kongming import exception as km_exc
 from kongming.kernel import process
 from kongming.kernel import resctrlfs
 from kongming.resctrl import schemata
+from kongming.template import cache_claims
 import nova.conf
 from nova_ext import cache
 from oslo_log import log as logging
@@ -68,7 +69,7 @@ class ClosEnforcer:
         try:
             caches = None
             for server, intent in looked_at:
-                if not schemata.concerns(intent.base):
+                if not cache_claims.concerns(intent.base):
                     continue
                 found = self._process(server, intent)
                 if found is None:

@@ -23,7 +23,7 @@ import time
 from kongming import exception as km_exc
 from kongming.libvirt import memory
 from kongming.live import rearrange
-from kongming.resctrl import schemata
+from kongming.template import cache_claims
 from kongming.template import template
 from nova.compute import resource_tracker
 from nova.compute import vm_states
@@ -118,7 +118,7 @@ class Reconciler:
         self._enforcer.first(with_template)
         self._enforcer.clos.here = {
             server.uuid for server in with_template
-            if schemata.mentioned(server.flavor.extra_specs)}
+            if cache_claims.mentioned(server.flavor.extra_specs)}
         with self._affinity_lock:
             self._reconcile(context, rt, compute, servers, without_numa,
                             _owners(everybody))

@@ -33,7 +33,7 @@ from kongming.host import usage
 from kongming.intent import merge
 from kongming.placement import flavor
 from kongming.placement import inventory
-from kongming.resctrl import schemata
+from kongming.template import cache_claims
 from kongming.template import template
 from nova.compute import resource_tracker
 from nova.compute import task_states
@@ -145,7 +145,7 @@ def _desired(server):
 
 def _cache_refusal(rt, server, desired, allocations):
     """Why it can't have what its template says of caches, or None."""
-    if not schemata.concerns(desired) or server.at_home:
+    if not cache_claims.concerns(desired) or server.at_home:
         return None
     reason = cache.why_not()
     if reason:
@@ -153,7 +153,7 @@ def _cache_refusal(rt, server, desired, allocations):
     compute = rt.compute_nodes[server.nodename]
     host = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
     return flavor.ungranted(
-        schemata.claims(desired, translate.guest_of(server.topology)),
+        cache_claims.claims(desired, translate.guest_of(server.topology)),
         [allocation['resources'] for uuid, allocation
          in (allocations or {}).items()
          if uuid in {inventory.provider_uuid(compute.uuid, cell.id)

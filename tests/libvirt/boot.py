@@ -19,7 +19,7 @@ real as any.
 
 from unittest import mock
 
-from kongming.host import topology
+from kongming.host import capabilities
 from nova.virt.libvirt import driver as nova_driver
 from tests.embedded import guests
 from tests.embedded import witness
@@ -31,7 +31,7 @@ class Base:
     def setUp(self):
         super().setUp()
         self.start_host()
-        self.host = topology.from_capabilities(self.capabilities())
+        self.host = capabilities.parse(self.capabilities())
         #: One pCPU of cpu_dedicated_set and its node.
         self.pcpu = max(self.cpu_sets()[1])
         self.node = self.host.node_of(self.pcpu).id

@@ -11,6 +11,7 @@
 #    under the License.
 
 from kongming import exception
+from kongming.host import capabilities
 from kongming.host import topology
 from tests import base
 
@@ -62,7 +63,7 @@ class CapabilitiesTest(base.TestCase):
 
     def setUp(self):
         super().setUp()
-        self.host = topology.from_capabilities(CAPABILITIES)
+        self.host = capabilities.parse(CAPABILITIES)
 
     def test_nodes_ascend_whatever_their_order(self):
         self.assertEqual((0, 1, 2, 5), self.host.node_ids())
@@ -101,16 +102,16 @@ class CapabilitiesTest(base.TestCase):
 
     def test_no_xml(self):
         self.assertRaisesRegex(exception.InvalidTopology, 'not XML',
-                               topology.from_capabilities, '<host>')
+                               capabilities.parse, '<host>')
 
     def test_no_cells(self):
         self.assertRaisesRegex(exception.InvalidTopology, 'no host/topology',
-                               topology.from_capabilities, '<host/>')
+                               capabilities.parse, '<host/>')
 
     def test_bad_unit_is_named(self):
         self.assertRaisesRegex(
             exception.InvalidTopology, "unknown unit 'PiB'",
-            topology.from_capabilities,
+            capabilities.parse,
             CAPABILITIES.replace("memory unit='KiB'>4", "memory unit='PiB'>4"))
 
     def test_pcpu_on_two_nodes(self):

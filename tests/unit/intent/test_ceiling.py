@@ -19,7 +19,7 @@ from kongming.host import usage
 from kongming.intent import ceiling
 from kongming.intent import merge
 from kongming.live import qos
-from kongming.resctrl import schemata
+from kongming.template import cache_claims
 from kongming.template import guest
 from kongming.template import template
 from tests import base
@@ -108,8 +108,8 @@ class AboveTest(base.TestCase):
         cells = guest.Guest(tuple(
             guest.Cell(frozenset(vcpus), frozenset(), 64)
             for vcpus in ({0, 1}, {2, 3})))
-        most = schemata.claims(read(cache=flavor), cells)
-        found = schemata.claims(read(cache=asked), cells)
+        most = cache_claims.claims(read(cache=flavor), cells)
+        found = cache_claims.claims(read(cache=asked), cells)
         for cell, claim in found.items():
             self.assertLessEqual(
                 claim.l3, most.get(cell, usage.CacheClaim()).l3)

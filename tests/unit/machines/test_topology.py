@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import testtools
 
 from kongming import exception
-from kongming.host import topology
+from kongming.host import capabilities
 from tests import base
 from tests import machines
 
@@ -155,7 +155,7 @@ class InconsistentTest(base.TestCase):
         with testtools.ExpectedException(
                 exception.InvalidTopology,
                 '.*pCPU 0 is on node 0 and on node 1'):
-            topology.from_capabilities(machines.numa_fake.capabilities)
+            capabilities.parse(machines.numa_fake.capabilities)
 
     def test_none_is_among_those_on_which_tests_run(self):
         for machine in machines.INCONSISTENT:

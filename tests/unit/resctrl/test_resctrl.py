@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from kongming.kernel import resctrlfs
 from kongming.resctrl import bitmask
 from kongming.resctrl import schemata as schemata_mod
+from kongming.template import cache_claims
 from kongming.template import guest
 from kongming.template import template
 from kongming.template import tuning
@@ -516,8 +517,8 @@ class ClaimsTest(base.TestCase):
             'kongming:profile.night.cache': '2:l3=5% 3:l3=30%'})
         self.assertEqual(
             {0: (2, 40, True), 1: (2, 35, False)},
-            schemata_mod.claims(desired, guest.Guest(cells)))
-        self.assertEqual({}, schemata_mod.claims(template.Template(),
+            cache_claims.claims(desired, guest.Guest(cells)))
+        self.assertEqual({}, cache_claims.claims(template.Template(),
                                                  guest.Guest(cells)))
 
 
