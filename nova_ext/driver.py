@@ -30,6 +30,7 @@ from nova import exception
 from nova import objects
 from nova.virt import event as virtevent
 from nova.virt.libvirt import driver
+from nova_ext.ownership import write_ahead
 from oslo_log import log as logging
 from oslo_utils import excutils
 
@@ -39,6 +40,7 @@ from nova_ext import limits
 from nova_ext.live import reconciler
 from nova_ext.ownership import claim as claims
 from nova_ext.ownership import claimed
+from nova_ext.ownership import ownership
 from nova_ext.placement import publish
 
 CONF = nova.conf.CONF
@@ -84,7 +86,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         if topology is None:
             config = super()._get_guest_numa_config(None, flavor, image_meta)
             return config._replace(cpuset=self._floats(config.cpuset))
-        topology = guests.current(topology)
+        topology = ownership.Ownership(topology).current
         config = super()._get_guest_numa_config(topology, flavor, image_meta)
         try:
             desired, problems = limits.decode(flavor.extra_specs)
@@ -100,8 +102,7 @@ class LibvirtDriver(driver.LibvirtDriver):
     def _reclaim(self, topology):
         """Whoever borrows a pCPU leaves it before its owner runs on it."""
         try:
-            self._reconciler.reclaim(topology.cpu_pinning
-                                     | topology.cpuset_reserved)
+            self._reconciler.reclaim(ownership.Ownership(topology).pcpus)
         except Exception:
             # A native server may be about to start.
             LOG.exception('Borrowers could not be asked to leave')
@@ -336,6 +337,8 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     def update_provider_tree(self, provider_tree, nodename,
                              allocations=None):
+        # At the end of the audit, under its lock.
+        write_ahead.charge_again(self._tracker, nodename)
         super().update_provider_tree(provider_tree, nodename,
                                      allocations=allocations)
         if not CONF.kongming.publish_inventory:

@@ -23,7 +23,7 @@ from kongming.template import choices
 from nova.virt.libvirt import config as vconfig
 
 from nova_ext import limits
-from nova_ext import translate
+from nova_ext.ownership import ownership
 
 
 def threads_of(config):
@@ -44,27 +44,6 @@ def threads_of(config):
          for entry in tune.vcpusched for vcpu in entry.vcpus})
 
 
-def current(topology):
-    """A copy of a server's topology without the place that it is going to.
-
-    :param topology: nova.objects.InstanceNUMATopology
-    """
-    current_only = topology.obj_clone()
-    current_only.cells = [cell for cell in current_only.cells
-                          if cell.cpuset or cell.pcpuset]
-    return current_only
-
-
-def owned(topology):
-    """What a server owns, by its InstanceNUMATopology."""
-    pins = {vcpu: pcpu for cell in topology.cells
-            for vcpu, pcpu in (cell.cpu_pinning or {}).items()}
-    emulator: frozenset[int] = frozenset()
-    if translate.guest_of(topology).emulator_isolated:
-        emulator = frozenset(topology.cells[0].cpuset_reserved or ())
-    return threads.Owned(pins, emulator)
-
-
 def shape(config, topology, intent, host):
     """Change what Nova worked out into what a template wants.
 
@@ -78,7 +57,8 @@ def shape(config, topology, intent, host):
         return []
     before = threads_of(config)
     wanted, problems = threads.shape(
-        before, limits.host_state(host), owned(topology), intent)
+        before, limits.host_state(host),
+        ownership.Ownership(topology).owned, intent)
     tune = config.cputune
     for pin in tune.vcpupin:
         pin.cpuset = set(wanted.vcpus[pin.id])

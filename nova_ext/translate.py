@@ -121,20 +121,3 @@ def guest_of(topology):
         emulator = None  # not set
     return guest.Guest(tuple(cells), nova_cells[0].cpu_thread_policy,
                        emulator == _ISOLATE)
-
-
-def assigned(topology, assignment):
-    """The same server's topology with an assignment for its claim.
-
-    :param topology: nova.objects.InstanceNUMATopology; left as it is
-    :param assignment: kongming.fit.fit.Assignment
-    """
-    new = topology.obj_clone()
-    for cell, chosen in zip(new.cells, assignment.cells):
-        cell.id = chosen.node
-        if cell.cpu_policy in _PINNED:
-            cell.cpu_pinning = dict(chosen.pins)
-            cell.cpuset_reserved = set(chosen.reserved) or None
-        if chosen.page_kib is not None:
-            cell.pagesize = chosen.page_kib
-    return new

@@ -22,9 +22,9 @@ from kongming.kernel import resctrlfs
 from kongming.resctrl import schemata
 from kongming.template import cache_claims
 import nova.conf
-from nova_ext import cache
 from oslo_log import log as logging
 
+from nova_ext import cache
 from nova_ext.live import report_once
 from nova_ext import privileged
 

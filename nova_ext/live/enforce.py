@@ -31,13 +31,13 @@ from kongming.host import topology
 from kongming.intent import merge
 from kongming.live import threads
 from kongming.template import template
-from nova_ext.live import record
 from oslo_log import log as logging
 
-from nova_ext import guests
 from nova_ext.live import clos
 from nova_ext.live import cpu_shares
 from nova_ext.live import intents
+from nova_ext.live import record
+from nova_ext.ownership import ownership
 
 LOG = logging.getLogger(__name__)
 NOTHING: frozenset[int] = frozenset()
@@ -71,8 +71,9 @@ class Enforced:
 
     @property
     def lends(self):
-        return threads.lends(self.wanted, guests.owned(self.topology),
-                             self.intent)
+        return threads.lends(
+            self.wanted, ownership.Ownership(self.topology).owned,
+            self.intent)
 
 
 class Enforcer:
@@ -203,7 +204,7 @@ class Enforcer:
     def _look(self, server, moment):
         """Its template with what its metadata may say, and its threads."""
         intent = self.intents.of(server, moment)
-        current = guests.current(server.numa_topology)
+        current = ownership.Ownership(server.numa_topology).current
         return Enforced(server, current, intent,
                         *self._steps.wanted(server, current, intent))
 
@@ -347,4 +348,4 @@ class Enforcer:
 
 
 def _pcpus(server):
-    return guests.owned(server.numa_topology).pcpus
+    return ownership.Ownership(server.numa_topology).owned.pcpus

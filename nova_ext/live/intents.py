@@ -21,10 +21,10 @@ from kongming.intent import rate_limit
 from kongming.live import qos
 from kongming.template import template
 import nova.conf
-from nova_ext.live import record
 from oslo_log import log as logging
 
 from nova_ext import limits
+from nova_ext.live import record
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)

@@ -30,15 +30,15 @@ from nova.compute import vm_states
 import nova.context
 from nova import objects
 from nova import utils
+from nova_ext.ownership import write_ahead
 from oslo_log import log as logging
 
-from nova_ext import guests
 from nova_ext import limits
 from nova_ext.live import enforce
 from nova_ext.live import record
 from nova_ext.live import steps
 from nova_ext.ownership import claim
-from nova_ext.ownership import claimed
+from nova_ext.ownership import ownership
 from nova_ext.placement import allocations
 from nova_ext import translate
 
@@ -47,8 +47,6 @@ LOG = logging.getLogger(__name__)
 _PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
 _ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
                'system_metadata']
-_STATES = (vm_states.ACTIVE, vm_states.PAUSED, vm_states.STOPPED,
-           vm_states.RESCUED)
 
 
 class Reconciler:
@@ -88,10 +86,21 @@ class Reconciler:
             context = nova.context.get_admin_context()
             rt = self._driver._tracker
             self._patient = patient
-            busy = [self._pass(context, rt, nodename)
-                    for nodename in list(rt.compute_nodes)]
+            busy = [self._resolve(context, rt),
+                    *(self._pass(context, rt, nodename)
+                      for nodename in list(rt.compute_nodes))]
             self._answered = begun
             return any(busy)
+
+    @staticmethod
+    def _resolve(context, rt):
+        """See :func:`nova_ext.ownership.write_ahead.resolve`."""
+        try:
+            return write_ahead.resolve(context, rt)
+        except Exception:
+            # The database is away still, or the audit failed.
+            LOG.warning('What servers own is not known yet', exc_info=True)
+            return True
 
     def _pass(self, context, rt, nodename):
         compute = rt.compute_nodes[nodename]
@@ -101,11 +110,13 @@ class Reconciler:
         with_template = [
             server for server in everybody
             if template.has_template(server.flavor.extra_specs)]
+        uncertain = write_ahead.uncertain(rt)
         servers = {server.uuid: server for server in with_template
-                   if _is_changeable(server)}
+                   if _is_idle(server) and server.numa_topology is not None
+                   and server.uuid not in uncertain}
         # Without a NUMA topology there is only QoS to see to.
         without_numa = {server.uuid: server for server in with_template
-                        if _is_idle(server) and server.uuid not in servers}
+                        if _is_idle(server) and server.numa_topology is None}
         for uuid, server in list(servers.items()):
             if server.migration_context is not None:
                 servers[uuid] = self._steps.end_move(context, uuid)
@@ -143,8 +154,8 @@ class Reconciler:
         pending = {
             uuid: self._resident(server, intents[uuid].base)
             for uuid, server in servers.items()
-            if not claim.satisfied(intents[uuid].base, server.numa_topology,
-                                   host)
+            if _is_changeable(server) and not claim.satisfied(
+                intents[uuid].base, server.numa_topology, host)
             and not self._waits(uuid, intents[uuid].base)}
         for uuid in servers.keys() - pending.keys():
             self._reported.pop(uuid, None)
@@ -266,7 +277,7 @@ class Reconciler:
         record.refused(server, self._driver._tracker.host, error)
 
     def _resident(self, server, desired):
-        owned = guests.owned(server.numa_topology)
+        owned = ownership.Ownership(server.numa_topology)
         pins = dict(owned.pins)
         if owned.emulator:
             pins[rearrange.EMULATOR] = min(owned.emulator)
@@ -279,23 +290,21 @@ class Reconciler:
 
     def _repair(self, context, server):
         """What else is not as it is owned: memory, a step cut short."""
-        current = guests.current(server.numa_topology)
+        if not _is_changeable(server):
+            return
+        mine = ownership.Ownership(server.numa_topology)
+        node = mine.current.cells[0].id
         domain = self._steps.domain(server)
         if domain is not None:
             bound = memory.read(domain)
-            if not memory.why_not(bound) and bound.nodes != {
-                    current.cells[0].id}:
+            if not memory.why_not(bound) and bound.nodes != {node}:
                 LOG.warning('Its memory was bound to node %s and is brought '
                             'back', sorted(bound.nodes), instance=server)
                 self._steps.move_memory_home(server, domain)
-        # A step that was cut short has left a place beside its own.
-        isolated = translate.guest_of(current).emulator_isolated
-        reserved = [pcpu for cell in server.numa_topology.cells
-                    for pcpu in cell.cpuset_reserved or ()]
-        if (len(current.cells) != len(server.numa_topology.cells)
-                or len(reserved) > int(isolated)):
+        if mine.has_target:
+            # A step was cut short.
             server.numa_topology = self._steps.drop_target(context, server)
-        if claimed.lacks_pcpus(server.numa_topology):
+        if ownership.Ownership(server.numa_topology).lacks_pcpus:
             raise record.ChangeFailed(
                 reason='It owns fewer pCPUs than it needs, since its boot was '
                        'cut short; a hard reboot gives it those of its '
@@ -370,15 +379,15 @@ def _owners(servers):
     return {pcpu: f'server {km_exc.printable(server.display_name)} '
                   f'({server.uuid})'
             for server in servers if server.numa_topology is not None
-            for pcpu in (server.numa_topology.cpu_pinning
-                         | server.numa_topology.cpuset_reserved)}
+            for pcpu in ownership.pcpus_of(server)}
 
 
 def _is_idle(server):
     """Whether nothing else is being done to it."""
-    return server.task_state is None and server.vm_state in _STATES
+    return server.task_state is None and (
+        _is_changeable(server) or server.vm_state == vm_states.RESCUED)
 
 
 def _is_changeable(server):
-    """Whether it has a topology, and nothing else is being done to it."""
-    return _is_idle(server) and server.numa_topology is not None
+    """Whether its domain is defined anew whenever it starts."""
+    return server.vm_state in steps.CHANGEABLE

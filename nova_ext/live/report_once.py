@@ -13,9 +13,9 @@
 
 from kongming import exception as km_exc
 from kongming.template import template
-from nova_ext.live import record
 from oslo_log import log as logging
 
+from nova_ext.live import record
 
 LOG = logging.getLogger(__name__)
 

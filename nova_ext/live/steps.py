@@ -15,15 +15,14 @@
 The database is the journal.  A step is
 
 1. under Nova's resource lock: the server owns the new pCPUs *beside* the old
-   ones, where Nova's audit counts them: on the same node as
-   ``cpuset_reserved``, on another one in a cell more that has no vCPUs;
+   ones, where Nova's audit counts them (:mod:`nova_ext.ownership.ownership`);
 2. outside of it: libvirt moves threads and memory, which is read back;
 3. under the lock again: it owns the new ones only.
 
 So no pCPU has two owners at any moment, and after a crash between any two of
 these the next pass finds a server that owns both, and brings it to either.
 A domain that Nova defines meanwhile is that of the old place
-(:func:`nova_ext.guests.settled`).
+(:attr:`nova_ext.ownership.ownership.Ownership.current`).
 """
 
 import dataclasses
@@ -32,7 +31,6 @@ import threading
 from kongming.kernel import process
 from kongming.libvirt import affinity
 from kongming.libvirt import memory
-from kongming.live import rearrange
 from kongming.live import threads
 from nova.compute import resource_tracker
 from nova.compute import vm_states
@@ -40,19 +38,22 @@ import nova.conf
 from nova import exception
 from nova import objects
 from nova import utils
-from nova.virt import hardware
-from nova_ext.live import record
 from oslo_log import log as logging
 from oslo_utils import excutils
 
 from nova_ext import guests
 from nova_ext import limits
-from nova_ext.ownership import claim
+from nova_ext.live import record
 from nova_ext.ownership import claimed
+from nova_ext.ownership import ownership
+from nova_ext.ownership import write_ahead
 from nova_ext import privileged
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
+#: States in which a server's ownership changes.  A server that is rescued or
+#: suspended goes on with the domain that was saved before, pins included.
+CHANGEABLE = vm_states.ACTIVE, vm_states.PAUSED, vm_states.STOPPED
 #: How often the pages that have moved are counted, in seconds.
 _COUNT_EVERY = 5.0
 
@@ -75,12 +76,12 @@ class Steps:
         :returns: KiB of memory that were moved
         """
         server = self._own(context, server.uuid,
-                           lambda topology: _both(topology, step))
-        before, after = (_only(server.numa_topology, s)
-                         for s in (step.back(), step))
+                           lambda mine: mine.with_target(step))
+        mine = ownership.Ownership(server.numa_topology)
+        before, after = mine.at_end_of(step.back()), mine.at_end_of(step)
         try:
             moved = self._go(server, before, after, intent)
-            self._own(context, server.uuid, lambda topology: after)
+            self._own(context, server.uuid, lambda mine: after)
         except Exception:
             with excutils.save_and_reraise_exception():
                 self._back(context, server, after, before, intent)
@@ -95,16 +96,16 @@ class Steps:
 
         :param server: as it is while it owns both
         """
-        def still_both(topology):
-            if not claimed.same(topology, server.numa_topology):
+        def still_both(mine):
+            if mine != ownership.Ownership(server.numa_topology):
                 raise record.ChangeFailed(
                     reason='it owns something else by now')
-            return topology
+            return mine.topology
 
         try:
             self._own(context, server.uuid, still_both)
             self._go(server, after, before, intent)
-            self._own(context, server.uuid, lambda topology: before)
+            self._own(context, server.uuid, lambda mine: before)
         except Exception:
             LOG.exception('A step could not be taken back yet',
                           instance=server)
@@ -189,7 +190,8 @@ class Steps:
             known = key, guests.threads_of(config)
             self._known[server.uuid] = known
         return threads.shape(known[1], self.layout(),
-                             guests.owned(topology), intent, lent)
+                             ownership.Ownership(topology).owned, intent,
+                             lent)
 
     def layout(self):
         """The host, as far as its pCPUs are concerned."""
@@ -244,25 +246,37 @@ class Steps:
     def _own(self, context, uuid, change):
         """Change what a server owns; returns it as it is then.
 
-        :param change: called with its topology; returns another one
+        :param change: called with its nova_ext.ownership.ownership.Ownership;
+            returns the InstanceNUMATopology that it is to have
         :raises record.ChangeFailed: if something else is being done to the
             server
         """
         rt = self._driver._tracker
+        if uuid in write_ahead.uncertain(rt):
+            raise record.ChangeFailed(
+                reason='the answer to an earlier change was lost; it is left '
+                       'alone until the database is known')
         server = objects.Instance.get_by_uuid(
             context, uuid, expected_attrs=['flavor', 'numa_topology',
                                            'migration_context',
                                            'system_metadata'])
-        if server.task_state is not None or server.host != rt.host:
+        if (server.task_state is not None or server.host != rt.host
+                or server.vm_state not in CHANGEABLE):
             raise record.ChangeFailed(
-                reason=f'the server is busy ({server.task_state})')
-        compute = rt.compute_nodes[server.node]
-        wanted = change(server.numa_topology)
-        host = hardware.numa_usage_from_instance_numa(
-            objects.NUMATopology.obj_from_db_obj(compute.numa_topology),
-            server.numa_topology, free=True)
-        claim.store(claimed.ClaimedServer(server, server.node, None),
-                    compute, host, wanted)
+                reason=f'the server is busy ({server.vm_state}, '
+                       f'{server.task_state})')
+        if not write_ahead.is_charged(
+                rt, uuid, server.numa_topology,
+                write_ahead.host_topology(rt.compute_nodes[server.node])):
+            raise record.ChangeFailed(
+                reason='the resource tracker does not count what it owns; '
+                       'its next audit may')
+        try:
+            wanted = change(ownership.Ownership(server.numa_topology))
+        except ownership.NotAtStart as exc:
+            raise record.ChangeFailed(reason=str(exc)) from exc
+        write_ahead.write(rt, claimed.ClaimedServer(
+            server, server.node, None), server.numa_topology, wanted)
         return server
 
     @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE,
@@ -296,7 +310,8 @@ class Steps:
             server.save()
         server.drop_migration_context()
         LOG.info('A move was cut short; the server stays with %s',
-                 guests.owned(server.numa_topology).pins, instance=server)
+                 ownership.Ownership(server.numa_topology).pins,
+                 instance=server)
         return server
 
     def unmark(self, context, server):
@@ -306,7 +321,7 @@ class Steps:
         """
         try:
             return self._own(context, server.uuid,
-                             lambda topology: topology).numa_topology
+                             lambda mine: mine.topology).numa_topology
         except record.ChangeFailed:
             # Busy; the next pass tries again.
             return server.numa_topology
@@ -316,18 +331,12 @@ class Steps:
 
         :returns: what it owns then
         """
-        current = guests.current(server.numa_topology)
-        emulator = guests.owned(current).emulator
-        if len(emulator) > 1:
-            # It is where its threads are, or anywhere.
-            domain = self.domain(server)
-            now = affinity.read(domain).emulator if domain else None
-            emulator = {min((now or emulator) & emulator or emulator)}
-        for number, cell in enumerate(current.cells):
-            cell.cpuset_reserved = (
-                set(emulator) or None) if not number else None
-        self._own(context, server.uuid, lambda topology: current)
-        return current
+        # The emulator is where its threads are, or anywhere.
+        domain = self.domain(server)
+        running = affinity.read(domain).emulator if domain else None
+        return self._own(
+            context, server.uuid,
+            lambda mine: mine.without_target(running)).numa_topology
 
     def domain(self, server):
         """Its libvirt domain, None where it is not running."""
@@ -341,51 +350,3 @@ class Steps:
 
     def _width(self):
         return max(self._driver._host.get_available_cpus()) + 1
-
-
-def _check(topology, step):
-    """:raises record.ChangeFailed: unless it is where the step begins"""
-    pins = guests.owned(topology).pins
-    for move in step.moves:
-        if (move.vcpu != rearrange.EMULATOR
-                and pins.get(move.vcpu) != move.source):
-            raise record.ChangeFailed(
-                reason=f'vCPU {move.vcpu} is not on pCPU {move.source} any '
-                       f'more')
-
-
-def _both(topology, step):
-    """Where the step begins, with what it goes to owned as well."""
-    _check(topology, step)
-    new = topology.obj_clone()
-    cell = new.cells[step.cell]
-    targets = {move.target for move in step.moves}
-    if step.moves_memory:
-        beside = cell.obj_clone()
-        beside.id = step.node
-        beside.cpuset, beside.pcpuset = set(), set()
-        if cell.cpu_pinning is not None:
-            beside.cpu_pinning = {}
-        beside.cpuset_reserved = targets or None
-        new.cells.append(beside)
-    elif targets:
-        cell.cpuset_reserved = (cell.cpuset_reserved or set()) | (
-            targets - set(cell.cpu_pinning.values()))
-    return new
-
-
-def _only(topology, step):
-    """Where the step ends, and nothing beside it."""
-    new = guests.current(topology)
-    cell = new.cells[step.cell]
-    cell.id = step.node
-    targets = {move.vcpu: move.target for move in step.moves}
-    emulator = guests.owned(topology).emulator.difference(
-        *(move[1:] for move in step.moves))
-    if rearrange.EMULATOR in targets:
-        emulator = {targets.pop(rearrange.EMULATOR)}
-    if cell.cpu_pinning is not None:
-        cell.cpu_pinning = {**cell.cpu_pinning, **targets}
-    for number, cell in enumerate(new.cells):
-        cell.cpuset_reserved = (set(emulator) or None) if not number else None
-    return new

@@ -46,8 +46,9 @@ from oslo_log import log as logging
 
 from nova_ext import cache
 from nova_ext import limits
-from nova_ext.ownership import claimed as claimed_mod
 from nova_ext.ownership import granted
+from nova_ext.ownership import ownership
+from nova_ext.ownership import write_ahead
 from nova_ext import translate
 
 LOG = logging.getLogger(__name__)
@@ -176,42 +177,30 @@ def _swap(rt, context, server, desired, allocations):
         return False  # it owns nothing, and its template names nothing
     if not compute.numa_topology:
         raise _Refused('the host reports no NUMA topology', passing=False)
-    before = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
+    now = write_ahead.host_topology(compute)
     if claimed is None:
-        if limits.host_state(before).shared:
+        if limits.host_state(now).shared:
             return False
         raise _Refused('all pCPUs that it could float over are in [kongming] '
                        'never_pcpus', passing=False)
-    if server.at_home and satisfied(desired, claimed, before):
+    if server.at_home and satisfied(desired, claimed, now):
         return False
-    host = before
-    if _is_counted(claimed, before):
-        host = hardware.numa_usage_from_instance_numa(before, claimed,
-                                                      free=True)
+    charged = write_ahead.is_charged(rt, instance.uuid, claimed, now)
+    host = write_ahead.without(now, claimed) if charged else now
     bounds = {
         'allowed': granted.allowed(server, compute.uuid, host, allocations),
         'limits': usage.Limits(compute.cpu_allocation_ratio,
                                compute.ram_allocation_ratio)}
     result = (fit.fit(limits.host_state(host), asked, **bounds)
               or _beside_booting(rt, context, server, host, asked, bounds))
-    wanted = translate.assigned(claimed, result)
-    if claimed_mod.same(claimed, wanted):
+    mine = ownership.Ownership(claimed)
+    wanted = mine.assigned(result)
+    if mine == ownership.Ownership(wanted):
         return False
-    store(server, compute, host, wanted)
-    LOG.info('Template settled: %s', result, instance=instance)
+    write_ahead.write(rt, server, claimed if charged else None, wanted)
+    LOG.info('The template\'s pins are claimed: %s', result,
+             instance=instance)
     return True
-
-
-def _is_counted(topology, host):
-    """Whether the tracker has what was claimed as taken.
-
-    An audit forgets the claim of a server that is evacuated from ERROR
-    (nova/compute/resource_tracker.py, _instance_in_resize_state).
-    """
-    taken = {cell.id: cell.pinned_cpus for cell in host.cells}
-    return all({*(cell.cpu_pinning or {}).values(),
-                *(cell.cpuset_reserved or ())} <= taken.get(cell.id, set())
-               for cell in topology.cells)
 
 
 def _asked(server):
@@ -224,19 +213,6 @@ def _asked(server):
     return guest._replace(cells=tuple(
         cell._replace(page_kib=asked.pagesize)
         for cell, asked in zip(guest.cells, wanted.cells)))
-
-
-def store(server, compute, host, topology):
-    """Make a topology the server's, in the database first.
-
-    :param host: the host's NUMATopology without this server
-    """
-    used = hardware.numa_usage_from_instance_numa(host, topology)
-    server.save(topology)
-    compute.numa_topology = used._to_json()
-    # The scheduler reads the record.  If this fails the boot fails, and
-    # tracker and server agree on what to give back.
-    compute.save()
 
 
 def _beside_booting(rt, context, server, host, asked, bounds):
@@ -260,13 +236,11 @@ def _beside_booting(rt, context, server, host, asked, bounds):
             expected_attrs=['flavor', 'numa_topology']):
         if other.uuid == instance.uuid or other.numa_topology is None:
             continue
-        owned = (other.numa_topology.cpu_pinning
-                 | other.numa_topology.cpuset_reserved)
+        owned = ownership.pcpus_of(other)
         name = km_exc.printable(other.display_name)
         owners.update(dict.fromkeys(owned, f'server {name} ({other.uuid})'))
         if will_be_repinned(other, host):
-            without = hardware.numa_usage_from_instance_numa(
-                without, other.numa_topology, free=True)
+            without = write_ahead.without(without, other.numa_topology)
     with_pins = without.obj_clone()
     for cell, now in zip(with_pins.cells, host.cells):
         cell.pinned_cpus = now.pinned_cpus
@@ -284,7 +258,7 @@ def _beside_booting(rt, context, server, host, asked, bounds):
                 f'{", ".join(map(str, nodes))})')
     passing = bool(fit.fit(limits.host_state(without), asked, **bounds))
     if passing:
-        _let_go(rt, server, host)
+        _let_go(rt, server)
         raise _Refused(why, passing)
     raise _Refused(why, passing, stale=_is_stale(
         rt, context, without, owners.keys(), asked, bounds))
@@ -313,7 +287,7 @@ def _of_migrations(rt, context):
         for topology in (move.old_numa_topology, move.new_numa_topology
                          ) if move else ():
             if topology:
-                found |= topology.cpu_pinning | topology.cpuset_reserved
+                found |= ownership.Ownership(topology).pcpus
     return found
 
 
@@ -344,28 +318,28 @@ def take_any(rt, server):
     claimed, compute = server.topology, rt.compute_nodes[server.nodename]
     if claimed is None or not server.has_let_go and (
             server.at_home or limits.never().isdisjoint(
-                claimed.cpu_pinning | claimed.cpuset_reserved)):
+                ownership.Ownership(claimed).pcpus)):
         return
-    host = hardware.numa_usage_from_instance_numa(
-        objects.NUMATopology.obj_from_db_obj(compute.numa_topology), claimed,
-        free=True)
+    host = write_ahead.host_topology(compute)
+    charged = write_ahead.is_charged(rt, server.instance.uuid, claimed, host)
+    if charged:
+        host = write_ahead.without(host, claimed)
     result = fit.fit(limits.host_state(host), demand.Demand(
         _asked(server), template.Template()))
     if not result:
         raise _unavailable(result)
-    store(server, compute, host, translate.assigned(claimed, result))
+    write_ahead.write(rt, server, claimed if charged else None,
+                      ownership.Ownership(claimed).assigned(result))
 
 
-def _let_go(rt, server, host):
+def _let_go(rt, server):
     """Keep node and memory of the claim, give back its pCPUs."""
-    unpinned = server.topology.obj_clone()
-    if not unpinned.cpu_pinning and not unpinned.cpuset_reserved:
-        return
-    for cell in unpinned.cells:
-        if cell.cpu_pinning is not None:
-            cell.cpu_pinning = {}
-        cell.cpuset_reserved = None
-    store(server, rt.compute_nodes[server.nodename], host, unpinned)
+    claimed = server.topology
+    if ownership.Ownership(claimed).pcpus and write_ahead.is_charged(
+            rt, server.instance.uuid, claimed,
+            write_ahead.host_topology(rt.compute_nodes[server.nodename])):
+        write_ahead.write(rt, server, claimed,
+                          ownership.Ownership(claimed).without_pcpus())
 
 
 def satisfied(desired, topology, host):
@@ -376,7 +350,7 @@ def satisfied(desired, topology, host):
     :param topology: nova.objects.InstanceNUMATopology
     :param host: nova.objects.NUMATopology
     """
-    if claimed_mod.lacks_pcpus(topology):
+    if ownership.Ownership(topology).lacks_pcpus:
         return False
     if any(number >= len(topology) or topology.cells[number].id != node
            for number, node in desired.nodes.items()):

@@ -20,24 +20,10 @@ must not drift apart.
 from nova.compute import task_states
 from nova import objects
 
+from nova_ext.ownership import ownership
+
 _REBUILD = (task_states.REBUILDING, task_states.REBUILD_BLOCK_DEVICE_MAPPING,
             task_states.REBUILD_SPAWNING)
-
-
-def same(one, other):
-    """Whether two instance topologies own the same of a host."""
-    return len(one.cells) == len(other.cells) and all(
-        a.id == b.id
-        and (a.cpu_pinning or {}) == (b.cpu_pinning or {})
-        and (a.cpuset_reserved or set()) == (b.cpuset_reserved or set())
-        and a.pagesize == b.pagesize
-        for a, b in zip(one.cells, other.cells))
-
-
-def lacks_pcpus(topology):
-    """Whether a server owns fewer pCPUs than it has dedicated vCPUs."""
-    return any(len(cell.cpu_pinning or {}) != len(cell.pcpuset)
-               for cell in topology.cells)
 
 
 def refresh(context, instance):
@@ -51,7 +37,7 @@ def refresh(context, instance):
         return
     found = objects.InstanceNUMATopology.get_by_instance_uuid(
         context, instance.uuid)
-    if found is not None and not same(found, instance.numa_topology):
+    if found is not None and not _same(found, instance.numa_topology):
         instance.numa_topology = found
         instance.obj_reset_changes(['numa_topology'])
 
@@ -60,7 +46,7 @@ def correct_move(instance):
     """Have a revert give back what the server owns now, too."""
     move, owned = instance.migration_context, instance.numa_topology
     if (move and move.old_numa_topology and owned
-            and not same(move.old_numa_topology, owned)):
+            and not _same(move.old_numa_topology, owned)):
         instance.migration_context = move.obj_clone()
         instance.migration_context.old_numa_topology = owned
         instance.save()
@@ -94,7 +80,8 @@ class ClaimedServer:
     @property
     def has_let_go(self):
         """Whether it has given back pCPUs that it will need to run."""
-        return self.topology is not None and lacks_pcpus(self.topology)
+        return self.topology is not None and ownership.Ownership(
+            self.topology).lacks_pcpus
 
     def stay(self, context):
         """Have a rebuild in place keep what the server owns.
@@ -109,7 +96,7 @@ class ClaimedServer:
             return False
         owned = objects.InstanceNUMATopology.get_by_instance_uuid(
             context, self.instance.uuid)
-        if same(owned, self.topology):
+        if _same(owned, self.topology):
             return False
         self.show(owned)
         return True
@@ -118,8 +105,8 @@ class ClaimedServer:
         """Have the objects say this; nothing is saved yet."""
         context = self.instance.migration_context
         if (context and context.new_numa_topology
-                and same(context.new_numa_topology,
-                         self.instance.numa_topology)):
+                and _same(context.new_numa_topology,
+                          self.instance.numa_topology)):
             context.new_numa_topology = topology
         self.instance.numa_topology = topology
 
@@ -185,3 +172,8 @@ class IncomingServer(ClaimedServer):
     def show(self, topology):
         self.instance.migration_context.new_numa_topology = topology
         self._claim.claimed_numa_topology = topology
+
+
+def _same(one, other):
+    """Whether two instance topologies own the same of a host."""
+    return ownership.Ownership(one) == ownership.Ownership(other)

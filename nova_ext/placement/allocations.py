@@ -216,7 +216,8 @@ class Allocations:
         nodes = self._nodes(server.node)
         claims = cache.claims(server.flavor.extra_specs, server.numa_topology)
         owned = {
-            provider: publish.owned(cell, topology, claims.get(number))
+            provider: publish.owned(server.numa_topology, number, topology,
+                                    claims.get(number))
             for provider, node in nodes.items()
             for number, cell in enumerate(server.numa_topology.cells)
             if cell.id == node}

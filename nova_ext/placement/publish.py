@@ -22,6 +22,7 @@ from oslo_log import log as logging
 
 from nova_ext import cache
 from nova_ext.ownership import claim
+from nova_ext.ownership import ownership
 
 LOG = logging.getLogger(__name__)
 
@@ -130,15 +131,21 @@ def _use(server, numa, flavor_=None):
 
 def _owned_of(node, users, topology):
     """consumer -> kongming.placement.reserved.Owned, of one node."""
-    return {consumer: owned(cell, topology, claims.get(number))
+    return {consumer: owned(numa, number, topology, claims.get(number))
             for consumer, (numa, claims) in users.items() if numa is not None
             for number, cell in enumerate(numa.cells) if cell.id == node}
 
 
-def owned(cell, topology, claimed=None):
-    """:param claimed: kongming.host.usage.CacheClaim of the cell, or None"""
-    pcpus = set((cell.cpu_pinning or {}).values())
-    pcpus |= cell.cpuset_reserved or set()
+def owned(numa, number, topology, claimed=None):
+    """What one cell of a server has of the host.
+
+    :param numa: nova.objects.InstanceNUMATopology
+    :param number: of the cell
+    :param topology: nova.objects.NUMATopology of the host
+    :param claimed: kongming.host.usage.CacheClaim of the cell, or None
+    """
+    cell = numa.cells[number]
+    pcpus = set(ownership.Ownership(numa).pcpus_of(number))
     if cell.cpu_thread_policy == 'isolate':
         # Nova counts the siblings as taken, too.
         pcpus |= {p for node in topology.cells for core in node.siblings

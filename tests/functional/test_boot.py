@@ -230,6 +230,11 @@ class BootTest(BootBase):
             with _FailsInSwap(where) as fault:
                 server = self.boot(flavor_id, 'ERROR')
             self.assertTrue(fault.happened, where)
+            if where == 'nova.objects.Instance.save':
+                # It may have been saved all the same, so the template's
+                # pCPUs stay taken until the tracker has asked the database.
+                self.assertEqual({12, 15}, self.owned()[1])
+                self.audit()
             self.assertNothingOwned()
             self._delete_server(server)
             self.assertNothingOwned()

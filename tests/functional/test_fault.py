@@ -37,7 +37,7 @@ STEPS = ('nova.objects.Instance.save', 'nova.objects.ComputeNode.save',
          'nova.virt.hardware.numa_usage_from_instance_numa',
          'kongming.fit.fit.fit',
          'nova_ext.ownership.claimed.ClaimedServer.save',
-         'nova_ext.translate.assigned')
+         'nova_ext.ownership.ownership.Ownership.assigned')
 _REPORT = hook.LibvirtDriver._report.__code__
 
 

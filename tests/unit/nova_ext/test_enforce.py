@@ -24,8 +24,8 @@ from nova import objects
 
 from kongming.host import usage
 from kongming.live import threads
-from nova_ext import guests
 from nova_ext.live import enforce
+from nova_ext.ownership import ownership
 from tests import base
 
 objects.register_all()
@@ -60,10 +60,11 @@ class Steps:
         self.owners = {pcpu: uuid for pcpu, uuid in self.owners.items()
                        if uuid != server.uuid}
         self.owners.update(dict.fromkeys(
-            guests.owned(server.numa_topology).pcpus, server.uuid))
+            ownership.Ownership(server.numa_topology).owned.pcpus,
+            server.uuid))
 
     def default(self, topology):
-        owned = guests.owned(topology)
+        owned = ownership.Ownership(topology).owned
         floats = {vcpu: HOST.node(cell.id).shared for cell in topology.cells
                   for vcpu in cell.cpuset}
         return threads.Threads(
@@ -77,7 +78,7 @@ class Steps:
 
     def wanted(self, server, topology, intent, lent=frozenset()):
         return threads.shape(self.default(topology), HOST,
-                             guests.owned(topology), intent, lent)
+                             ownership.Ownership(topology).owned, intent, lent)
 
     def dedicated(self):
         return frozenset().union(*(node.dedicated for node in HOST.nodes))
@@ -170,15 +171,15 @@ class RandomTest(base.TestCase):
             steps.refusing = rng.choice([0, 0, 0.3])
             server = servers[rng.choice(sorted(servers))]
             what = rng.randrange(8)
-            if what == 0 and guests.owned(server.numa_topology).pins:
+            if what == 0 and ownership.Ownership(server.numa_topology).pins:
                 server.metadata = rng.choice([
                     {}, {'kongming:profile': 'idle'},
                     {'kongming:profile': 'night'}])
             elif what == 1:
                 # Nova defines it anew, in the middle of anything.
                 steps.refusing = 0
-                enforcer.reclaim(guests.owned(server.numa_topology).pcpus,
-                                 servers.values)
+                mine = ownership.Ownership(server.numa_topology).owned
+                enforcer.reclaim(mine.pcpus, servers.values)
                 steps.define(server)
             elif what == 2:
                 enforcer.switch()
@@ -201,7 +202,8 @@ class RandomTest(base.TestCase):
         enforcer.enforce(dict(servers), {})
         self.assertEqual(writes, steps.writes)
         lent = frozenset().union(*(
-            threads.lends(steps.now[uuid], guests.owned(each.numa_topology),
+            threads.lends(steps.now[uuid],
+                          ownership.Ownership(each.numa_topology).owned,
                           enforcer._look(each, self.moment).intent)
             for uuid, each in servers.items()))
         for uuid, each in servers.items():
