@@ -42,6 +42,7 @@ from nova_ext.ownership import claim as claims
 from nova_ext.ownership import claimed
 from nova_ext.ownership import ownership
 from nova_ext.placement import publish
+from nova_ext import translate
 
 CONF = nova.conf.CONF
 km_conf.register_opts(CONF)
@@ -66,6 +67,8 @@ class LibvirtDriver(driver.LibvirtDriver):
         super().__init__(virtapi, read_only)
         self._reconciler = reconciler.Reconciler(self)
         self._cache = cache.Published()
+        #: why the host was not published last
+        self._inconsistency = None
         self._stop = threading.Event()
         self._wake = threading.Event()
 
@@ -337,8 +340,7 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     def update_provider_tree(self, provider_tree, nodename,
                              allocations=None):
-        # At the end of the audit, under its lock.
-        write_ahead.charge_again(self._tracker, nodename)
+        self._charge_again(nodename)
         super().update_provider_tree(provider_tree, nodename,
                                      allocations=allocations)
         if not CONF.kongming.publish_inventory:
@@ -351,6 +353,14 @@ class LibvirtDriver(driver.LibvirtDriver):
             LOG.exception('The NUMA nodes of %s could not be published',
                           nodename)
 
+    def _charge_again(self, nodename):
+        """At the end of Nova's audit, under its lock."""
+        try:
+            write_ahead.charge_again(self._tracker, nodename)
+        except Exception:
+            LOG.exception('The tracker of %s could not be charged with what '
+                          'uncertain servers may own', nodename)
+
     def _publish(self, provider_tree, nodename):
         compute = self._tracker.compute_nodes.get(nodename)
         if compute is None or not compute.numa_topology:
@@ -358,14 +368,19 @@ class LibvirtDriver(driver.LibvirtDriver):
                       nodename)
             return
         topology = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
-        if not (CONF.compute.cpu_dedicated_set
-                or CONF.compute.cpu_shared_set):
-            # Nobody said which pCPUs are for whom, so there is nothing to
+        inconsistency = translate.inconsistency(topology)
+        if inconsistency and inconsistency != self._inconsistency:
+            LOG.error('%(node)s is not published: %(reason)s',
+                      {'node': nodename, 'reason': inconsistency})
+        self._inconsistency = inconsistency
+        if inconsistency or not (CONF.compute.cpu_dedicated_set
+                                 or CONF.compute.cpu_shared_set):
+            # Where nobody said which pCPUs are for whom, there is nothing to
             # ask for, and Placement's answers are none the longer.
             topology.cells = []
         host = limits.host_state(topology)
         context = nova.context.get_admin_context()
-        claimed = publish.reserved(
+        reserves = publish.reserved(
             context, self._tracker, self.virtapi.reportclient, provider_tree,
             nodename, topology, host,
             frozenset(self._reconciler.allocations.stale))
@@ -373,7 +388,7 @@ class LibvirtDriver(driver.LibvirtDriver):
             provider_tree.data(nodename).inventory)
         publish.update(
             provider_tree, nodename, host,
-            inventory.Ratios(ratios['VCPU'], ratios['MEMORY_MB']), claimed,
+            inventory.Ratios(ratios['VCPU'], ratios['MEMORY_MB']), reserves,
             lambda uuid: self._allocated(context, uuid),
             lambda consumer: _name_of(context, consumer),
             self._cache.of(topology))

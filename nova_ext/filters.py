@@ -63,6 +63,9 @@ class KongmingFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
         """Why the server can't be on this host, or None."""
         if not host_state.numa_topology:
             return 'the host reports no NUMA topology'
+        reason = translate.inconsistency(host_state.numa_topology)
+        if reason:
+            return reason
         host = translate.host_state(host_state.numa_topology)
         limits = usage.Limits(host_state.cpu_allocation_ratio,
                               host_state.ram_allocation_ratio)

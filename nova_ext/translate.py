@@ -39,6 +39,24 @@ def host_state(topology, owners=usage.NOBODY, never=usage.NO_PCPUS):
         [_Node(cell, owners, never) for cell in topology.cells])
 
 
+def inconsistency(topology):
+    """Why a host's topology can't be true, or None.
+
+    Linux with ``numa=fake`` lists every CPU in each node.  A pCPU of two
+    nodes would be counted twice, so it could have two owners.
+
+    :param topology: nova.objects.NUMATopology
+    """
+    nodes: dict[int, int] = {}
+    for cell in topology.cells:
+        for pcpu in cell.cpuset | cell.pcpuset:
+            if nodes.setdefault(pcpu, cell.id) != cell.id:
+                return (f'the host lists CPU {pcpu} in NUMA nodes '
+                        f'{nodes[pcpu]} and {cell.id}, so no template is '
+                        f'obeyed there')
+    return None
+
+
 class _Node(usage.NodeState):
     """A NUMACell, read as far as somebody asks.
 

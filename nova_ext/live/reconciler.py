@@ -151,6 +151,8 @@ class Reconciler:
         nodename = compute.hypervisor_hostname
         self.allocations.catch_up(context, nodename, servers)
         host = _topology(compute)
+        if translate.inconsistency(host):
+            return
         pending = {
             uuid: self._resident(server, intents[uuid].base)
             for uuid, server in servers.items()

@@ -178,6 +178,9 @@ def _swap(rt, context, server, desired, allocations):
     if not compute.numa_topology:
         raise _Refused('the host reports no NUMA topology', passing=False)
     now = write_ahead.host_topology(compute)
+    reason = translate.inconsistency(now)
+    if reason:
+        raise _Refused(reason, passing=False)
     if claimed is None:
         if limits.host_state(now).shared:
             return False
