@@ -51,9 +51,8 @@ def inconsistency(topology):
     for cell in topology.cells:
         for pcpu in cell.cpuset | cell.pcpuset:
             if nodes.setdefault(pcpu, cell.id) != cell.id:
-                return (f'the host lists CPU {pcpu} in NUMA nodes '
-                        f'{nodes[pcpu]} and {cell.id}, so no template is '
-                        f'obeyed there')
+                return (f'pCPU {pcpu} is on node {nodes[pcpu]} and on node '
+                        f'{cell.id}, so no template is obeyed there')
     return None
 
 

@@ -20,6 +20,7 @@
 
 import re
 import sys
+import time
 from unittest import mock
 
 import testtools
@@ -58,6 +59,20 @@ class BootBase(cloud.SimulatedCloud):
     def boot(self, flavor_id, state='ACTIVE'):
         return self._create_server(flavor_id=flavor_id, networks='none',
                                    expected_state=state)
+
+    def post(self, flavor_id):
+        """A server that is asked for, and not waited for."""
+        return self.api.post_server({'server': self._build_server(
+            flavor_id=flavor_id, networks='none')})
+
+    def outcome(self, server):
+        """A server as soon as it is ACTIVE or in ERROR."""
+        for _ in range(self.RETRIES):
+            status = self.api.get_server(server['id'])['status']
+            if status != 'BUILD':
+                break
+            time.sleep(0.5)
+        return self._wait_for_state_change(server, status)
 
     def pins(self, server):
         return witness.domain(self.domain_xml(server['id']))

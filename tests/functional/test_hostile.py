@@ -50,7 +50,7 @@ class HostileBase(test_live.LiveBase):
                      'setNumaParameters'):
             self._counted(f'nova.tests.fixtures.libvirt.Domain.{name}',
                           'libvirt')
-        self._counted('nova_ext.ownership.claim.store', 'ownership')
+        self._counted('nova_ext.ownership.write_ahead.write', 'ownership')
         self._counted('nova_ext.live.record.Change', 'action')
 
     def _counted(self, where, kind):

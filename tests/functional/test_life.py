@@ -609,8 +609,11 @@ class NumberingTest(LifeBase):
                       self.stdlog.logger.output)
 
 
-class PowerTest(LifeBase):
-    """[libvirt] cpu_power_management takes free pCPUs offline."""
+class PowerBase(LifeBase):
+    """[libvirt] cpu_power_management takes free pCPUs offline.
+
+    :ivar online: pCPUs that are not
+    """
 
     def setUp(self):
         super().setUp()
@@ -633,6 +636,9 @@ class PowerTest(LifeBase):
 
         self.useFixture(fixtures.MonkeyPatch(
             'nova.virt.libvirt.cpu.api.Core', Core))
+
+
+class PowerTest(PowerBase):
 
     def test_what_is_owned_is_on(self):
         self.hosts()

@@ -27,7 +27,7 @@ from nova.tests.fixtures import notifications
 from nova_ext import guests as guests_mod
 from nova_ext.live import reconciler as reconciler_mod
 from nova_ext.live import record
-from nova_ext.ownership import claim
+from nova_ext.ownership import write_ahead
 from oslo_serialization import jsonutils
 from tests.embedded import guests
 from tests.functional import test_boot
@@ -43,7 +43,7 @@ class LiveBase(test_life.LifeBase):
         self.hosts()
         self.samples = []
         # A checker that looks after every write of ownership and of pins.
-        for where in ('nova_ext.ownership.claim.store',
+        for where in ('nova_ext.ownership.write_ahead.write',
                       'kongming.libvirt.affinity.apply',
                       'kongming.libvirt.memory.set_nodes'):
             self._sampled(where)
@@ -575,8 +575,8 @@ class FaultTest(LiveBase):
 
             reconciler = self.computes['compute1'].driver._reconciler
             with fixtures.MonkeyPatch(
-                    'nova_ext.ownership.claim.store',
-                    lambda *a, real=claim.store, **k: count(
+                    'nova_ext.ownership.write_ahead.write',
+                    lambda *a, real=write_ahead.write, **k: count(
                         real, *a, **k)), fixtures.MonkeyPatch(
                     'kongming.libvirt.affinity.apply',
                     lambda *a, real=affinity.apply, **k: count(

@@ -1,0 +1,218 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The cost of KongMing for servers without a template."""
+
+import contextlib
+from unittest import mock
+
+import fixtures
+import testtools
+
+from kongming.placement import inventory
+from nova.compute import resource_tracker
+from nova import objects
+from nova.scheduler.client import report
+from oslo_utils import uuidutils
+from tests import expected
+from tests.functional import test_boot
+from tests.functional import test_life
+
+#: What the report client asks Placement by.
+METHODS = ('get', 'put', 'post', 'delete')
+
+
+class CountedBase(test_life.LifeBase):
+    """Counts what nova-compute asks Placement and the database for.
+
+    :ivar requests: to Placement, as (method, URL)
+    :ivar under_lock: those that the resource tracker sends while it reports
+        its host, which it does under its lock; a list of servers that is
+        read then is ('list', 'servers')
+    """
+
+    def setUp(self):
+        super().setUp()
+        self.requests, self.under_lock = [], []
+        self._reporting = 0
+        for method in METHODS:
+            self._patch(report.SchedulerReportClient, method, self._asked)
+        self._patch(objects.InstanceList, 'get_by_host_and_node',
+                    self._listed)
+        self._patch(resource_tracker.ResourceTracker,
+                    '_update_to_placement', self._reported)
+
+    def _patch(self, owner, name, function):
+        real = getattr(owner, name)
+        self.useFixture(fixtures.MockPatchObject(
+            owner, name, lambda *args, **kwargs: function(
+                name, real, *args, **kwargs)))
+
+    def _asked(self, method, real, client, url, *args, **kwargs):
+        compute = self.computes.get('compute1')
+        if compute and client is compute.manager.rt.reportclient:
+            self.requests.append((method, url))
+            if self._reporting:
+                self.under_lock.append((method, url))
+        return real(client, url, *args, **kwargs)
+
+    def _listed(self, name, real, *args, **kwargs):
+        if self._reporting:
+            self.under_lock.append(('list', 'servers'))
+        return real(*args, **kwargs)
+
+    def _reported(self, name, real, *args, **kwargs):
+        self._reporting += 1
+        try:
+            return real(*args, **kwargs)
+        finally:
+            self._reporting -= 1
+
+    def steps(self):
+        """Steps of a native server on a host that has had one before.
+
+        :returns: name of a step -> a function that takes it
+        """
+        self.hosts()
+        self.fill(vcpus=1)
+        left = []
+        return {'boot': lambda: left.append(self.fill(vcpus=1)),
+                'delete': lambda: self._delete_server(left.pop()),
+                'audit': self.audit}
+
+
+class _Count(CountedBase):
+    """Run by :class:`RequestsTest`, with and without the hook."""
+
+    found: dict[str, int] = {}
+
+    def count(self):
+        for name, step in self.steps().items():
+            self.requests.clear()
+            step()
+            self.found[name] = len(self.requests)
+
+
+class RequestsTest(testtools.TestCase):
+
+    def counted(self, hooked):
+        """Name of a step -> number of requests to Placement."""
+        case = type('Case', (_Count,), {'HOOKED': hooked, 'found': {}})
+        result = testtools.TestResult()
+        case('count').run(result)
+        self.assertTrue(result.wasSuccessful(), [
+            trace[-2000:] for _case, trace in
+            result.errors + result.failures])
+        return case.found
+
+    @expected.failure(issue=3, because=(
+        r"actual = \{'audit': [1-9], 'boot': [1-9]\d, 'delete': [1-9]\d\}"))
+    def test_as_many_as_without_kongming(self):
+        native, hooked = self.counted(False), self.counted(True)
+        self.assertEqual(dict.fromkeys(native, 0), {
+            name: hooked[name] - native[name] for name in native})
+
+
+class LockTest(CountedBase):
+    """All claims of a host wait for Nova's resource lock."""
+
+    def of_ours(self):
+        """(requests that are about KongMing, lists of servers)."""
+        uuids = [inventory.provider_uuid(
+            self.compute_rp_uuids['compute1'], node) for node in (0, 1)]
+        return (sum('KONGMING' in url or any(uuid in url for uuid in uuids)
+                    for _method, url in self.under_lock),
+                sum(method == 'list' for method, _url in self.under_lock))
+
+    @expected.failure(issue=3, because=(
+        r"actual = \{'audit': \([1-9], 1\), 'boot': \([1-9]\d, 1\), "
+        r"'delete': \([1-9]\d, 1\)\}"))
+    def test_nothing_of_ours_for_a_native_server(self):
+        found = {}
+        for name, step in self.steps().items():
+            self.under_lock.clear()
+            step()
+            found[name] = self.of_ours()
+        self.assertEqual({'boot': (0, 0), 'delete': (0, 0),
+                          'audit': (0, 0)}, found)
+
+    @expected.failure(issue=3, because=r'\(0, 0\) != \([1-9]\d*, 1\)')
+    def test_nothing_of_ours_for_a_live_change(self):
+        self.hosts()
+        server = self.boot(self.flavor(
+            {**test_life.TEMPLATE, 'grant': 'template'}))
+        self.api.post_server_metadata(server['id'],
+                                      {'kongming:pin.0': '0:15'})
+        self.under_lock.clear()
+        self.computes['compute1'].driver._reconcile()
+        self.assertEqual({10, 15}, self.owned()[1])
+        self.assertEqual((0, 0), self.of_ours())
+
+
+class ClaimTest(test_life.LifeBase):
+
+    @contextlib.contextmanager
+    def allocating(self, times):
+        """Somebody allocates on a node between a read and a write of Nova.
+
+        :param times: in so many of nova-compute's reports
+        """
+        read = report.SchedulerReportClient.get_allocations_for_provider_tree
+        client = self.computes['compute1'].manager.rt.reportclient
+        child = inventory.provider_uuid(self.compute_rp_uuids['compute1'], 0)
+        left = list(range(times))
+
+        def allocate(this, *args):
+            found = read(this, *args)
+            if this is client and left:
+                left.pop()
+                answer = self.placement.put(
+                    f'/allocations/{uuidutils.generate_uuid()}', {
+                        'allocations': {child: {'resources': {
+                            inventory.MEMORY_MB: 1}}},
+                        'project_id': 'p', 'user_id': 'u',
+                        'consumer_type': 'INSTANCE',
+                        'consumer_generation': None}, version='1.38')
+                self.assertEqual(204, answer.status)
+            return found
+
+        with mock.patch.object(report.SchedulerReportClient,
+                               'get_allocations_for_provider_tree',
+                               allocate):
+            yield
+        self.assertEqual([], left)
+
+    @expected.failure(issue=3, because=(
+        r"actual = \('ERROR', 'Exceeded maximum number of retries"))
+    def test_allocations_on_a_node_meanwhile(self):
+        """As many as Nova makes attempts to report its host."""
+        self.hosts()
+        self.boot(self.flavor({'node.0': '1'}, vcpus=1, memory=64))
+        with self.allocating(4):
+            found = self.outcome(self.post(self._create_flavor(
+                vcpu=2, memory_mb=64, disk=1, ephemeral=0, swap=0,
+                extra_spec=test_boot.PINNED)))
+        self.assertEqual(('ACTIVE', None), (
+            found['status'], found.get('fault', {}).get('message')))
+
+
+class ByHandTest(test_life.LifeBase):
+    """A flavor whose kongming: keys were written by hand."""
+
+    @expected.failure(issue=3, because="'ERROR' != 'ACTIVE'")
+    def test_it_goes_to_no_host_that_does_not_obey(self):
+        self.flags(compute_driver='libvirt.LibvirtDriver')
+        self.hosts()
+        server = self.outcome(self.post(self.flavor(
+            test_life.TEMPLATE, groups=False)))
+        self.assertEqual('ERROR', server['status'])
+        self.assertIn('No valid host', server['fault']['message'])
