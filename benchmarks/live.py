@@ -17,7 +17,7 @@
 apply   a domain of 64 vCPUs on this machine's libvirtd is re-pinned between
         two sets of pCPUs, in turn by kongming.libvirt.affinity.apply and by
         the same calls made with libvirt-python alone; medians and their ratio
-pass    a pass of the reconciler over settled servers of an embedded cloud
+pass    a pass of the reconciler over idle servers of an embedded cloud
         (simulated libvirt): its time, and what it writes, which is to be
         nothing
 change  from a change of metadata until the vCPU's thread may only run on
@@ -169,7 +169,7 @@ def bench_pass(args):
             start = time.perf_counter()
             driver._reconciler.run()
             took.append(time.perf_counter() - start)
-        self.say(f'pass: {looked_after} settled servers, simulated, median '
+        self.say(f'pass: {looked_after} idle servers, simulated, median '
                  f'of {args.passes}: {statistics.median(took):.2f} s, '
                  f'{statistics.median(took) / looked_after * 1000:.1f} ms a '
                  f'server; writes: {dict(writes) or "none"}')

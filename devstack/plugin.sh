@@ -32,7 +32,7 @@ function _kongming_all_but {
 import os
 import sys
 
-from kongming import topology
+from kongming.host import topology
 
 print(topology.format_cpu_list(
     set(range(os.cpu_count())) - topology.parse_cpu_list(sys.argv[1])))

@@ -61,9 +61,9 @@ are not among those that switch.
         min=1,
         help="""
 How long, in seconds, a live change goes on trying for pages of a server that \
-stay behind on their old NUMA node. Then everything is taken back. The kernel \
-moves the pages in a call that can't be interrupted, so a change can take \
-longer than this.
+stay behind on their old NUMA node. Then the change is rolled back. The \
+kernel moves the pages in a call that can't be interrupted, so a change can \
+take longer than this.
 """),
     cfg.StrOpt(
         'on_failure',
@@ -153,9 +153,9 @@ others.
         help="""
 How often what a server's metadata ask for may change: ten times at once, and \
 once more for each so many seconds that pass. What is asked for beyond that \
-has to wait, which is told once; then the last of it is done. Keeps a tenant \
-who writes metadata in a loop from keeping nova-compute, libvirt and the \
-database busy. 0 is no limit.
+has to wait, which is reported once; then the last of it is done. Keeps a \
+tenant who writes metadata in a loop from keeping nova-compute, libvirt and \
+the database busy. 0 is no limit.
 """),
     cfg.FloatOpt(
         'weight_multiplier',

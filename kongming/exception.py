@@ -93,7 +93,7 @@ class CannotFollow(KongmingError):
     """A running server that can't become what its flavor says now."""
 
     msg_fmt = ('the flavor that it was booted with says %(keys)s, which '
-               'metadata can not take back')
+               'metadata can not unset')
 
 
 class InvalidTopology(KongmingError):

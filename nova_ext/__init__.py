@@ -10,4 +10,54 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""The Nova side: it translates between Nova's objects and the library's."""
+"""The Nova side: the compute hook, the filter, the weigher, the validator.
+
+It translates Nova's objects into the library's values and back, and takes
+Nova's locks.  What is decided is decided in :mod:`kongming`.
+
+What it knows
+-------------
+
+Nova's objects, its resource tracker, its driver interface and its filters.
+
+hook
+    The part of KongMing inside nova-compute: a subclass of Nova's libvirt
+    driver.
+claim
+    The pCPUs and pages that Nova has accounted to a server on a host.
+
+What it decides
+---------------
+
+Only what is about Nova: when a lock is taken, what is written to the database
+and when, which state of a server allows a change.
+
+What it never does
+------------------
+
+It does nothing to a server without ``kongming:`` keys.  No fault of its own
+fails an operation of Nova's.  It never writes metadata, and writes nothing of
+a server that has a ``task_state``.
+
+Public names
+------------
+
+What Nova loads by name: ``driver.LibvirtDriver``, ``filters.KongmingFilter``,
+``weights.KongmingWeigher`` and ``validators.register``.  These names are
+configuration and are not changed.
+
+Reading order
+-------------
+
+1. ``translate``: Nova's NUMA objects to the library's values, and back.
+2. ``limits``, ``cache``: the limits and the caches of this host.
+3. ``filters``, ``weights``, ``validators``: scheduler and nova-api.
+4. ``ownership``: Nova's claim swapped for the template's.
+5. ``placement``: inventories and allocations that follow.
+6. ``guests``: the template in the domain that Nova defines.
+7. ``live``: changes while servers run.
+8. ``privileged``: what needs more rights than nova-compute has.
+9. ``driver``: the hook, where all of it is called from.
+"""
+
+__all__ = ('driver', 'filters', 'validators', 'weights')

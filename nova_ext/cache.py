@@ -82,7 +82,7 @@ def claims(specs, topology):
 
 
 class Published:
-    """What is told of the host; what it can't tell is as it was."""
+    """What is published of the host; what can't be read is as it was."""
 
     def __init__(self):
         self._last = {}
@@ -93,5 +93,5 @@ class Published:
             self._last = capacities(topology)
         except Exception:
             LOG.exception('What the host has of caches could not be read; '
-                          'Placement is told what it was told before')
+                          'Placement keeps what it was given before')
         return self._last

@@ -118,7 +118,7 @@ def allocated(host, candidate):
     template names, and the one that is claimed next waits for that
     (:mod:`nova_ext.ownership.claim`).
 
-    :param candidate: a dict whose ``allocations`` tell what each provider
+    :param candidate: a dict whose ``allocations`` say what each provider
         gives
     """
     named = {pcpu for allocation in candidate['allocations'].values()

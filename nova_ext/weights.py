@@ -60,7 +60,7 @@ class KongmingWeigher(weights.BaseHostWeigher):
 
     @staticmethod
     def _weight(host_state, request):
-        """None where it does not fit yet (:func:`.filters.promised`)."""
+        """None where it does not fit yet (:func:`.filters.allocated`)."""
         if (request.problem or request.demand is None
                 or not host_state.numa_topology):
             return 0.0

@@ -10,4 +10,43 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""The OpenStack CLI side: one module a noun."""
+"""``openstack kongming ...``: the command line, one package a noun.
+
+What it knows
+-------------
+
+Arguments, help, columns and progress; how Nova and Placement are asked through
+openstacksdk.  The docstring of a command is its help, as it is written.
+
+What it decides
+---------------
+
+Nothing.  A command reads the cloud, asks :mod:`kongming`, and carries the
+answer out.
+
+What it never does
+------------------
+
+It needs no Nova on the machine.  ``plugin``, which each ``openstack`` command
+loads, imports nothing of the library: what a command needs is imported when
+that command runs.
+
+Public names
+------------
+
+``plugin``, which ``openstack`` loads, and the commands that ``setup.cfg``
+names as entry points.
+
+Reading order
+-------------
+
+1. ``plugin``, ``command``: what ``openstack`` asks of a plugin.
+2. ``cloud``: hosts and flavors of the cloud.
+3. ``host``: ``openstack kongming host ...``.
+4. ``template_options``, ``template``: templates on flavors.
+5. ``server``: running servers, and waiting for them.
+6. ``progress``: how far long work is.
+7. ``deployment``, ``plan``: many servers.
+"""
+
+__all__ = ('deployment', 'host', 'plan', 'plugin', 'server', 'template')

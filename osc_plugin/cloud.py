@@ -99,7 +99,7 @@ _FEW, _AT_ONCE = 8, 8
 
 def with_owners(conn: connection.Connection,
                 host: PublishedHost) -> usage.HostState:
-    """A host with the names of all who own its pCPUs, as far as Nova tells.
+    """A host with the names of all who own its pCPUs, as far as Nova shows.
 
     Placement knows only of those who asked for a pCPU by its number.
     """

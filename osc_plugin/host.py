@@ -70,7 +70,7 @@ class ListHost(command.Lister):
     """List the hosts that KongMing is published for.
 
     'free' counts dedicated pCPUs. With --long 'floating' counts the vCPUs
-    that float over the shared ones, and 'obeys' tells whether the host's
+    that float over the shared ones, and 'obeys' says whether the host's
     nova-compute obeys templates.
 
     Examples::
@@ -226,7 +226,7 @@ class PublishHost(command.ShowOne):
                                  'publish.')
         source.add_arguments(parser)
         parser.add_argument('--dry-run', action='store_true',
-                            help='Tell what would be written, and write '
+                            help='Show what would be written, and write '
                                  'nothing.')
         return parser
 
@@ -257,7 +257,7 @@ class UnpublishHost(command.ShowOne):
                             help='Host (name of its compute node) to take '
                                  'out.')
         parser.add_argument('--dry-run', action='store_true',
-                            help='Tell what would be deleted, and delete '
+                            help='Show what would be deleted, and delete '
                                  'nothing.')
         return parser
 

@@ -95,7 +95,7 @@ def template_of_options(parsed_args):
     desired = described(parsed_args.file, {
         f'{template.PREFIX}{key}.{cell}': value for key in ('node', 'pin')
         for cell, value in getattr(parsed_args, key)})
-    # Told here what Nova can't keep.
+    # What Nova can't store is an error here.
     template.encode(desired)
     if not desired:
         raise exceptions.CommandError(

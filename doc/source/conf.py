@@ -11,23 +11,28 @@
 #    under the License.
 
 import pathlib
+import shutil
 import sys
 
 from kongming.template import schema
+from sphinx import errors
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+import packages  # noqa: E402
 import sequence  # noqa: E402
 
 project = 'KongMing'
 author = 'KongMing contributors'
 extensions = ['openstackdocstheme', 'cliff.sphinxext',
-              'oslo_config.sphinxext', 'sphinx.ext.autodoc']
+              'oslo_config.sphinxext', 'sphinx.ext.autodoc',
+              'sphinx.ext.graphviz']
 openstackdocs_repo_name = 'kongming'
 openstackdocs_auto_name = False
 openstackdocs_auto_version = False
 version = release = ''
 html_theme = 'openstackdocs'
+graphviz_output_format = 'svg'
 autoprogram_cliff_application = 'openstack'
 exclude_patterns = []
 
@@ -58,5 +63,21 @@ def _draw_way():
     (folder / 'way.svg').write_text(drawn, encoding='utf-8')
 
 
+def _draw_packages():
+    """The pictures of packages and arrows, out of the imports in the code."""
+    folder = _HERE / 'contributor'
+    (folder / 'library.dot').write_text(packages.library())
+    (folder / 'nova_side.dot').write_text(packages.nova_side())
+
+
+def setup(app):
+    if shutil.which('dot') is None:
+        raise errors.ConfigError(
+            "'dot' is not installed. It draws the pictures of packages; on "
+            "Debian and Ubuntu it is in the package 'graphviz' (bindep.txt, "
+            "profile 'docs')")
+
+
 _write_keys()
 _draw_way()
+_draw_packages()

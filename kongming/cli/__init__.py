@@ -10,4 +10,43 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""``kongming ...``: commands for use on a host."""
+"""``kongming ...``: commands for use on a host.  An edge.
+
+What it knows
+-------------
+
+The arguments, columns and help of the commands.  ``kongming topology`` shows
+the host, ``ps`` its domains and threads, ``check`` violations, ``apply`` puts
+a standalone domain where a template says, ``publish`` writes the host to
+Placement.
+
+What it decides
+---------------
+
+Nothing.  A command collects values from the edges, asks a package that
+decides, and prints the answer.
+
+What it never does
+------------------
+
+It needs no Nova on the machine.  It changes no domain of Nova's.
+
+Public names
+------------
+
+The commands, which ``setup.cfg`` names as entry points; ``columns``, ``help``
+and ``source``, which the plugin of ``openstack`` shares.
+
+Reading order
+-------------
+
+1. ``app``: the program.
+2. ``help``, ``columns``, ``source``: what commands share.
+3. ``survey``: the domains of a host and their threads (private).
+4. ``topology``, ``ps``, ``check``, ``apply``, ``publish``: a command each.
+"""
+
+__all__ = (
+    'app', 'apply', 'check', 'columns', 'help', 'ps', 'publish', 'source',
+    'topology',
+)

@@ -117,7 +117,7 @@ class Target:
         """Do what differs.
 
         :raises kongming.exception.KongmingError: if it can't be done; what
-            was changed of running threads is taken back
+            was changed of running threads is rolled back
         """
         before = affinity.read(self._domain)
         sched = self._now().sched if self._pid else {}
@@ -218,7 +218,7 @@ class Apply(help_mod.Help, show.ShowOne):
                             help="The template's profile that is to be "
                                  'active (default: none).')
         parser.add_argument('--dry-run', action='store_true',
-                            help='Check it and tell what would be changed; '
+                            help='Check it and show what would be changed; '
                                  'change nothing.')
         parser.add_argument('--force', action='store_true',
                             help='Change a server of Nova, too.')

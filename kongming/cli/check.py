@@ -56,12 +56,12 @@ class Check(help_mod.Help, lister.Lister):
     def get_parser(self, prog_name):
         parser = super().get_parser(prog_name)
         parser.add_argument('domain', metavar='<domain>', nargs='*',
-                            help='Tell only what concerns this domain (name '
+                            help='Show only what concerns this domain (name '
                                  'or UUID), as the one that does wrong or '
                                  'the one that suffers.')
         parser.add_argument('--kind', metavar='<kind>', action='append',
                             choices=audit.KINDS,
-                            help=f'Tell only violations of this kind; can be '
+                            help=f'Show only violations of this kind; can be '
                                  f'repeated: {", ".join(audit.KINDS)}.')
         survey.add_arguments(parser)
         return parser

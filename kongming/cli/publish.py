@@ -67,7 +67,7 @@ class Publish(help_mod.Help, show.ShowOne):
             help="The compute node's name in Placement (default: libvirt's "
                  "name of the host).")
         parser.add_argument('--dry-run', action='store_true',
-                            help='Tell what would be written, and write '
+                            help='Show what would be written, and write '
                                  'nothing.')
         return parser
 
@@ -76,6 +76,6 @@ class Publish(help_mod.Help, show.ShowOne):
         name = parsed_args.name or name
         if name is None:
             self.app.parser.error(
-                '--capabilities tells no name: say --name, too')
+                '--capabilities has no name: say --name, too')
         conn = openstack.connect(cloud=self.app.options.os_cloud)
         return COLUMNS, publish(conn, name, host, parsed_args.dry_run)

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What runs on this host, as libvirt and the kernel tell it."""
+"""What runs on this host, as libvirt and the kernel show it."""
 
 from typing import NamedTuple
 

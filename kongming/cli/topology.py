@@ -26,7 +26,7 @@ COLUMNS = ('node', 'memory_mib', 'pages', 'cores', 'offline', 'dedicated',
 
 
 class Pages(cliff_columns.FormattableColumn):
-    """Page size in KiB -> number; people are told of huge ones."""
+    """Page size in KiB -> number; people see huge ones only."""
 
     def human_readable(self):
         return '\n'.join(

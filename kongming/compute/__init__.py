@@ -9,3 +9,38 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
+
+"""Nova from outside: its API and its nova.conf.  An edge.
+
+What it knows
+-------------
+
+What Nova's API tells an admin of servers, what they own and how a live change
+of theirs went (instance actions); which pCPUs nova.conf gives to Nova
+(``cpu_dedicated_set``, ``cpu_shared_set``, ``[kongming] never_pcpus``).
+
+What it decides
+---------------
+
+Nothing.  It turns answers into values of the library.
+
+What it never does
+------------------
+
+It does not import Nova.  It makes no connection to the cloud: an
+``openstack.connection.Connection`` is handed in.
+
+Public names
+------------
+
+``nova_conf.read`` and ``CpuSets``; ``servers.occupied``, ``residents``,
+``live_change``, ``find``, ``create`` and ``with_template``.
+
+Reading order
+-------------
+
+1. ``nova_conf``: which pCPUs Nova may use of a host.
+2. ``servers``: what its servers have of it.
+"""
+
+__all__ = ('nova_conf', 'servers')

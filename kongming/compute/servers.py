@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What the servers of a host have of it, as Nova's API tells an admin."""
+"""What the servers of a host have of it, as Nova's API shows an admin."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from kongming.publish import publisher
 from kongming.template import template as template_mod
 
 #: Image properties of a server (nova/api/openstack/compute/
-#: rest_api_version_history.rst, 2.98); its pins are told since 2.78.
+#: rest_api_version_history.rst, 2.98); its pins are shown since 2.78.
 _MICROVERSION = '2.98'
 
 
@@ -43,7 +43,7 @@ def occupied(conn: Any, compute_id: str,
     :param conn: openstack.connection.Connection of an admin
     :param compute_id: uuid of the compute node, which is its provider's, too
     :param host: for which pCPUs share a core
-    :raises kongming.exception.CloudError: if Nova doesn't tell
+    :raises kongming.exception.CloudError: if Nova doesn't answer
     """
     nodes: dict[int, dict[str, reserved.Owned]] = {
         node.id: {} for node in host.nodes}
@@ -83,7 +83,7 @@ def residents(conn: Any, compute_id: str, host: usage.HostState
     :param compute_id: uuid of the compute node
     :param host: for which pCPUs share a core
     :returns: and which of them have a template that can't be read, and why
-    :raises kongming.exception.CloudError: if Nova doesn't tell
+    :raises kongming.exception.CloudError: if Nova doesn't answer
     """
     found, problems = [], []
     for server in _on_host(conn, compute_id)[1]:
@@ -117,7 +117,7 @@ class LiveChange(NamedTuple):
 
     :ivar request_id: names it; each change has its own
     :ivar result: None while it runs, else 'Success' or 'Error'
-    :ivar details: why it was refused or taken back, as far as this user may
+    :ivar details: why it was refused or rolled back, as far as this user may
         know
     """
 
@@ -181,7 +181,7 @@ def find(conn: Any, name: str) -> dict[str, Any] | None:
     of a server that is named.
 
     :raises kongming.exception.CloudError: if more than one has the name, or
-        Nova doesn't tell
+        Nova doesn't answer
     """
     if uuidutils.is_uuid_like(name):
         try:

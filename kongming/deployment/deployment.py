@@ -14,7 +14,7 @@
 
 Values only; :mod:`kongming.deployment.document` reads what is meant,
 :mod:`kongming.deployment.rollout` decides the steps.  What is there is known
-by a mark that flavors and servers of a deployment bear; it is kept nowhere
+by a mark that flavors and servers of a deployment bear; it is stored nowhere
 else.
 """
 
@@ -151,7 +151,7 @@ class FoundServer(NamedTuple):
     def guest(self) -> guest_mod.Guest:
         """Its cells, as its flavor alone makes them.
 
-        Without the pCPU of its emulator threads, of which Nova tells nobody.
+        Without the pCPU of its emulator threads, which Nova shows to nobody.
         """
         return guest_mod.from_flavor(
             self.flavor.vcpus, self.flavor.ram_mib,

@@ -63,7 +63,7 @@ def parse(text: str, may_be_open: bool = False) -> deployment.Deployment:
     :param may_be_open: whether a template may say nothing of where its
         servers are to be
     :raises kongming.exception.InvalidTemplate: with every problem found, each
-        told by its place
+        named by its place
     """
     reader = _Reader(may_be_open)
     found = reader.read(document.load(text))
@@ -177,7 +177,7 @@ class _Reader:
         try:
             for problem in demand.check_guest(made.guest, desired):
                 self._problem(place, '...', problem)
-            # What Nova can't keep is told here.
+            # What Nova can't store is an error here.
             template.encode(desired)
         except exception.InvalidTemplate as exc:
             self._at(place, exc.problems)
@@ -190,7 +190,7 @@ def _mapping(loaded: Any) -> _MAP:
 
 
 def _entries(whole: _MAP, kind: str) -> Iterable[tuple[str, _MAP]]:
-    """The entries whose names are right; others are told already."""
+    """The entries whose names are right; others are reported already."""
     pattern, = schema()['properties'][kind]['patternProperties']
     return [(key, entry) for key, entry in _mapping(whole.get(kind)).items()
             if re.search(pattern, key) and isinstance(entry, Mapping)]

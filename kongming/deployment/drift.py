@@ -12,7 +12,8 @@
 
 """What a server of a deployment is not, and is meant to be.
 
-Of a running server metadata changes what its flavor grants; the rest is told.
+Metadata changes of a running server what its flavor grants; the rest is a
+problem of the plan.
 """
 
 from __future__ import annotations

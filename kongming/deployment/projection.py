@@ -37,7 +37,7 @@ class ProjectedHost:
             mine = self._owned[node.id]
             known = frozenset[int]().union(*(
                 owned.pcpus for owned in mine.values()))
-            # What Placement holds back and Nova tells no owner of.
+            # What Placement reserves and Nova names no owner of.
             mine['?'] = reserved.Owned(frozenset(node.taken - known))
         self._names['?'] = 'another server'
 

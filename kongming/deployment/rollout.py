@@ -13,7 +13,7 @@
 """From a cluster as it is to the cluster as it is meant.
 
 Everything is checked before there is a first step, with all servers on their
-hosts together.  Steps are in such an order that no pCPU is promised twice:
+hosts together.  Steps are in such an order that no pCPU is assigned twice:
 what goes gives up its pCPUs first, then servers that stay change hands, then
 new ones come, those that name their pCPUs before those that leave them open.
 """

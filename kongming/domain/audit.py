@@ -13,7 +13,7 @@
 """What is not as it should be with the domains of a host.
 
 One look at values: nothing here asks anybody, so a pCPU that changes hands
-while somebody looks can be told wrongly; look again before you act.
+while somebody looks can be reported wrongly; look again before you act.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Resident:
 
 def resident(running: domain_mod.Running,
              host: usage.HostState) -> Resident:
-    """A domain with what it owns, as far as that can be told on its host.
+    """A domain with what it owns, as far as its host can know.
 
     A domain that is not Nova's owns what its vCPUs are pinned to one to one;
     where two of them share a pCPU, neither owns it.
@@ -131,7 +131,7 @@ def resident(running: domain_mod.Running,
 
 
 def _is_split(host: usage.HostState) -> bool:
-    """Whether shared pCPUs and those to own are told apart."""
+    """Whether shared and dedicated pCPUs are distinct."""
     return any(node.dedicated - node.shared for node in host.nodes)
 
 
@@ -225,7 +225,7 @@ def _on_siblings(owner: Resident, vcpu: int, siblings: Pcpus,
                  other: Resident) -> Iterator[Finding]:
     for (kind, number), pcpus in _places(other.running).items():
         if other is owner and (kind != domain_mod.VCPU or number <= vcpu):
-            continue  # told once; its other threads float over its own
+            continue  # reported once; its other threads float over its own
         shared = tuple(sorted(pcpus & siblings))
         if shared:
             thread = domain_mod.thread_name(kind, number)

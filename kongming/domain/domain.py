@@ -142,7 +142,7 @@ def parse(xml: str) -> Domain:
     """Read a domain's XML."""
     root = ElementTree.fromstring(xml)
     tune = root.find('./numatune/memory')
-    # libvirt tells KiB, whatever was written.
+    # libvirt reports KiB, whatever was written.
     cells = root.findall('./cpu/numa/cell')
     vcpus = int(root.findtext('./vcpu', '1'))
     vcpu = root.find('./vcpu')

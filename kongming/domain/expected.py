@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What the template of a flavor makes of a domain, as its host can tell.
+"""What the template of a flavor makes of a domain, as its host can know.
 
 A host knows flavors, which Nova writes into the domain's XML, but no
 metadata and no active profile.
@@ -78,8 +78,8 @@ def expected(domain: domain_mod.Domain,
              host: usage.HostState) -> Expected | None:
     """Where a template has a domain's threads.
 
-    Which profile is active is told nowhere on the host, so the one is taken
-    from which the XML differs least.
+    Which profile is active is recorded nowhere on the host, so the one is
+    taken from which the XML differs least.
 
     :returns: None where the flavor has no template, or lets metadata, which
         the host doesn't know, say something else

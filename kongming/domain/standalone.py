@@ -209,7 +209,7 @@ def _exact(desired: template_mod.Template, state: usage.HostState,
             try:
                 pcpus = grammar.resolve(pin.targets, state)
             except grammar.Unresolvable:
-                continue  # told with all that is not online
+                continue  # reported with all that is not online
             for vcpu, pcpu in zip(pin.vcpu_ids(), pcpus):
                 if owner.setdefault(pcpu, vcpu) != vcpu:
                     problems.append(

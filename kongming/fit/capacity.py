@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""How many servers of one kind a host has room for."""
+"""How many more servers of one kind fit on a host."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def match(options: Sequence[Sequence[int]]) -> list[int] | Conflict:
     that leaves the others theirs.
 
     :param options: for each cell the nodes that it fits on, best first
-    :returns: the node of each cell; or a set of cells whose nodes, all told,
+    :returns: the node of each cell; or a set of cells whose nodes together
         are fewer than they, which exists whenever no matching does (Hall,
         1935)
     """

@@ -57,7 +57,7 @@ def choose(node: usage.NodeState, free: usage.PcpuSet, exact: usage.PcpuSet,
 
     :param free: the node's pCPUs that may be chosen, ``exact`` among them
     :param extra: pCPUs more, for emulator threads
-    :raises Unfit: if the thread policy can't be kept
+    :raises Unfit: if the thread policy can't be met
     """
     if policy == 'isolate':
         return _isolated(node, free, exact, count, extra)
@@ -100,7 +100,7 @@ def pack(node: usage.NodeState, free: usage.PcpuSet,
         broken.sort(key=lambda pcpus: (len(pcpus), sorted(pcpus)))
         for core in broken:
             chosen += sorted(core)
-        # pCPUs that the host tells no siblings of.
+        # pCPUs whose siblings the host does not report.
         chosen += sorted(alone.difference(chosen))
     for core in unused:
         chosen += sorted(core)
@@ -114,7 +114,7 @@ def threads(node: usage.NodeState) -> int:
 
 def _one_l3_first(node: usage.NodeState, whole: list[usage.PcpuSet],
                   count: int) -> list[usage.PcpuSet]:
-    """Cores of the smallest L3 that has room for all, then the others'."""
+    """Cores of the smallest L3 that is large enough, then the others'."""
     cache = {core: node.l3.get(min(core), -1)
              for core in map(frozenset, whole)}
     free_by_l3: dict[int, int] = {}

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""A host's topology as libvirt's capabilities tell it."""
+"""A host's topology as libvirt's capabilities describe it."""
 
 from __future__ import annotations
 

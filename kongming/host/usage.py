@@ -88,7 +88,7 @@ class NodeState:
         may stand for itself with an empty one
     :ivar memory_mib: all memory of the node, MiB
     :ivar memory_used_mib: what servers were given of it, MiB
-    :ivar pages: by size; empty where the host tells none
+    :ivar pages: by size; empty where the host reports none
     :ivar smallest: of these the one with the smallest size, or None
     :ivar shared_used: shared vCPUs on the node
     :ivar owners: pCPU -> a name for its owner, as far as known
@@ -149,7 +149,7 @@ class NodeState:
     def offline(self) -> frozenset[int]:
         """pCPUs that Nova may use once they are online.
 
-        Of such a one the host tells no siblings; where it tells of none at
+        Of such a one the host reports no siblings; where it reports none at
         all, none is known to be offline.
         """
         known = frozenset[int]().union(*self.siblings)

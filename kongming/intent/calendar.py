@@ -78,14 +78,14 @@ def effect(profile: template_mod.Profile) -> dict[str, str]:
 class Resident(NamedTuple):
     """A server of a host.
 
-    :ivar name: as it is told to people
+    :ivar name: as it is shown to people
     :ivar flavor: the template of its flavor
     :ivar metadata: all of it
     :ivar pins: dedicated vCPU -> the pCPU that it owns
     :ivar idle_siblings: those pCPUs and what else nobody may use beside it:
         siblings under the thread policy ``isolate``
     :ivar emulator_isolated: it owns a pCPU for its emulator threads, too;
-        which one Nova tells nobody
+        which one Nova shows to nobody
     """
 
     name: str

@@ -10,13 +10,13 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Flavor, granted metadata and active profile made one wish.
+"""The desired state: flavor, granted metadata and active profile as one.
 
 A flavor is the admin's, metadata is the tenant's: nothing in metadata is
 obeyed beyond the flavor's grant, nor beyond what the flavor itself says of a
 vCPU (:mod:`kongming.intent.ceiling`) or the host's limits.  Intent that is
-refused is told, and has no effect; of the keys that overlay the template, all
-are obeyed or none, since half of a new placement is no placement.
+refused is reported, and has no effect; of the keys that overlay the template,
+all are obeyed or none, since half of a new placement is no placement.
 
 Precedence: a profile that the metadata names (and the flavor grants) wins over
 the windows; of several profiles whose windows are open at a moment, the first
@@ -39,7 +39,7 @@ from kongming.template import window
 
 _NOTHING = template_mod.Profile()
 _PROFILE = f'{template_mod.PREFIX}profile'
-#: So many problems are told one by one; a tenant can make many.
+#: So many problems are reported one by one; a tenant can make many.
 _MOST_NAMED = 8
 
 #: Field of the template -> the grant that lets metadata overlay it.

@@ -10,15 +10,15 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""How often what is wanted of a server may change.
+"""How often the desired state of a server may change.
 
 Metadata can be written ten times a second by a tenant's loop; each change
 would cost libvirt calls, database rows and log lines.  A server has a token
-bucket, and each wish (what its metadata say) that is another one than before
-takes a token.  Without one the former wish holds on, until there is a token
-for the one that is asked for then; what came in between was never seen.
+bucket, and each change of its desired state (what its metadata say) takes a
+token.  Without a token the former state holds, until there is one for what is
+desired then; what came in between is never seen.
 
-Of a bucket it is kept when it will be full again, nothing else, which is the
+All that is stored of a bucket is when it will be full again, which is the
 generic cell rate algorithm (ITU-T I.371) with one number a server.
 """
 
@@ -42,7 +42,7 @@ class _Bucket(Generic[Desired]):
     """
     :ivar desired: the one that holds
     :ivar full_at: when all tokens will be there again
-    :ivar waiting: whether another wish has no token yet
+    :ivar waiting: whether another desired state has no token yet
     :ivar reported: whether it was reported that changes wait, since the bucket
         was full
     """
@@ -61,14 +61,14 @@ class RateLimiter(Generic[Desired]):
 
     def admit(self, server: str, desired: Desired, now: float,
               interval: float) -> tuple[Desired, bool]:
-        """The wish that holds for a server now.
+        """The desired state that holds for a server now.
 
         The first one of a server is free.
 
         :param now: seconds on any clock that never goes back
         :param interval: seconds until there is another token; 0: no limit
-        :returns: this wish or the former one, and whether it is to be told
-            that this one waits: once until the bucket is full again
+        :returns: this state or the former one, and whether to report that
+            this one waits: once until the bucket is full again
         """
         bucket = self._buckets.get(server)
         if bucket is None:
@@ -88,7 +88,7 @@ class RateLimiter(Generic[Desired]):
         return desired, False
 
     def waiting(self) -> bool:
-        """Whether a wish waits for a token."""
+        """Whether a desired state waits for a token."""
         return any(bucket.waiting for bucket in self._buckets.values())
 
     def retain(self, servers: Collection[str]) -> None:

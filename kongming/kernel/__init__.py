@@ -9,3 +9,48 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
+
+"""The kernel's files: threads, cgroups, resctrl.  An edge.
+
+What it knows
+-------------
+
+process
+    ``/proc``: the threads of a domain, their affinity and scheduler, and the
+    nodes where its memory is.
+cgroup
+    The cgroup of each vCPU below its domain's: weight, quota and period, on
+    cgroup v1 and v2.
+resctrl
+    The groups of ``/sys/fs/resctrl``, with their CLOSIDs and their lock.
+
+Everything works only where the domain's processes run on this machine.
+
+What it decides
+---------------
+
+Nothing about servers.  What is written is decided by :mod:`kongming.live.qos`
+and :mod:`kongming.resctrl.clos`.
+
+What it never does
+------------------
+
+It calls no libvirt and no Nova.  It takes no rights by itself: in nova-compute
+``nova_ext.privileged`` runs what needs to be root.
+
+Public names
+------------
+
+``process.tasks``, ``ram``, ``memory``, ``vcpu_threads`` and
+``set_scheduler``; ``cgroup.read``, ``apply`` and ``set_share``;
+``resctrlfs.read``, ``look``, ``arrange`` and ``Files``.
+
+Reading order
+-------------
+
+1. ``process``: a domain's threads and memory.
+2. ``cgroup``: QoS of its vCPUs.
+3. ``resctrlfs``: caches and memory bandwidth of the host.
+"""
+
+__all__ = ('cgroup', 'process', 'resctrlfs')

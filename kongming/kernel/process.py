@@ -14,7 +14,7 @@
 
 For what libvirt has no call: how a running vCPU thread is scheduled, and on
 which nodes the guest's memory really is.  Works where libvirtd is this
-machine's; elsewhere there is nothing to read, which is told as None.
+machine's; elsewhere there is nothing to read, and the answer is None.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def host(uri: str = URI) -> tuple[str, topology.Host]:
     """The host's name, as Nova knows it, and its NUMA nodes.
 
     :raises kongming.exception.HypervisorError: if libvirt doesn't answer
-    :raises kongming.exception.InvalidTopology: if it tells no NUMA nodes
+    :raises kongming.exception.InvalidTopology: if it reports no NUMA nodes
     """
     with connection(uri) as conn:
         return (conn.getHostname(),

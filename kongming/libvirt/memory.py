@@ -97,7 +97,7 @@ def why_not(memory: Memory) -> str:
 
 
 def check_free_memory(connection: Any, memory: Memory, node: int) -> None:
-    """Ask the host whether a node has room for a domain's memory.
+    """Ask the host whether a node has enough free memory for a domain's.
 
     :param connection: libvirt.virConnect
     :raises kongming.exception.InsufficientMemory: if not

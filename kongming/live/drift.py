@@ -29,7 +29,7 @@ Cell = tuple[int, Mapping[int, int]]
 
 
 def needs_host(desired: template_mod.Template) -> bool:
-    """Whether a host has to be known to tell what is unmet of a template.
+    """Whether a host has to be known to find what is unmet of a template.
 
     Nodes and pCPUs that are named by their ids say all by themselves.
     """
@@ -45,8 +45,8 @@ def unmet(desired: template_mod.Template, cells: Sequence[Cell],
 
     :param cells: in their order
     :param host: any will do unless :func:`needs_host`
-    :param emulator_isolated: the pCPU owned for emulator threads is told
-        nobody, so nothing is said of them
+    :param emulator_isolated: the pCPU owned for emulator threads is
+        shown to nobody, so nothing is said of them
     """
     found = []
     for number, node in sorted(desired.nodes.items()):

@@ -222,7 +222,7 @@ def _with_arrived(node: usage.NodeState, pcpus: usage.PcpuSet,
 
 def _place(state: usage.HostState, resident: Resident,
            goals: Sequence[int]) -> fit.Assignment | fit.Refusal:
-    """Fit it, its vCPUs staying where nothing else is wished."""
+    """Fit it, its vCPUs staying where nothing else is asked for."""
     # Where a cell stays, its memory and its shared vCPUs are there already.
     guest = resident.guest._replace(cells=tuple(
         cell if node != goal else cell._replace(

@@ -89,8 +89,8 @@ def shape(default: Threads, host: usage.HostState, owned: Owned,
 
     Nothing here gives a thread a pCPU that is neither its server's own nor in
     ``cpu_shared_set`` nor lent, nor one that is never given to a template.
-    What asks for one is left out, and told; so is real time for a vCPU that
-    others would have to wait for.
+    What asks for one is left out, and reported; so is real time for a vCPU
+    that others would have to wait for.
 
     :param default: what Nova gives by itself, each vCPU in it
     :param lent: by other servers, and free of their threads

@@ -198,8 +198,8 @@ class Plan:
     :ivar wanted: the children to be there, what has to stay included
     :ivar gone: uuids of the children to delete
     :ivar in_use: child's uuid -> resource classes that the host has no more
-        but somebody has allocated: Placement refuses to drop them, so they
-        stay, and nothing of them is given out
+        but somebody has allocated: Placement refuses to remove them, so they
+        stay, with all of them reserved
     """
 
     wanted: tuple[Provider, ...]
@@ -314,7 +314,7 @@ def named_pcpus(resources: Iterable[str]) -> list[int]:
 def read(providers: Iterable[tuple[
         Mapping[str, Mapping[str, Any]], Set[str], Mapping[str, int]]],
         owners: Mapping[int, str] | None = None) -> usage.HostState:
-    """A host as its published children tell it.
+    """A host as its published children describe it.
 
     :param providers: (inventory, traits, usages) of each child; others are
         skipped

@@ -10,12 +10,12 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What Placement must hold back of a node.
+"""What Placement has to reserve of a node.
 
-Placement promises ``total - reserved - allocated``.  Nova accounts native
+Placement offers ``total - reserved - allocated``.  Nova accounts native
 servers on the compute node's own provider, so nothing is allocated for them
 on ours; ``reserved`` is what servers use that no allocation accounts for, and
-so a pCPU that is taken is never promised, whoever took it.
+so a pCPU that is taken is never offered, whoever took it.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
     """What to reserve of each class, where it is more than nothing.
 
     :param node: with what is taken of it in all
-    :param servers: consumer -> what it has of this node; what a server left
-        behind, or is about to leave, is its migration's
+    :param servers: consumer -> what it has of this node; what a server has
+        left, or is about to leave, is its migration's
     :param allocations: consumer -> class -> amount, on this node's provider
     :param unsettled: consumers that are about to have what is allocated to
         them, here or on another node, or to be allocated what they have; with
@@ -123,7 +123,7 @@ def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
     taken = set(node.taken)
     for consumer in unsettled:
         taken -= servers[consumer].pcpus if consumer in servers else set()
-    # Nobody's, and yet never to be promised.
+    # Nobody's, and yet never to be offered.
     never = node.never & node.dedicated - taken
     accounted: dict[str, int] = {}
     huge = sum(owned.memory_mib for owned in servers.values()
@@ -172,7 +172,7 @@ def reserve_unknown(reserved_amounts: dict[str, int], node: usage.NodeState,
     Their number comes off the count, and as any free pCPU may be one of them,
     none can be asked for by its own class.
 
-    :param reserved_amounts: class -> amount, as :func:`reserved` tells;
+    :param reserved_amounts: class -> amount, as :func:`reserved` says;
         changed here
     """
     if not number:

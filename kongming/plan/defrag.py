@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Room made on a fragmented host, with the fewest moves of running servers.
+"""Capacity freed on a fragmented host by the fewest moves of running servers.
 
 Only a server whose flavor grants ``template`` can be moved, and only what its
 template leaves open; all others are in the way as they are.  Of two ways with
@@ -72,7 +72,7 @@ class Host:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """How to make room.
+    """How to free the capacity.
 
     :ivar layout: None where no way was found
     :ivar impossible: whether it is proven that there is none
@@ -102,7 +102,7 @@ def of_host(name: str, host: dep.Host,
             found: Sequence[dep.FoundServer]) -> Host:
     """Sort the servers of a host.
 
-    :param found: those of which Nova tells the flavor's template
+    :param found: those whose flavor's template Nova shows
     """
     projected = projection.ProjectedHost(host)
     everybody = projected.state()
@@ -278,7 +278,7 @@ def sort(host: Host, servers: Collection[str], levels: tuple[str, ...],
 
 def largest(host: Host, clock: problem_mod.Clock,
             solver: str = 'auto') -> Answer:
-    """The largest cell on whole cores for which room can be made."""
+    """The largest cell on whole cores for which capacity can be freed."""
     total = sum(node.n_free for node in host.state.nodes)
     most = min(total, max((node.n_free for node in host.base.nodes),
                           default=0))

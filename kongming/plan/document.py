@@ -12,8 +12,8 @@
 
 """A plan as a file, YAML or JSON; its structure is ``plan-v1.json``.
 
-It holds no progress: where a server is tells how far a plan has been carried
-out, so it can be stopped, gone on with and taken back at any step.
+It holds no progress: where its servers are shows how far a plan has been
+carried out, so it can be stopped, continued and reverted at any step.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def parse(text: str) -> Plan:
     """Read a file.
 
     :raises kongming.exception.InvalidTemplate: with every problem found, each
-        told by its place
+        named by its place
     """
     loaded = document.load(text)
     problems = list(map(document.explain, jsonschema.Draft202012Validator(

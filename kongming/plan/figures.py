@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What a layout is good for, in figures that are told before and after."""
+"""What a layout is good for, in figures that are shown before and after."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def of(hosts: Mapping[str, usage.HostState],
 
 def count(state: usage.HostState, wanted: demand_mod.Demand,
           most: int = _MOST) -> int:
-    """How many such servers find room, one after the other."""
+    """How many such servers fit, one after the other."""
     for number in range(most):
         result = fit.fit(state, wanted)
         if not isinstance(result, fit.Assignment):

@@ -85,7 +85,7 @@ def desired(old: template_mod.Template,
             goal: problem.Spot) -> template_mod.Template:
     """What a server's metadata says to have it there."""
     cells = goal.assignment.cells
-    # Pins tell the node as well.
+    # Pins imply the node.
     nodes = {number: cell.node for number, cell in enumerate(cells)
              if not cell.pins}
     pins = {number: tuple(pin for pin in found if pin.floats)

@@ -96,7 +96,7 @@ class Request:
         return self._plan.get(key) or {}
 
     def _expand(self) -> None:
-        """Servers that are told by their number."""
+        """Servers that are given by their number."""
         servers = self._whole['servers'] = dict(
             self._whole.get('servers') or {})
         for name, entry in self._part('count').items():

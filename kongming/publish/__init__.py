@@ -9,3 +9,39 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
+
+"""Placement over HTTP: a client, and the publisher of a host.  An edge.
+
+What it knows
+-------------
+
+The requests of Placement's API that KongMing makes, their microversions and
+generations, and what each error means.
+
+What it decides
+---------------
+
+Only what differs and is to be written.  The payloads come from
+:mod:`kongming.placement`.
+
+What it never does
+------------------
+
+It touches no provider of Nova's and no inventory that is not KongMing's.  It
+is not used inside nova-compute, where ``nova_ext.placement`` writes to Nova's
+own provider tree.
+
+Public names
+------------
+
+``client.Placement``; ``publisher.publish``, ``unpublish``, ``children``,
+``Occupied`` and ``Outcome``.
+
+Reading order
+-------------
+
+1. ``client``: one method a request.
+2. ``publisher``: a host's children made, updated and removed.
+"""
+
+__all__ = ('client', 'publisher')

@@ -12,7 +12,7 @@
 
 """Placement, by its HTTP API.
 
-One object a connection; every call is one request.  Errors are told in our
+One object a connection; every call is one request.  Errors are put in our
 own words, with Placement's beside them.
 """
 

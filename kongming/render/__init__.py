@@ -9,3 +9,37 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
+
+"""Pictures of a host: nodes, cores, pCPUs and their owners.
+
+What it knows
+-------------
+
+How a :class:`kongming.host.usage.HostState` is drawn: boxes for a host of few
+cores, rows for a wide one, SVG for a browser.
+
+What it decides
+---------------
+
+The style that suits the width, and which letter or colour stands for which
+server.
+
+What it never does
+------------------
+
+It asks nobody about the host, and writes to no terminal and no file: text goes
+back to the caller.
+
+Public names
+------------
+
+``text.host`` and ``svg.svg``.
+
+Reading order
+-------------
+
+1. ``text``: both styles in text, with the order of cores.
+2. ``svg``: the same as a drawing.
+"""
+
+__all__ = ('svg', 'text')

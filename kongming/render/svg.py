@@ -33,7 +33,7 @@ _STYLE = ('text{font:12px sans-serif;fill:#1c2126}'
 def svg(name: str, state: usage.HostState) -> str:
     """A drawing that any browser shows.
 
-    Each pCPU tells its owner when it is pointed at; the owners stand below,
+    Each pCPU shows its owner when it is pointed at; the owners stand below,
     in their colours.
 
     :param name: of the host, for the title

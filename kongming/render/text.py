@@ -234,7 +234,7 @@ def _legend(letters: _Letters) -> Iterator[tuple[str, str]]:
 
 def _flow(entries: Iterable[tuple[str, str]], width: int,
           indent: str = '') -> Iterator[str]:
-    """As many in a line as there is room for.
+    """As many in a line as fit.
 
     :param entries: each as it counts, and as it is written
     :param indent: of all lines but the first

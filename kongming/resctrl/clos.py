@@ -73,7 +73,7 @@ class Plan(NamedTuple):
     """What to do, in this order.
 
     :ivar refused: group -> why it can't be; what there is of it stays
-    :ivar shared: group -> who fills its ways as well, to be told
+    :ivar shared: group -> who fills its ways as well, to be logged
     """
 
     steps: tuple[Step, ...]
@@ -88,7 +88,7 @@ def plan(tree: schemata.Tree, wanted: Sequence[Class],
 
     Only groups of ours are touched.  Whoever has something keeps it where it
     can; who came first gets what there is.  Ways of groups that are here move
-    only where that makes room.
+    only where that frees ways.
 
     :param wanted: the groups of all servers that were looked at
     :param left: servers that were not, whose groups stay
@@ -134,7 +134,7 @@ def plan(tree: schemata.Tree, wanted: Sequence[Class],
 
 
 def _impossible(tree: schemata.Tree, wanted: Class) -> str | None:
-    """Why no room in the world would do."""
+    """Why no amount of free cache would do."""
     info = tree.info
     if wanted.mb is not None and info.bandwidth is None:
         return 'memory bandwidth can not be limited in per cent on this host'
@@ -201,7 +201,7 @@ def _place_in(tree: schemata.Tree, cache: schemata.Cache, domain: int,
               shared: dict[str, str]) -> tuple[dict[str, int], str | None]:
     """One cache.
 
-    :returns: group -> mask; and the group that finds no room, if one does not
+    :returns: group -> mask; and the group for which too little is left, if any
     """
     found: dict[str, int] = {}
     left = free

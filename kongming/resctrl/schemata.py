@@ -207,8 +207,8 @@ def capacities(tree: Tree, domains: Mapping[int, Collection[int]],
     """What each node has for servers, those that have some included.
 
     CLOSIDs are the whole host's and so are divided among its nodes, as is an
-    L3 cache that several nodes share: what is promised of one is there,
-    whatever was promised of the others.
+    L3 cache that several nodes share: what one of them offers is there,
+    whatever the others have given away.
 
     :param domains: node -> ids of its L3 caches
     :param most: CLOSIDs that servers may have in all; None: all there are

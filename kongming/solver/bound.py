@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What no layout can do better, told by counting alone.
+"""What no layout can do better, found by counting alone.
 
 Every server of which a cell needs at least ``v`` pCPUs takes as many of one
 node, of which a node with ``f`` free ones has ``f // v``; and all servers
@@ -26,7 +26,7 @@ from kongming.solver import problem as problem_mod
 def bound(problem: problem_mod.Problem) -> tuple[int, ...]:
     """A lower bound of the score.
 
-    The levels after the first are told for layouts in which nobody is left
+    The levels after the first are for layouts in which nobody is left
     out, which is right where the first is 0, and else they are 0.
     """
     free = sorted((node.n_free for state in problem.hosts.values()

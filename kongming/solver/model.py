@@ -88,7 +88,7 @@ class Model:
         model, count = self.model, len(ask.shapes[shape].cells)
         today = ask.today
         if today is not None:
-            # Where it is it has room, whatever a fit says.
+            # Where it is it fits, whatever a fit says.
             cells = [*enumerate(today.nodes)] if ask.stays else sorted(
                 {*cells, *enumerate(today.nodes)})
         if {cell for cell, _node in cells} != set(range(count)):
@@ -129,7 +129,7 @@ class Model:
             return var - self.stay[ask.name]
         return var
 
-    # What a host has room for.
+    # What fits on a host.
 
     def _pins(self, host: str, state: usage.HostState) -> None:
         """pCPUs that several name, or keep."""

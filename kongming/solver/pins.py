@@ -14,7 +14,7 @@
 
 Whoever stays keeps what it has. Then come those that name pCPUs, those that
 want whole cores, and the others; in this order everybody finds what counting
-pCPUs and cores has promised, on cores of up to two threads.
+pCPUs and cores has shown to be free, on cores of up to two threads.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ LEVELS = ('unplaced', 'cells', 'shared', 'hosts', 'peak', 'moves', 'memory')
 #: What a plan of new servers is after, by its style.
 STYLES = {'pack': ('unplaced', 'cells', 'hosts'),
           'spread': ('unplaced', 'cells', 'peak')}
-#: What a plan that makes room is after.
+#: What a defragmentation optimizes.
 DEFRAG_LEVELS = ('unplaced', 'moves', 'memory')
 
 #: Says how many seconds are left.
@@ -168,7 +168,7 @@ class Problem:
     :ivar hosts: by name, with everybody on them who is no ask here
     :ivar levels: of :data:`LEVELS`, the most important first
     :ivar accept: whether a layout can be had, where there is more to that
-        than room: an order of moves in which nobody is in another's way
+        than capacity: an order of moves in which nobody is in another's way
     """
 
     hosts: Mapping[str, usage.HostState]
@@ -274,7 +274,7 @@ class Board:
         self.groups: dict[tuple[str, str], int] = {}
 
     def allows(self, ask: Ask, host: str) -> bool:
-        """Whether it may be on a host, room aside."""
+        """Whether it may be on a host, capacity aside."""
         return ask.may_be_on(host) and not any(
             self.groups.get((group, host)) for group in ask.apart)
 

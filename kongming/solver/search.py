@@ -13,7 +13,7 @@
 """The best layout by trying, with nothing but the library's own fitter.
 
 Branch and bound over hosts and nodes: servers that are the same, and hosts
-that are, are told apart once only.  To make room on a host, first no running
+that are, are tried once only.  To free capacity on a host, first no running
 server moves, then one, then two, and so on.  Small questions are answered to
 the end; of large ones it gives what it has when the time is up.
 """
@@ -110,7 +110,7 @@ class _Search:
                 self.board.put(ask, problem_mod.of_today(ask))
                 self.stays.add(ask.name)
         kinds: dict[object, int] = {}
-        # Who is to get room finds it first, or nobody needs to move.
+        # Who needs the capacity is placed first, or nobody needs to move.
         self.order = sorted(
             (ask for ask in (*problem.asks,) if ask.today is None
              or ask in chosen),

@@ -165,7 +165,7 @@ def _improve(problem: problem_mod.Problem, best: dict[str, problem_mod.Spot],
     if found.spots is None or found.score is None or found.score >= before:
         return False
     # Groups of servers that stay apart may be on other hosts as well; they
-    # are told by host, so what holds here holds everywhere.
+    # are given by host, so what holds here holds everywhere.
     for name in here:
         del best[name]
     best.update(found.spots)

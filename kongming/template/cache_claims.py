@@ -38,7 +38,7 @@ def mentioned(specs: Mapping[str, str]) -> bool:
 
 def claims(desired: template_mod.Template,
            guest: guest_mod.Guest) -> dict[int, usage.CacheClaim]:
-    """What each cell claims, so that any profile finds room.
+    """What each cell claims, enough for any of its profiles.
 
     A class whose vCPUs are in several cells is counted where the first of
     them is, its part of the cache in each, since each node has its own.

@@ -52,7 +52,7 @@ def parse(text: str) -> template.Template:
     """Read a document.
 
     :raises kongming.exception.InvalidTemplate: with every problem found, each
-        told by its place in the document or by the key that the flavor would
+        named by its place in the document or by the key that the flavor would
         get
     """
     return from_document(load(text))
@@ -98,7 +98,7 @@ def from_document(loaded: Any) -> template.Template:
                 jsonschema.Draft202012Validator(
                     schema.load()).iter_errors(contents)]
     if problems:
-        # The values of what the schema refused can't be told from it, but
+        # The values of what the schema refused can't be read from it, but
         # those of the rest can.
         contents = _without_bad(contents)
     try:

@@ -82,7 +82,7 @@ def follow(specs: Mapping[str, str], metadata: Mapping[str, str],
     :param specs: of the flavor that it was booted with
     :param metadata: its own
     :raises kongming.exception.CannotFollow: if that flavor says more than
-        metadata can take back
+        metadata can unset
     :raises kongming.exception.InvalidTemplate: where a value is longer than
         Nova keeps
     """
@@ -102,7 +102,7 @@ def follow(specs: Mapping[str, str], metadata: Mapping[str, str],
 
 def unset_others(metadata: Mapping[str, str],
                  wanted: template_mod.Template) -> Changes:
-    """Take back what metadata says of keys that a template says nothing of.
+    """Unset in metadata the keys that a template says nothing of.
 
     The profile that is asked for stays.
     """

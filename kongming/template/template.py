@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""The template: the whole wish for one server, and its flat encoding.
+"""The template: all that is asked for one server, and its flat encoding.
 
 Flavor extra specs and server metadata hold a template as flat keys under
 ``kongming:``.  A value may be 255 characters at most there, so a pin map that
@@ -70,7 +70,7 @@ class Profile:
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """One server's wish.
+    """All that is asked for one server.
 
     :ivar nodes: cell -> host node
     :ivar pins: cell -> its pin map
@@ -272,7 +272,7 @@ class _Misplaced(Exception):
 
 def _join_parts(key: str, parts: Mapping[int, str],
                 parse: Callable[[str], Any]) -> Any:
-    """Read one value from its parts; an error is told by the part."""
+    """Read one value from its parts; an error names the part."""
     names = {part: f'{key}.{part}' if part else key for part in parts}
     for expected, part in enumerate(sorted(parts)):
         if part != expected:

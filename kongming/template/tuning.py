@@ -22,7 +22,7 @@ import re
 from kongming.template import grammar
 
 #: Linux scheduling policies that libvirt can set on a vCPU thread, and
-#: ``other``, the kernel's own, for a profile that takes one back.
+#: ``other``, the kernel's own, for a profile that resets one.
 POLICIES = ('other', 'batch', 'idle', 'fifo', 'rr')
 REALTIME = ('fifo', 'rr')
 

@@ -9,3 +9,52 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
+
+"""Changes while servers run: one reconciler a host.
+
+What it knows
+-------------
+
+reconcile
+    Compare the desired state (flavor, granted metadata, active profile) with
+    the actual state (topology, libvirt, kernel), and carry out the difference.
+pass
+    One run of the reconciler over all servers of the host.  It is level
+    triggered: nothing is remembered that could not be worked out again.
+step
+    One journalled part of a change.  The server first owns old and new pCPUs,
+    then threads and memory move, then it owns the new pCPUs alone.
+lend, borrow, reclaim
+    Lent pCPUs are used by borrowers while their owner is off them.  An owner
+    that returns reclaims them: borrowers leave first.
+
+What it decides
+---------------
+
+Which servers may change now, when a failed change is tried again, and whether
+a step is completed or rolled back.  Places, order and threads are decided by
+:mod:`kongming.live`.
+
+What it never does
+------------------
+
+No pCPU has two owners at any moment.  It does not hold Nova's resource lock
+while libvirt works.  It does not need Nova's database to switch a profile.
+
+Public names
+------------
+
+``reconciler.Reconciler``.
+
+Reading order
+-------------
+
+1. ``reconciler``: the pass.
+2. ``intents``: the desired state of each server (private).
+3. ``steps``: one step, carried out or rolled back (private).
+4. ``enforce``: threads, profiles, lending and borrowing (private).
+5. ``cpu_shares``, ``clos``: QoS and caches of running servers (private).
+6. ``record``, ``report_once``: instance actions and log lines (private).
+"""
+
+__all__ = ('reconciler',)

@@ -56,7 +56,7 @@ class Allocations:
         left = self.follow(context, self.stale)
         if not left:
             return
-        # Now that they are known to be behind, nothing is reserved for them.
+        # Now that they are known to be stale, nothing is reserved for them.
         tracker, server = self._driver._tracker, servers[min(left)]
         tracker.update_usage(context, server, nodename)
         if self.follow(context, left) != left:
@@ -68,7 +68,7 @@ class Allocations:
         A move that was cut short leaves it, and Nova only warns
         (nova/compute/resource_tracker.py,
         _remove_deleted_instances_allocations): without pCPUs by name it is in
-        nobody's way while there is room.  But those would be granted to
+        nobody's way while there is capacity.  But those would be granted to
         nobody again, not even to the same server.
 
         :param here: servers that are here
@@ -89,7 +89,7 @@ class Allocations:
         """Who has something allocated on our nodes.
 
         :raises nova.exception.ResourceProviderAllocationRetrievalFailed: if
-            Placement doesn't tell
+            Placement doesn't answer
         """
         found = set()
         for provider in self._nodes(nodename):

@@ -80,7 +80,7 @@ def reserved(context, rt, reportclient, provider_tree, nodename, topology,
 
 
 def _add_moves(context, rt, consumers, users):
-    """What servers left behind, have before them, or hold twice.
+    """What servers have left, are going to have, or have twice.
 
     Nova makes over to the migration what a server has on its source, and
     allocates in the server's own name what it has claimed on its destination.
@@ -165,7 +165,7 @@ def update(provider_tree, nodename, host, ratios, reserves, in_use, name_of,
     :param nodename: name of the compute node's provider in it
     :param host: kongming.host.usage.HostState
     :param ratios: kongming.placement.inventory.Ratios
-    :param reserves: node -> class -> amount, as :func:`reserved` tells
+    :param reserves: node -> class -> amount, as :func:`reserved` says
     :param in_use: provider uuid -> resource class -> the consumers who have
         it; asked only where something is to be taken away
     :param name_of: consumer -> how to call it

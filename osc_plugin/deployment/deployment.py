@@ -76,7 +76,7 @@ class ValidateDeployment(_OfDocument):
 
     It is checked by itself, then against the images, the networks and the
     hosts, on which all its servers have to fit together, beside those that
-    are there. All that is wrong is told at once, by place; then this ends
+    are there. All that is wrong is listed at once, by place; then this ends
     with status 1. Otherwise the steps are listed that lead from what is
     there to what is meant; none, where all is as it is meant. Nothing is
     changed.
@@ -102,7 +102,7 @@ class ApplyDeployment(_OfDocument):
     anything is wrong. Then flavors are made, running servers are changed
     live as far as their flavor grants it, and new servers are booted, each
     on the host that was found for it, in an order in which no pCPU is
-    promised twice. What is there already as it is meant is left alone.
+    assigned twice. What is there already as it is meant is left alone.
 
     The first step that fails ends it; the same command goes on from there,
     since it looks at what is there and at nothing else.
@@ -148,7 +148,7 @@ class ShowDeployment(command.Lister):
     """Show the servers of a deployment.
 
     'owned' is what Nova has given each, 'as_meant' whether it is what its
-    flavor, as it is now, says; where it is not, 'why' tells. Only an admin
+    flavor, as it is now, says; where it is not, 'why' says why. Only an admin
     sees these three, and the host.
 
     Examples::

@@ -74,7 +74,7 @@ def found_server(conn: connection.Connection,
 def read(conn: connection.Connection, wanted: dep.Deployment) -> dep.Cloud:
     """All that a plan needs to know.
 
-    :raises kongming.exception.CloudError: if the cloud does not tell
+    :raises kongming.exception.CloudError: if the cloud does not answer
     """
     mine = found_servers(conn, wanted.name)
     # Of hosts that are of no concern Nova need not be asked.
@@ -113,7 +113,7 @@ def _id(find: Callable[[str], Any], name: str) -> str | None:
 
 def change(conn: connection.Connection, changes: Sequence[dep.Change],
            timeout: float) -> None:
-    """Change servers together: all are told before the host looks at any.
+    """Change servers together: all metadata is written before a host looks.
 
     :raises CommandError: if one stays as it is, or time is up
     """

@@ -202,9 +202,9 @@ class ApplyPlan(_Carry):
     A move is said in the server's metadata, carried out by its host while
     the server runs, and taken out of the metadata again. One step comes after
     the other; the first that fails ends it, and so does Ctrl-C. Where the
-    servers are tells what is done: the same command goes on from there,
-    'plan revert' takes it back. A server that has been changed otherwise
-    meanwhile is told before anything is moved.
+    servers are shows what is done: the same command continues from there,
+    and 'plan revert' reverts it. A server that has been changed otherwise
+    meanwhile is an error before anything is moved.
 
     A plan of new servers is applied as by 'deployment apply'.
 
@@ -230,7 +230,7 @@ class ApplyPlan(_Carry):
 
 
 class RevertPlan(_Carry):
-    """Take back what a plan of moves has done, the last step first.
+    """Revert what a plan of moves has done, the last step first.
 
     Servers go back to the pCPUs and nodes that the plan found them on, as
     far as these are free still.

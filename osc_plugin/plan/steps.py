@@ -37,7 +37,7 @@ from osc_plugin.server import running
 
 
 class Host:
-    """A host with the servers that Nova tells of.
+    """A host with the servers that Nova shows.
 
     :ivar projected: the host for a plan
     :ivar names: server id -> name
@@ -84,8 +84,8 @@ class Host:
 class Carry:
     """Steps of running servers, one after the other.
 
-    Where a server is tells whether its part is done, so the same steps go on
-    where they were stopped, and their reverse takes back what was done.
+    Where a server is shows whether its part is done, so the same steps
+    continue where they were stopped, and their reverse reverts them.
 
     :param timeout: for each step, in seconds
     :param progress: called with a line before each step
@@ -156,7 +156,7 @@ class Carry:
             rollout.change(self._conn, changes, self._timeout)
         finally:
             # What it owns stays, whatever the metadata say of it; they say
-            # again what they said before, and no wish is left behind.
+            # again what they said before, and no request is left in them.
             for server in reported:
                 _restore(server)
 

@@ -9,3 +9,39 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
+
+"""``openstack kongming server ...``: running servers.
+
+What it knows
+-------------
+
+A server's template, metadata, ownership and last live change, as Nova's API
+tells them; and how to wait until the host has done what the metadata says.
+
+What it decides
+---------------
+
+When a wait is over: the server has what its metadata says, or the host has
+refused it.
+
+What it never does
+------------------
+
+It moves nothing itself.  It writes the server's metadata, and a request for
+the server's diagnostics triggers the reconciler of its host.
+
+Public names
+------------
+
+``running.Server``, ``Wait`` and ``write``; the commands, as entry points:
+``server`` and ``history``.
+
+Reading order
+-------------
+
+1. ``running``: a server, and waiting for it.
+2. ``server``: ``set``, ``unset``, ``show``.
+3. ``history``: ``list``, ``wait``, ``history``.
+"""
+
+__all__ = ('history', 'running', 'server')

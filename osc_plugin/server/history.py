@@ -122,7 +122,7 @@ class ServerHistory(command.Lister):
     def get_parser(self, prog_name):
         parser = super().get_parser(prog_name)
         parser.add_argument('server', metavar='<server>',
-                            help='Server (name or ID) to tell of.')
+                            help='Server (name or ID).')
         parser.add_argument('--limit', metavar='<number>', type=int,
                             default=20,
                             help='How many at most (default: 20).')

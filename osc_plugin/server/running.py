@@ -58,7 +58,7 @@ class Seen(NamedTuple):
 
 
 class Server:
-    """A server with a template, as Nova told it last."""
+    """A server with a template, as Nova showed it last."""
 
     def __init__(self, conn: connection.Connection,
                  found: Mapping[str, Any]) -> None:
@@ -145,7 +145,7 @@ class Server:
         """What is meant and not so.
 
         :param cells: what it owns
-        :returns: None where that can't be told
+        :returns: None where that can't be known
         """
         if cells is None or self.host is None:
             return None
@@ -229,8 +229,8 @@ class Wait:
             if time.monotonic() > deadline:
                 raise exceptions.CommandError(
                     f"Server '{self._server.name}' was not changed within "
-                    f"{self._timeout} s. The wish stays in its metadata; the "
-                    f"host tries again by itself.")
+                    f"{self._timeout} s. The request stays in its metadata; "
+                    f"the host tries again by itself.")
             time.sleep(1)
 
     def _is_done(self, seen: Seen) -> bool:
@@ -245,7 +245,7 @@ class Wait:
             self._fail(error)
         unmet = server.unmet(seen.cells)
         if seen.looked:
-            # A reason that the host has told already is not told again.
+            # A reason that the host has given already is not repeated.
             reason = '; '.join(unmet or ()) if error is None else error
             wrong = error is not None if unmet is None else bool(unmet)
             if wrong and not server.again().busy:

@@ -215,7 +215,7 @@ class SetServer(_Change):
 
 
 class UnsetServer(_Change):
-    """Take back what 'server set' said; the flavor's template holds again.
+    """Unset what 'server set' said; the flavor's template holds again.
 
     Examples::
 

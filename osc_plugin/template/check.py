@@ -24,9 +24,9 @@ from osc_plugin import template_options
 
 
 class CheckTemplate(command.Lister):
-    """Tell on which hosts a flavor's template fits now, and why not.
+    """Show on which hosts a flavor's template fits now, and why not.
 
-    'times' is how many servers of it a host has room for, one after the
+    'times' is how many servers of it fit on a host, one after the
     other; 'how' is where the first of them would be, or what is in the way.
     Works from the inventories in Placement alone. Exits with 1 where no
     host can take it.

@@ -31,7 +31,7 @@ from osc_plugin import template_options
 class ValidateTemplate(command.Command):
     """Check a document by itself, without a cloud.
 
-    All that is wrong is told at once, by place and value, with what would be
+    All that is wrong is listed at once, by place and value, with what would be
     right; then this ends with status 1. 'template set --dry-run' checks it
     against a flavor and the hosts as well.
 
@@ -51,7 +51,7 @@ class ValidateTemplate(command.Command):
         return parser
 
     def take_action(self, parsed_args):
-        # What Nova can't keep is told as well.
+        # What Nova can't store is an error, too.
         template.encode(template_options.described(parsed_args.file, {}))
 
 

@@ -64,7 +64,7 @@ def _time(text):
 
 
 class PreviewTemplate(command.Lister):
-    """Tell which profile will be active when, and what it changes.
+    """Show which profile will be active when, and what it changes.
 
     For a flavor or a document: what its windows say. For a host: of each of
     its servers that has profiles, by its windows and its metadata, and which

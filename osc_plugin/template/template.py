@@ -64,7 +64,7 @@ def _check_hosts(published, wanted):
 
 
 def row(found):
-    """A flavor as ``show`` and ``list`` tell it."""
+    """A flavor as ``show`` and ``list`` print it."""
     specs = found.extra_specs
     return (found.name, found.vcpus, found.ram,
             template_options.SpecsColumn({

@@ -120,7 +120,7 @@ class KongmingMixin:
 
     def _setup_compute_service(self):
         self.flags(api_paste_config=_API_PASTE, group='wsgi')
-        # Tests ring the trigger themselves.
+        # Tests trigger the reconciler themselves.
         km_conf.register_opts(CONF)
         self.flags(reconcile_interval=self.RECONCILE_INTERVAL,
                    group='kongming')

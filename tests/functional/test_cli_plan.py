@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Plans made, shown, carried out and taken back by the real shell."""
+"""Plans made, shown, carried out and reverted by the real shell."""
 
 import json
 import pathlib
@@ -82,7 +82,7 @@ class DefragTest(PlanBase):
         self.assertIn('cell 0 node ', out)
         self.assertIn(', 64 MiB', out)
         self.assertIn('no plan is better', out)
-        self.assertIn('room                   0 -> 1', out)
+        self.assertIn('capacity               0 -> 1', out)
         # So far nothing has happened.
         self.assertEqual((a, b), (self.owned('a'), self.owned('b')))
         shown = self.json('kongming', 'plan', 'show', self.plan)
@@ -100,7 +100,7 @@ class DefragTest(PlanBase):
         self.assertEqual(moved, goal.name)
         self.assertEqual([(node, {str(v): p for v, p in pins.items()})
                           for node, pins in goal.goal], self.owned(moved))
-        # No wish is left behind, and doing it again does nothing.
+        # No request is left, and doing it again does nothing.
         self.assertEqual({}, self.metadata(moved))
         _out, err = self.kongming('plan', 'apply', self.plan)
         self.assertEqual('There is nothing to do.\n', err)

@@ -150,7 +150,7 @@ class ServerTest(test_cli.CliBase):
         # What its own flavor says needs no metadata.
         set_('--pin', '0=0:13 1:10')
         self.assertEqual({}, self.metadata(one))
-        # Its own flavor says more than metadata can take back.
+        # Its own flavor says more than metadata can unset.
         _out, err = set_('--node', '0=1', status=1)
         self.assertIn(f"server '{one}': the flavor that it was booted with "
                       f'says kongming:pin.0', err)

@@ -340,7 +340,7 @@ class FlappingTest(HostileBase):
 
     @test_life.long
     def test_refused_by_the_host(self):
-        """Each wish is another one that can't be had."""
+        """Each request is another one that can't be had."""
         server = self.boot(self.template('0:13'))
         self.ring(server)
         self.writes.clear()

@@ -462,7 +462,7 @@ class FaultTest(LiveBase):
         self.assertIn('vCPU 0: pCPU 0-15 -> 13', self.stdlog.logger.output)
 
     def test_libvirt_refuses(self):
-        """What was done before is taken back, too."""
+        """What was done before is rolled back, too."""
         server = self.boot(self.template('0:13 1:10'))
         real, calls = fakelibvirt.Domain.pinVcpuFlags, []
 
@@ -523,7 +523,7 @@ class FaultTest(LiveBase):
             # Somebody who asks for it is not kept waiting.
             self.ring(server)
             self.assertEqual(2, len(self.actions(server)))
-        # Nor is a wish that is another one.
+        # Nor is another request.
         self.api.post_server_metadata(server['id'],
                                       {'kongming:pin.0': '0:14'})
         reconciler.run(patient=True)

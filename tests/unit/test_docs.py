@@ -15,6 +15,7 @@
 what is here needs neither a cloud nor the command line.
 """
 
+import ast
 import configparser
 import importlib
 import re
@@ -22,6 +23,7 @@ from xml.etree import ElementTree
 
 import yaml
 
+from doc import packages
 from doc import sequence
 from kongming import conf
 from kongming.deployment import document as document_mod
@@ -156,18 +158,72 @@ class PictureTest(base.TestCase):
             self.assertTrue(0 <= float(text.get('y')) <= height)
 
     def test_modules(self):
-        """What is named before a colon is a module."""
-        named = re.findall(r'^[^:#]*: ([a-z]+): ', self.TEXT.read_text(),
+        """What is named before a colon is a package or a module."""
+        named = re.findall(r'^[^:#]*: ([a-z_.]+): ', self.TEXT.read_text(),
                            re.MULTILINE)
         self.assertGreater(len(named), 8)
         for name in named:
+            path = name.replace('.', '/')
             self.assertTrue(any(
-                (documents.TOP / package / f'{name}.py').exists()
-                for package in ('nova_ext', 'kongming')), name)
+                (documents.TOP / package / found).exists()
+                for package in ('nova_ext', 'kongming')
+                for found in (path, f'{path}.py')), name)
 
     def test_a_lane_that_is_none(self):
         self.assertRaisesRegex(ValueError, 'line 2', sequence.svg,
                                'lanes: a | b\na -> c: hello')
+
+
+class PackageTest(base.TestCase):
+    """A page for each package; pictures of packages and arrows."""
+
+    FOLDER = documents.SOURCE / 'contributor'
+
+    def test_pages(self):
+        there = {
+            '.'.join(path.parent.relative_to(documents.TOP).parts)
+            for root in ('kongming', 'nova_ext', 'osc_plugin')
+            for path in (documents.TOP / root).rglob('__init__.py')}
+        pages = self.FOLDER / 'packages'
+        self.assertEqual(there, {path.stem for path in pages.glob('*.rst')})
+        listed = re.findall(r'^   packages/(\S+)$', (
+            self.FOLDER / 'packages.rst').read_text(), re.MULTILINE)
+        self.assertEqual(sorted(there), sorted(listed))
+        for name in there:
+            self.assertIn(f'.. automodule:: {name}\n',
+                          (pages / f'{name}.rst').read_text())
+
+    def test_each_public_module_is_in_the_reading_order(self):
+        for path in documents.TOP.glob('*/**/__init__.py'):
+            if path.relative_to(documents.TOP).parts[0] not in (
+                    'kongming', 'nova_ext', 'osc_plugin') or (
+                    path.parent.name == 'kongming'):
+                continue
+            tree = ast.parse(path.read_text())
+            order = ast.get_docstring(tree).partition('Reading order')[2]
+            for module in [*path.parent.glob('[a-z]*.py'),
+                           *path.parent.glob('[a-z]*/__init__.py')]:
+                name = (module.parent.name if module.stem == '__init__'
+                        else module.stem)
+                self.assertIn(f'``{name}``', order, path)
+
+    def test_index_names_packages(self):
+        text = (self.FOLDER / 'packages.rst').read_text()
+        for name in re.findall(':mod:`([^`]*)`', text + (
+                self.FOLDER / 'architecture.rst').read_text()):
+            page = self.FOLDER / 'packages' / f'{name}.rst'
+            self.assertTrue(page.exists(), name)
+
+    def test_arrows_that_follow_from_others_are_left_out(self):
+        self.assertEqual(
+            {'a': {'b'}, 'b': {'c'}},
+            packages.reduced({'a': {'b', 'c'}, 'b': {'c'}}))
+
+    def test_layers_are_rows_from_top_to_bottom(self):
+        drawn = packages.dot([['a', 'b'], ['c']], {'a': {'c'}}, ['c'])
+        self.assertIn('{rank=same; "a"; "b"}', drawn)
+        self.assertIn('"b" -> "c" [style=invis]', drawn)
+        self.assertIn('"a" -> "c"\n', drawn)
 
 
 class ChineseTest(base.TestCase):

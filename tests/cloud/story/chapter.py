@@ -201,7 +201,7 @@ class Chapter(unittest.TestCase):
         self.assertEqual(200, found.status_code, found.text)
 
     def ring(self, uuid):
-        """The trigger, which is an admin's."""
+        """The trigger of the reconciler, which is an admin's."""
         return self.admin.sdk.compute.get(f'/servers/{uuid}/diagnostics',
                                           microversion='2.48')
 

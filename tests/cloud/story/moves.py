@@ -46,7 +46,7 @@ class Moves(chapter.Chapter):
 
     @chapter.on(*_HOSTS)
     def test_live_migration_refused(self):
-        """A place that is taken is told before anything moves"""
+        """A place that is taken is refused before anything moves"""
         flavor = self.flavor(template=('--node', '0=1', '--pin', '0=0:9'))
         servers = {host: self.boot(flavor, host=host) for host in _HOSTS}
         found = self.admin.sdk.compute.post(

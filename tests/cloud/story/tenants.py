@@ -59,7 +59,7 @@ class Tenants(chapter.Chapter):
 
     @chapter.on('local1')
     def test_storm(self):
-        """Metadata in a loop: ten wishes are done, the last one in the end"""
+        """Metadata in a loop: ten changes are made, the last one in the end"""
         flavor = self.flavor(template=('--pin', '0=0:0'))
         self.grant(flavor, 'template')
         server = self.boot(flavor)
@@ -69,7 +69,7 @@ class Tenants(chapter.Chapter):
         self.comes_to(server, 0, {0: 1})
         made = [row['result'] for row in self.admin.json(
             'kongming', 'server', 'history', server, '--limit', '100')]
-        self.figure('of 31 wishes in a loop, changes made',
+        self.figure('of 31 requests in a loop, changes made',
                     str(made.count('Success')))
         self.assertLess(len(made), 31)
 

@@ -360,7 +360,7 @@ class PlanTest(base.TestCase):
              'server, and apply makes it anew'],
             self.problems({'a': '0:2 1:1'}, du=one))
         self.assertIn(
-            'says kongming:pin.0, which metadata can not take back',
+            'says kongming:pin.0, which metadata can not unset',
             self.problems({'a': {'cells': {'0': {'node': 0}}}}, du=one)[0])
 
     def test_what_the_host_would_refuse(self):
