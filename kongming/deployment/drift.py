@@ -97,9 +97,9 @@ def reasons(found: dep.FoundServer, flavor: dep.FoundFlavor,
     meant = dep.Flavor(*facts(flavor), dep.native(flavor.specs),
                        template_mod.decode(flavor.specs))
     changes, desired, never = meant_by(found, meant)
-    reported = dep.words(changes.put, changes.remove)
+    words = dep.words(changes.put, changes.remove)
     why = [*other_flavor(found, meant), *never, *(
-        [f'its metadata is to be changed: {reported}'] if reported else [])]
+        [f'its metadata is to be changed: {words}'] if words else [])]
     if layout is not None and found.cells:
         why += drift.unmet(desired, found.cells, layout,
                            meant.guest.emulator_isolated)

@@ -108,7 +108,7 @@ def moved(granted: Mapping[str, Mapping[str, int]],
 
 def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
              allocations: Mapping[str, Mapping[str, int]],
-             unsettled: Mapping[str, Collection[str]] = _NOBODY
+             pending: Mapping[str, Collection[str]] = _NOBODY
              ) -> dict[str, int]:
     """What to reserve of each class, where it is more than nothing.
 
@@ -116,12 +116,12 @@ def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
     :param servers: consumer -> what it has of this node; what a server has
         left, or is about to leave, is its migration's
     :param allocations: consumer -> class -> amount, on this node's provider
-    :param unsettled: consumers that are about to have what is allocated to
+    :param pending: consumers that are about to have what is allocated to
         them, here or on another node, or to be allocated what they have; with
         the classes of that allocation, which account for all they use
     """
     taken = set(node.taken)
-    for consumer in unsettled:
+    for consumer in pending:
         taken -= servers[consumer].pcpus if consumer in servers else set()
     # Nobody's, and yet never to be offered.
     never = node.never & node.dedicated - taken
@@ -139,7 +139,7 @@ def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
                              (inventory.L3, owned.claim.l3)):
             if amount:
                 used[name] = used.get(name, 0) + amount
-    for consumer, resource_classes in unsettled.items():
+    for consumer, resource_classes in pending.items():
         if consumer in servers:
             for name, amount in servers[consumer].amounts().items():
                 if name in used and name in resource_classes:
@@ -149,7 +149,7 @@ def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
             # Not here yet, or a stranger: it accounts for nothing in use.
             continue
         amounts = servers[consumer].amounts()
-        for name in used.keys() - unsettled.get(consumer, ()):
+        for name in used.keys() - pending.get(consumer, ()):
             accounted[name] = accounted.get(name, 0) + min(
                 granted.get(name, 0), amounts.get(name, 0))
     result = {}

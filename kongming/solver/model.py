@@ -223,19 +223,19 @@ class Model:
     def _clean(self, host: str, node: usage.NodeState) -> Iterator[
             tuple[usage.PcpuSet, Any]]:
         """Cores of which nobody who stays has a part."""
-        keepers: dict[int, list[Any]] = {}
+        stayers: dict[int, list[Any]] = {}
         for key in self.on[host]:
             today = self.problem.by_name[key[0]].today
             for _node, pins in today.cells if today else ():
                 for pcpu in pins.values():
-                    keepers.setdefault(pcpu, []).append(self.stay[key[0]])
+                    stayers.setdefault(pcpu, []).append(self.stay[key[0]])
             if not self._demand(key).policy:
                 for pcpu in self._named(key, self.problem.hosts[host]):
-                    keepers.setdefault(pcpu, []).append(self.placed[key])
+                    stayers.setdefault(pcpu, []).append(self.placed[key])
         for core in node.siblings:
             if core & node.taken or not core & node.free:
                 continue
-            mine = [var for pcpu in core for var in keepers.get(pcpu, ())]
+            mine = [var for pcpu in core for var in stayers.get(pcpu, ())]
             if not mine:
                 yield core, 1
                 continue

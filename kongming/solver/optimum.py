@@ -73,7 +73,7 @@ def solve(problem: problem_mod.Problem, clock: problem_mod.Clock,
             found.bound = bound
         if answer is None:
             break
-        pinned = [(mine, pins.settle_host(problem, host, mine))
+        pinned = [(mine, pins.assign_host(problem, host, mine))
                   for host, mine in _by_host(answer).items()]
         wrong = [mine for mine, spots in pinned if spots is None]
         if not wrong:

@@ -44,7 +44,7 @@ class Pick(NamedTuple):
     stays: bool = False
 
 
-def settle(problem: problem_mod.Problem,
+def assign(problem: problem_mod.Problem,
            picks: Mapping[str, Pick]) -> dict[str, problem_mod.Spot] | None:
     """The picks with exact pins; None where one finds none after all."""
     hosts: dict[str, list[str]] = {}
@@ -52,14 +52,14 @@ def settle(problem: problem_mod.Problem,
         hosts.setdefault(pick.host, []).append(name)
     spots: dict[str, problem_mod.Spot] = {}
     for host, names in hosts.items():
-        found = settle_host(problem, host, {n: picks[n] for n in names})
+        found = assign_host(problem, host, {n: picks[n] for n in names})
         if found is None:
             return None
         spots.update(found)
     return spots
 
 
-def settle_host(problem: problem_mod.Problem, host: str,
+def assign_host(problem: problem_mod.Problem, host: str,
                 picks: Mapping[str, Pick]
                 ) -> dict[str, problem_mod.Spot] | None:
     """The same for one host."""

@@ -184,7 +184,7 @@ class _Search:
     def _leaf(self) -> None:
         spots = self.board.spots
         if 'shared' in self.problem.levels or self.stays:
-            pinned = pins.settle(self.problem, {
+            pinned = pins.assign(self.problem, {
                 name: pins.Pick(spot.host, spot.shape, spot.nodes,
                                 name in self.stays)
                 for name, spot in spots.items()})

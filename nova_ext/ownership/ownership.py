@@ -54,7 +54,7 @@ class Ownership:
             return NotImplemented
         return self._key() == other._key()
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def _key(self):
         return [(cell.id, cell.cpu_pinning or {},

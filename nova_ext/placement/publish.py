@@ -51,9 +51,9 @@ def reserved(context, rt, reportclient, provider_tree, nodename, topology,
         expected_attrs=['flavor', 'numa_topology', 'migration_context'])
     users = {server.uuid: _use(server, server.numa_topology)
              for server in servers}
-    unsettled = {server.uuid for server in servers
-                 if server.numa_topology is not None
-                 and (server.uuid in stale
+    pending = {server.uuid for server in servers
+               if server.numa_topology is not None
+               and (server.uuid in stale
                       or claim.will_be_repinned(server, topology))}
     allocations = {}
     if rt.tracked_migrations or any(
@@ -73,7 +73,7 @@ def reserved(context, rt, reportclient, provider_tree, nodename, topology,
     # What an allocation accounts for it does on whichever node.
     accounted = {uuid: {name for found in allocations.values()
                         for name in found.get(uuid, ())}
-                 for uuid in unsettled}
+                 for uuid in pending}
     return {node.id: reserved_mod.reserved(
         node, _owned_of(node.id, users, topology),
         allocations.get(node.id, {}), accounted) for node in host.nodes}

@@ -117,14 +117,14 @@ def change(conn: connection.Connection, changes: Sequence[dep.Change],
 
     :raises CommandError: if one stays as it is, or time is up
     """
-    reported = []
+    changed = []
     for one in changes:
         server = running.Server.find(conn, one.id)
         running.write(server, one.changes)
-        reported.append(server.after(one.changes))
+        changed.append(server.after(one.changes))
     # A host that looked in between may have refused some by themselves.
-    before = [frozenset(server.changes()) for server in reported]
-    for server, known in zip(reported, before):
+    before = [frozenset(server.changes()) for server in changed]
+    for server, known in zip(changed, before):
         running.Wait(server, known, True, timeout).run()
 
 

@@ -142,9 +142,9 @@ class Carry:
     def _do(self, step: document.Step,
             moves: Sequence[document.Move]) -> None:
         """Say where to be in the metadata, until it is so."""
-        reported = [running.Server.find(self._conn, move.id) for move in moves]
+        changed = [running.Server.find(self._conn, move.id) for move in moves]
         changes = []
-        for server, move in zip(reported, moves):
+        for server, move in zip(changed, moves):
             desired = order.desired(server.intent().base,
                                     move.spot(step.host))
             change = metadata_mod.express(
@@ -157,7 +157,7 @@ class Carry:
         finally:
             # What it owns stays, whatever the metadata say of it; they say
             # again what they said before, and no request is left in them.
-            for server in reported:
+            for server in changed:
                 _restore(server)
 
 

@@ -82,7 +82,7 @@ class FaultBase(test_live.LiveBase):
         patch.start()
         self.addCleanup(patch.stop)
 
-    def settle(self, server, pcpu):
+    def repin(self, server, pcpu):
         """A pass or two later all is as it is wanted."""
         for _pass in range(20):
             try:
@@ -103,7 +103,7 @@ class FaultTest(FaultBase):
         self.in_the_middle(restart_libvirtd)
         self.say(server, second)
         self.computes['compute1'].driver._reconcile()
-        self.settle(server, second)
+        self.repin(server, second)
 
     def test_libvirtd_is_away_for_a_while(self):
         """Threads stay where they are; the change is made when it is back."""
@@ -118,7 +118,7 @@ class FaultTest(FaultBase):
             f'/run/libvirt/qemu/{name}.pid').read_text()))
         self.assertEqual({first}, os.sched_getaffinity(tasks[0]))
         subprocess.run(command, check=True)
-        self.settle(server, second)
+        self.repin(server, second)
 
     def test_domain_stops(self):
         first, second = test_live.PCPUS[:2]
@@ -132,7 +132,7 @@ class FaultTest(FaultBase):
         self.api.post_server_action(server['id'],
                                     {'reboot': {'type': 'HARD'}})
         self._wait_for_state_change(server, 'ACTIVE')
-        self.settle(server, second)
+        self.repin(server, second)
 
     def test_metadata_changes_in_the_middle(self):
         first, second = test_live.PCPUS[:2]
@@ -140,7 +140,7 @@ class FaultTest(FaultBase):
         self.in_the_middle(lambda: self.say(server, first))
         self.want(server, second)
         self.assertOn(server, second)
-        self.settle(server, first)
+        self.repin(server, first)
 
     def test_server_is_deleted_in_the_middle(self):
         first, second = test_live.PCPUS[:2]

@@ -59,7 +59,7 @@ class ReservedTest(base.TestCase):
     def test_unsettled_claim_is_no_ownership(self):
         self.check({}, node({1, 2}), {'a': owned(1, 2)},
                    {'a': named(5, 6, PCPU=2)},
-                   unsettled={'a': named(5, 6, PCPU=2)})
+                   pending={'a': named(5, 6, PCPU=2)})
 
     def test_unsettled_claim_on_another_node_than_was_granted(self):
         """Another server may be promised what it is about to leave."""
@@ -70,7 +70,7 @@ class ReservedTest(base.TestCase):
                 (named(5, PCPU=1), {'MEMORY_MB': 512}),
                 ({}, {'PCPU': 1, 'MEMORY_MB': 512})]:
             self.check(left, node({1}, 512), claimed, {},
-                       unsettled={'a': granted})
+                       pending={'a': granted})
 
     def test_moved_and_not_yet_allocated_on_a_full_node(self):
         """Else there was never room for its allocation to follow."""
@@ -78,7 +78,7 @@ class ReservedTest(base.TestCase):
             'a': owned(0, 1, 2, 3, memory_mib=2048),
             'b': owned(4, 5, 6, 7, memory_mib=2048)},
             {'a': named(0, 1, 2, 3, PCPU=4, MEMORY_MB=2048)},
-            unsettled={'b': named(PCPU=4, MEMORY_MB=2048)})
+            pending={'b': named(PCPU=4, MEMORY_MB=2048)})
 
     def test_source_of_a_migration(self):
         self.check({}, node({1, 2}), {'m': owned(1, 2)},
@@ -108,7 +108,7 @@ class ReservedTest(base.TestCase):
         self.check({'PCPU': 2, 'PCPU_6': 1, 'PCPU_7': 1},
                    node({1, 6}, never=never), {'a': owned(1, 6)},
                    {'a': named(1, 2, PCPU=2)},
-                   unsettled={'a': named(1, 2, PCPU=2)})
+                   pending={'a': named(1, 2, PCPU=2)})
 
 
 class CacheTest(base.TestCase):

@@ -1,0 +1,71 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``openstack kongming host list``: hosts as Placement shows them."""
+
+from osc_plugin import cloud
+from osc_plugin import command
+
+
+def sums(state):
+    """nodes, dedicated pCPUs, free ones of them, shared pCPUs."""
+    return (len(state.nodes),
+            sum(len(node.dedicated) for node in state.nodes),
+            sum(len(node.dedicated - node.taken) for node in state.nodes),
+            sum(len(node.shared) for node in state.nodes))
+
+
+class ListHost(command.Lister):
+    """List the hosts that KongMing is published for.
+
+    'free' counts dedicated pCPUs. With --long 'floating' counts the vCPUs
+    that float over the shared ones, and 'obeys' says whether the host's
+    nova-compute obeys templates.
+
+    Examples::
+
+        openstack kongming host list
+        openstack kongming host list --free 16 --long
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument('--long', action='store_true',
+                            help='Show more columns.')
+        parser.add_argument('--free', metavar='<number>', type=int, default=0,
+                            help='Only hosts of which one node has so many '
+                                 'free pCPUs.')
+        parser.add_argument('--obeying', action='store_true',
+                            help='Only hosts that obey templates.')
+        return parser
+
+    def take_action(self, parsed_args):
+        conn = self.app.client_manager.kongming
+        names = _COLUMNS if parsed_args.long else _COLUMNS[:5]
+        return names, [
+            _row(host)[:len(names)] for host in cloud.hosts(conn)
+            if (host.obeys or not parsed_args.obeying) and any(
+                node.n_free >= parsed_args.free for node in host.state.nodes)]
+
+
+#: Without --long the first five.
+_COLUMNS = ('host', 'nodes', 'dedicated', 'free', 'shared', 'floating',
+            'memory_mib', 'memory_free_mib', 'obeys', 'uuid')
+
+
+def _row(host):
+    nodes = host.state.nodes
+    return (host.name, *sums(host.state),
+            sum(node.shared_used for node in nodes),
+            sum(node.memory_mib for node in nodes),
+            sum(node.memory_mib - node.memory_used_mib for node in nodes),
+            host.obeys, host.uuid)
