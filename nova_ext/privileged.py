@@ -12,6 +12,8 @@
 
 """The few things that need more rights than nova-compute has."""
 
+import os
+
 from kongming.kernel import cgroup
 from kongming.kernel import process
 from kongming.kernel import resctrlfs
@@ -34,6 +36,13 @@ resctrl_context = priv_context.PrivContext(
     cfg_section='kongming_resctrl',
     pypath=__name__ + '.resctrl_context',
     capabilities=[capabilities.CAP_DAC_OVERRIDE])
+
+
+def as_root_itself():
+    """Call directly what a process of root's may do by itself."""
+    if os.geteuid() == 0:
+        for each in (context, resctrl_context):
+            each.set_client_mode(False)
 
 
 @context.entrypoint

@@ -110,6 +110,17 @@ def blocks(page: pathlib.Path) -> Iterator[Block]:
                         else _guessed(text), caption, text)
 
 
+def section(page: pathlib.Path, heading: str) -> list[Block]:
+    """What is shown below one heading, to the next of its level."""
+    lines = read(page).splitlines()
+    begin = lines.index(heading)
+    line = lines[begin + 1]
+    end = next((number for number in range(begin + 2, len(lines))
+                if lines[number][:1] == line[0] and set(lines[number]) == {
+                    line[0]}), len(lines))
+    return [block for block in blocks(page) if begin < block.line <= end]
+
+
 def _dedented(lines: list[str]) -> str:
     least = min((len(line) - len(line.lstrip())
                  for line in lines if line.strip()), default=0)

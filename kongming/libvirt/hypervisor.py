@@ -28,12 +28,10 @@ URI = 'qemu:///system'
 _ACTIVE = 1
 
 
-@contextlib.contextmanager
-def connection(uri: str = URI, write: bool = False) -> Iterator[Any]:
-    """A connection to libvirt, for as long as the block lasts.
+def load(uri: str = URI) -> Any:
+    """The module ``libvirt``, which then prints nothing.
 
-    :raises kongming.exception.HypervisorError: for each error of libvirt's in
-        the block, too
+    :raises kongming.exception.HypervisorError: if it is not installed
     """
     try:
         import libvirt
@@ -43,6 +41,17 @@ def connection(uri: str = URI, write: bool = False) -> Iterator[Any]:
                             'kongming[libvirt])') from exc
     # libvirt prints what it also raises.
     libvirt.registerErrorHandler(lambda *_: None, None)
+    return libvirt
+
+
+@contextlib.contextmanager
+def connection(uri: str = URI, write: bool = False) -> Iterator[Any]:
+    """A connection to libvirt, for as long as the block lasts.
+
+    :raises kongming.exception.HypervisorError: for each error of libvirt's in
+        the block, too
+    """
+    libvirt = load(uri)
     try:
         opened = (libvirt.open if write else libvirt.openReadOnly)(uri)
     except libvirt.libvirtError as exc:

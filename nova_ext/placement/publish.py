@@ -54,7 +54,7 @@ def reserved(context, rt, reportclient, provider_tree, nodename, topology,
     pending = {server.uuid for server in servers
                if server.numa_topology is not None
                and (server.uuid in stale
-                      or claim.will_be_repinned(server, topology))}
+                    or claim.will_be_repinned(server, topology))}
     allocations = {}
     if rt.tracked_migrations or any(
             flavor.is_group_key(key) for server in servers

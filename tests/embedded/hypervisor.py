@@ -20,7 +20,9 @@ from xml.etree import ElementTree
 import fixtures
 from nova.tests.fixtures import libvirt as fakelibvirt
 
+from kongming.domain import domain as domain_mod
 from kongming.host import topology
+from kongming.libvirt import affinity
 
 _DOMAIN = 'nova.tests.fixtures.libvirt.Domain'
 
@@ -116,3 +118,35 @@ class LiveTuning(fixtures.Fixture):
                                ('XMLDesc', xml_desc)):
             self.useFixture(fixtures.MonkeyPatch(f'{_DOMAIN}.{name}',
                                                  function))
+
+
+class Kernel(fixtures.Fixture):
+    """A kernel that has simulated domains' threads where libvirt says.
+
+    :ivar elsewhere: server's uuid -> pCPUs that its vCPUs may run on, where
+        that is not what libvirt says
+    """
+
+    def _setUp(self):
+        self.elsewhere = {}
+        self._domains = []
+        for name, function in (('pid', self._pid), ('tasks', self._tasks),
+                               ('vcpu_threads', lambda _pid: {})):
+            self.useFixture(fixtures.MonkeyPatch(
+                f'kongming.kernel.process.{name}', function))
+
+    def _pid(self, domain):
+        if not domain.isActive():
+            return None
+        self._domains.append(domain)
+        return len(self._domains)
+
+    def _tasks(self, pid):
+        domain = self._domains[pid - 1]
+        pins = affinity.read(domain)
+        return [domain_mod.Task(
+            domain_mod.VCPU, vcpu, 100 + vcpu,
+            self.elsewhere.get(domain.UUIDString(), pcpus), 0)
+            for vcpu, pcpus in pins.vcpus.items()] + [
+                domain_mod.Task(domain_mod.EMULATOR, 0, 99,
+                                pins.emulator or frozenset(), 0)]
