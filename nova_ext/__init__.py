@@ -58,6 +58,7 @@ Reading order
 7. ``live``: changes while servers run.
 8. ``privileged``: what needs more rights than nova-compute has.
 9. ``driver``: the hook, where all of it is called from.
+10. ``cleanup``: a host that goes back to Nova's own driver.
 """
 
 __all__ = ('driver', 'filters', 'validators', 'weights')

@@ -37,6 +37,8 @@ from oslo_utils import excutils
 from nova_ext import cache
 from nova_ext import guests
 from nova_ext import limits
+from nova_ext.live import definition
+from nova_ext.live import reclaim
 from nova_ext.live import reconciler
 from nova_ext.ownership import claim as claims
 from nova_ext.ownership import claimed
@@ -80,9 +82,12 @@ class LibvirtDriver(driver.LibvirtDriver):
                                image_meta):
         # Asked for at each definition of a domain, and for the destination
         # of a live migration.
-        topology = instance_numa_topology
-        if topology is not None:
-            self._reclaim(topology)
+        if instance_numa_topology is not None:
+            self._reclaim(instance_numa_topology,
+                          template.has_template(flavor.extra_specs))
+        return self._numa_config(instance_numa_topology, flavor, image_meta)
+
+    def _numa_config(self, topology, flavor, image_meta):
         if not template.has_template(flavor.extra_specs):
             return super()._get_guest_numa_config(topology, flavor,
                                                   image_meta)
@@ -102,19 +107,93 @@ class LibvirtDriver(driver.LibvirtDriver):
             LOG.warning('Not obeyed: %s', problem)
         return config
 
-    def _reclaim(self, topology):
-        """Whoever borrows a pCPU leaves it before its owner runs on it."""
+    def _reclaim(self, topology, has_template):
+        """Whoever borrows a pCPU leaves it before its owner runs on it.
+
+        :raises nova_ext.live.reclaim.StillBorrowed: if the owner has a
+            template and must not run yet
+        """
+        if has_template:
+            reclaim.wait(self._reconciler,
+                         ownership.Ownership(topology).pcpus)
+            return
         try:
-            self._reconciler.reclaim(ownership.Ownership(topology).pcpus)
+            reclaim.force(self._reconciler,
+                          ownership.Ownership(topology).pcpus)
         except Exception:
-            # A native server may be about to start.
+            # A native server is about to start.
             LOG.exception('Borrowers could not be asked to leave')
+
+    def _before_saved(self, instance):
+        """Have written down only what a server owns or floats over.
+
+        Nova starts it by that later.  By then what it borrows may have an
+        owner again.  Nor is anything lent until then that it starts on.
+
+        :raises Exception: if that can't be had
+        """
+        self._reconciler.own_only(instance)
+        if instance.numa_topology is None:
+            return
+        self._reconciler.reclaim(ownership.pcpus_of(instance))
+        config = self._numa_config(
+            instance.numa_topology, instance.flavor, instance.image_meta)
+        try:
+            domain = self._host.get_guest(instance)._domain
+        except exception.InstanceNotFound:
+            return  # Nova makes what it saves anew
+        definition.correct(domain, config,
+                           max(self._host.get_available_cpus()) + 1)
 
     def suspend(self, context, instance):
         # It is resumed with the pins that it is saved with.
         if template.has_template(instance.flavor.extra_specs):
-            self._reconciler.own_only(instance)
+            try:
+                self._before_saved(instance)
+            except Exception as exc:
+                # It runs on.
+                raise exception.InstanceFaultRollback(exc) from exc
         super().suspend(context, instance)
+
+    def resume(self, context, instance, *args, **kwargs):
+        if not template.has_template(instance.flavor.extra_specs):
+            return super().resume(context, instance, *args, **kwargs)
+        try:
+            self._before_started(context, instance)
+        except reclaim.StillBorrowed as exc:
+            # It can be resumed later.
+            raise exception.InstanceFaultRollback(exc) from exc
+        super().resume(context, instance, *args, **kwargs)
+        self.wake()
+
+    def unrescue(self, context, instance):
+        if not template.has_template(instance.flavor.extra_specs):
+            return super().unrescue(context, instance)
+        self._before_started(context, instance)
+        super().unrescue(context, instance)
+        self.wake()
+
+    def _before_started(self, context, instance):
+        """Before a domain starts with what was written down of it.
+
+        What it owns has not changed meanwhile: see
+        :data:`nova_ext.live.steps.CHANGEABLE`.
+        """
+        self._refresh(context, instance)
+        if instance.numa_topology is not None:
+            self._reclaim(instance.numa_topology, True)
+
+    def live_migration(self, context, instance, *args, **kwargs):
+        if template.has_template(instance.flavor.extra_specs):
+            try:
+                # While it migrates, libvirt changes none of its pins
+                # (qemu_migration.c, qemuMigrationJobStart).
+                self._reconciler.own_only(instance)
+            except Exception:
+                # Its owners wait for it to leave, or move it.
+                LOG.exception('It migrates with what it borrows',
+                              instance=instance)
+        return super().live_migration(context, instance, *args, **kwargs)
 
     def _floats(self, pcpus):
         """What a server with a template but without NUMA cells floats over.
@@ -208,9 +287,21 @@ class LibvirtDriver(driver.LibvirtDriver):
             self._reconcile()
         return super().get_instance_diagnostics(instance)
 
-    def reboot(self, context, instance, *args, **kwargs):
+    def reboot(self, context, instance, network_info, reboot_type, *args,
+               **kwargs):
         self._about_to_run(context, instance)
-        return super().reboot(context, instance, *args, **kwargs)
+        if reboot_type == 'SOFT' and template.has_template(
+                instance.flavor.extra_specs):
+            try:
+                # It is started by its persistent definition.
+                self._before_saved(instance)
+            except Exception:
+                LOG.warning('Its persistent definition could not be '
+                            'corrected; it is rebooted hard', exc_info=True,
+                            instance=instance)
+                reboot_type = 'HARD'
+        return super().reboot(context, instance, network_info, reboot_type,
+                              *args, **kwargs)
 
     def power_on(self, context, instance, *args, **kwargs):
         self._about_to_run(context, instance)
@@ -218,6 +309,9 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     def rescue(self, context, instance, *args, **kwargs):
         self._about_to_run(context, instance)
+        if template.has_template(instance.flavor.extra_specs):
+            # Nova saves its persistent definition for the unrescue.
+            self._before_saved(instance)
         return super().rescue(context, instance, *args, **kwargs)
 
     def destroy(self, context, instance, *args, **kwargs):
@@ -256,6 +350,9 @@ class LibvirtDriver(driver.LibvirtDriver):
             self._repin(context, server,
                         self.virtapi.reportclient.get_allocs_for_consumer(
                             context, instance.uuid)['allocations'])
+        if instance.numa_topology is not None:
+            # Before anything of it is destroyed.
+            self._reclaim(instance.numa_topology, True)
 
     def spawn(self, context, instance, image_meta, injected_files,
               admin_password, allocations, *args, **kwargs):
@@ -289,6 +386,8 @@ class LibvirtDriver(driver.LibvirtDriver):
                         context, instance.uuid)['allocations'])
                 self._repin(context, claimed.IncomingServer(
                     claim, self._host.get_hostname()), allocations)
+                return super().post_claim_migrate_data(
+                    context, instance, migrate_data, claim)
             except Exception as exc:
                 # Nobody else aborts the claim at this point
                 # (nova/compute/manager.py, _live_migration_claim).

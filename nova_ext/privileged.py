@@ -51,6 +51,12 @@ def set_scheduler(pid, vcpu, policy, priority):
 
 
 @context.entrypoint
+def move_off(pid, pcpus, otherwise):
+    # They come as plain lists.
+    process.move_off(pid, frozenset(pcpus), frozenset(otherwise))
+
+
+@context.entrypoint
 def set_share(pid, vcpu, share):
     # It comes as a plain list.  The files belong to root, as whom privsep
     # runs by default: that needs no capability.

@@ -19,6 +19,7 @@ machine's; elsewhere there is nothing to read, and the answer is None.
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import re
@@ -39,10 +40,19 @@ _NAMES = {number: name for name, number in _POLICIES.items()}
 
 def pid(domain: Any) -> int | None:
     """The QEMU process of a domain; None where it is not on this machine."""
+    return pid_of(domain.name(), domain.UUIDString())
+
+
+def pid_of(name: str, server: str) -> int | None:
+    """The same without asking libvirt.
+
+    :param name: of the domain
+    :param server: uuid of the server and its domain
+    """
     try:
-        found = int((_RUN / f'{domain.name()}.pid').read_text())
+        found = int((_RUN / f'{name}.pid').read_text())
         # Another machine's libvirtd may have a domain of the same name.
-        return found if is_of(found, domain.UUIDString()) else None
+        return found if is_of(found, server) else None
     except (OSError, ValueError):
         return None
 
@@ -151,6 +161,9 @@ def ram_by_node(numa_maps: str) -> dict[int, int]:
 #: to 15 characters by the kernel; libvirt's names of I/O threads.
 _TASKS = {domain_mod.VCPU: re.compile(r'CPU ([0-9]+)/'),
           domain_mod.IOTHREAD: re.compile(r'IO iothread([0-9]+)$')}
+#: How often to look for threads that were made meanwhile, by threads that
+#: had not been moved yet.
+_ROUNDS = 5
 #: Made by the kernel for a vCPU thread, wherever that is at that moment.
 _KERNEL = 'kvm-'
 
@@ -187,6 +200,31 @@ def _task(task: pathlib.Path, name: str) -> domain_mod.Task:
         kind, number, int(task.name),
         topology.parse_cpu_list(allowed[1]) if allowed else frozenset(),
         int(last), _scheduler(int(task.name)))
+
+
+def move_off(process: int, pcpus: frozenset[int],
+             otherwise: frozenset[int]) -> None:
+    """Have no thread of a domain run on some pCPUs; needs CAP_SYS_NICE.
+
+    Past libvirt, which goes on saying what it said before.  A thread stays on
+    whatever else it may run on.
+
+    :param otherwise: pCPUs for a thread that may run nowhere else
+    :raises OSError: as the kernel refuses it, or if the process has ended
+    """
+    for _ in range(_ROUNDS):
+        found = [task for task in tasks(process) if task.allowed & pcpus]
+        if not found:
+            return
+        for task in found:
+            try:
+                os.sched_setaffinity(
+                    task.id, task.allowed - pcpus or otherwise - pcpus)
+            except ProcessLookupError:
+                continue  # it has ended
+    raise OSError(errno.EBUSY, f'threads {[task.id for task in found]} are '
+                               f'still allowed on pCPU '
+                               f'{topology.format_cpu_list(pcpus)}')
 
 
 def ram(process: int, least_kib: int) -> list[domain_mod.Ram]:

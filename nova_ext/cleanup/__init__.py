@@ -12,7 +12,37 @@
 
 """KongMing taken off the servers of a host: ``python -m nova_ext.cleanup``.
 
-For a host that goes back to Nova's own driver, while nova-compute is stopped
-there.  :mod:`nova_ext.cleanup.decision` says what is to be done,
-:mod:`nova_ext.cleanup.host` looks and does it, ``__main__`` is the command.
+What it knows
+-------------
+
+What KongMing leaves on a host's servers: a change that was cut short,
+borrowed pCPUs, per-vCPU cgroup values, real-time schedulers, CLOS, and the
+host's providers in Placement.
+
+What it decides
+---------------
+
+What is to be done about each server, so that Nova's own driver finds what it
+would have made itself.
+
+What it never does
+------------------
+
+It does nothing while nova-compute runs on the host, and nothing to a server
+with a task state.  No pCPU is given up before the kernel says that no thread
+of the server runs there.
+
+Public names
+------------
+
+The program itself.
+
+Reading order
+-------------
+
+1. ``decision``: what is to be done about a server.
+2. ``host``: looks, and does it.
+3. ``command``: the arguments and the table of what was done.
 """
+
+__all__ = ()

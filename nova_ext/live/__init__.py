@@ -57,4 +57,4 @@ Reading order
 6. ``record``, ``report_once``: instance actions and log lines (private).
 """
 
-__all__ = ('reconciler',)
+__all__ = ('definition', 'reclaim', 'reconciler', 'record', 'steps')

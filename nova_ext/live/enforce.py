@@ -317,20 +317,42 @@ class Enforcer:
         :param pcpus: of the domain, owned by its server
         :param everybody: called without arguments where nothing is known yet;
             returns all servers of the host with a template
+        :returns: those of the pCPUs that borrowers could not be brought to
+            leave
         """
+        still_used = NOTHING
         with self._lending:
             if self._lent is None:
                 self.first(everybody())
             self._reclaimed |= pcpus
             if any(borrowed & pcpus
                    for _known, borrowed in self._borrowers.values()):
-                stuck = self._leave({}, self._lent - pcpus)
-                if stuck:
-                    LOG.error('pCPU %s is still used by a server that '
-                              'borrowed it', sorted(stuck & pcpus))
+                still_used = self._leave({}, self._lent - pcpus) & pcpus
             # What was known of their owners may be so no more.
             self._last = {uuid: server for uuid, server in self._last.items()
                           if not pcpus & _pcpus(server)}
+        return still_used
+
+    def evict(self, pcpus):
+        """Have the kernel move borrowers that could not be asked to leave.
+
+        What they borrow stays noted, so that the next pass asks libvirt again.
+
+        :param pcpus: that somebody is about to run on
+        :returns: [(server, the error where that has failed, or None)]
+        """
+        moved: list[tuple[Any, Exception | None]] = []
+        with self._lending:
+            for known, borrowed in self._borrowers.values():
+                if not borrowed & pcpus:
+                    continue
+                try:
+                    self._steps.move_off(known.server, pcpus,
+                                         known.wanted.pcpus)
+                    moved.append((known.server, None))
+                except Exception as exc:
+                    moved.append((known.server, exc))
+        return moved
 
     def own_only(self, server, everybody):
         """Have one server leave all that it borrows, before it is saved.

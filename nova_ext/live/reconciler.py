@@ -17,10 +17,12 @@ with what it owns and with what libvirt does, and the difference is carried out
 step by step (:mod:`nova_ext.live.steps`).
 """
 
+import dataclasses
 import threading
 import time
 
 from kongming import exception as km_exc
+from kongming.host import topology
 from kongming.libvirt import memory
 from kongming.live import rearrange
 from kongming.template import cache_claims
@@ -167,11 +169,29 @@ class Reconciler:
                               pending.values())
         for uuid, reason in plan.refused.items():
             self._refuse(servers[uuid], record.ChangeFailed(reason=reason))
+        plan = self._without_borrowed(plan, servers)
         if plan.steps:
-            self.reclaim({pcpu for step in plan.steps
-                          for move in step.moves for pcpu in move[1:]})
             self._carry_out(context, rt, nodename, plan, servers, intents)
             self.allocations.catch_up(context, nodename, servers)
+
+    def _without_borrowed(self, plan, servers):
+        """A plan without the steps whose pCPUs borrowers don't leave."""
+        if not plan.steps:
+            return plan
+        still_used = self.reclaim(frozenset().union(*map(_pcpus, plan.steps)))
+        if not still_used:
+            return plan
+        group = rearrange.groups(plan.steps)
+        refused = {group[step.server] for step in plan.steps
+                   if _pcpus(step) & still_used}
+        for uuid in dict.fromkeys(step.server for step in plan.steps):
+            if group[uuid] in refused:
+                self._refuse(servers[uuid], record.ChangeFailed(
+                    reason=f'pCPU {topology.format_cpu_list(still_used)} is '
+                           f'still used by a server that borrowed it'))
+        return dataclasses.replace(plan, steps=tuple(
+            step for step in plan.steps
+            if group[step.server] not in refused))
 
     def _enforce(self, context, servers, without_numa):
         """Threads and memory to where they are meant to be.
@@ -208,7 +228,12 @@ class Reconciler:
 
     def reclaim(self, pcpus):
         """See :meth:`nova_ext.live.enforce.Enforcer.reclaim`."""
-        self._enforcer.reclaim(pcpus, self._with_template)
+        return self._enforcer.reclaim(pcpus, self._with_template)
+
+    def evict(self, pcpus):
+        """See :meth:`nova_ext.live.enforce.Enforcer.evict`."""
+        for server, error in self._enforcer.evict(pcpus):
+            record.evicted(server, self._driver._tracker.host, pcpus, error)
 
     def own_only(self, server):
         """See :meth:`nova_ext.live.enforce.Enforcer.own_only`."""
@@ -306,6 +331,7 @@ class Reconciler:
         if mine.has_target:
             # A step was cut short.
             server.numa_topology = self._steps.drop_target(context, server)
+            self.allocations.stale.add(server.uuid)
         if ownership.Ownership(server.numa_topology).lacks_pcpus:
             raise record.ChangeFailed(
                 reason='It owns fewer pCPUs than it needs, since its boot was '
@@ -368,6 +394,11 @@ class Reconciler:
                 # What it owns is consistent; the next pass sees to the rest.
                 LOG.exception('A step could not be taken back',
                               instance=servers[step.server])
+
+
+def _pcpus(step):
+    """All that a step leaves or goes to."""
+    return {pcpu for move in step.moves for pcpu in move[1:]}
 
 
 @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)

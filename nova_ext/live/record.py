@@ -17,10 +17,11 @@ everything in it as JSON, and, where Nova is told to emit versioned
 notifications, one of these.
 """
 
-from nova import exception
 import time
 
+from kongming.host import topology
 import nova.context
+from nova import exception
 from nova import objects
 from nova import rpc
 from oslo_log import log as logging
@@ -30,6 +31,8 @@ LOG = logging.getLogger(__name__)
 #: What 'openstack server event list' shows; servers.LIVE_CHANGE for clients.
 ACTION = 'kongming_live_change'
 EVENT = 'kongming_repin'
+#: Of a notification.
+EVICTION = 'kongming_eviction'
 
 
 class ChangeFailed(exception.NovaException):
@@ -76,20 +79,44 @@ class Change:
             self._context, self._server.uuid, EVENT, exc_val=error,
             exc_tb=error and (error.__traceback__ or 'nothing was begun'),
             want_result=False)
-        self._notify(facts)
+        _notify(self._context, self._host, f'{ACTION}.'
+                + ('error' if error else 'end'), 'LiveChangePayload', facts,
+                bool(error))
 
-    def _notify(self, facts):
-        """As Nova's versioned notifications are (doc, notifications)."""
-        notifier = rpc.get_versioned_notifier(f'nova-compute:{self._host}')
-        emit = notifier.error if facts['reason'] else notifier.info
-        emit(self._context, f'instance.{ACTION}.'
-             + ('error' if facts['reason'] else 'end'), {
-                 'nova_object.namespace': 'kongming',
-                 'nova_object.name': 'LiveChangePayload',
-                 'nova_object.version': '1.0',
-                 'nova_object.data': facts})
+
+def _notify(context, host, event, payload, facts, is_error):
+    """As Nova's versioned notifications are (doc, notifications)."""
+    notifier = rpc.get_versioned_notifier(f'nova-compute:{host}')
+    emit = notifier.error if is_error else notifier.info
+    emit(context, f'instance.{event}', {
+        'nova_object.namespace': 'kongming',
+        'nova_object.name': payload,
+        'nova_object.version': '1.0',
+        'nova_object.data': facts})
 
 
 def refused(server, host, error):
     """A change that was not begun."""
     Change(server, host).end(error)
+
+
+def evicted(server, host, pcpus, error=None):
+    """A borrower that libvirt did not move was moved by the kernel.
+
+    The owner of the pCPUs starts, as it must not fail for this.
+
+    :param server: nova.objects.Instance that has borrowed
+    :param error: why the kernel has not moved it either
+    """
+    facts = {
+        'server': server.uuid, 'name': server.display_name, 'host': host,
+        'pcpus': sorted(pcpus), 'result': 'Error' if error else 'Success',
+        'reason': str(error) if error else None}
+    LOG.error('pCPU %(pcpus)s: libvirt could not move the server that has '
+              'borrowed it and its owner starts; %(outcome)s', {
+                  'pcpus': topology.format_cpu_list(pcpus),
+                  'outcome': f'nor could the kernel: {error}' if error
+                  else 'the kernel has moved its threads'}, instance=server)
+    _notify(nova.context.get_admin_context(), host,
+            f'{EVICTION}.' + ('error' if error else 'end'),
+            'EvictionPayload', facts, True)

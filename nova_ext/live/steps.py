@@ -334,9 +334,43 @@ class Steps:
         # The emulator is where its threads are, or anywhere.
         domain = self.domain(server)
         running = affinity.read(domain).emulator if domain else None
+        mine = ownership.Ownership(server.numa_topology)
+        self._check_left(domain, mine.pcpus - ownership.Ownership(
+            mine.without_target(running)).pcpus)
         return self._own(
             context, server.uuid,
             lambda mine: mine.without_target(running)).numa_topology
+
+    @staticmethod
+    def _check_left(domain, pcpus):
+        """Ask the kernel, where it can be, whether threads left pCPUs.
+
+        A domain that was started by what was saved of it may be on any of
+        what its server owns.
+
+        :raises record.ChangeFailed: if one has not
+        """
+        pid = domain and process.pid(domain)
+        for task in process.tasks(pid) if pid else ():
+            if task.allowed & pcpus:
+                raise record.ChangeFailed(
+                    reason=f'thread {task.id} may still run on a pCPU that '
+                           f'is to be given up')
+
+    @staticmethod
+    def move_off(server, pcpus, otherwise):
+        """Have the kernel move a server's threads off pCPUs.
+
+        libvirt is not asked for anything; see
+        :func:`kongming.kernel.process.move_off`.
+
+        :raises record.ChangeFailed: if its process is not to be found
+        """
+        pid = process.pid_of(server.name, server.uuid)
+        if pid is None:
+            raise record.ChangeFailed(
+                reason='its process is not on this machine')
+        privileged.move_off(pid, sorted(pcpus), sorted(otherwise))
 
     def domain(self, server):
         """Its libvirt domain, None where it is not running."""

@@ -99,9 +99,6 @@ def _parser():
     command.add_argument('--short', action='store_true',
                          help='the part of it that takes a few minutes, on '
                               'local1')
-    command.add_argument('--again', type=int, default=0, metavar='N',
-                         help='tell up to N chapters once more that failed, '
-                              'and say so (default: %(default)s)')
     command.add_argument('--keep', dest='leave_up', action='store_true',
                          help='leave the cloud up, if it was not before')
     command.add_argument('chapters', nargs='*', metavar='CHAPTER',

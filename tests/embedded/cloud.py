@@ -26,6 +26,7 @@ import glob
 import os
 import os.path
 import sys
+import threading
 import time
 from xml.etree import ElementTree
 
@@ -35,6 +36,7 @@ from nova import context as nova_context
 from nova import objects
 from nova.tests import fixtures as nova_fixtures
 from nova.tests.fixtures import libvirt as fakelibvirt
+from nova.tests.functional.api import client
 from nova.tests.functional import integrated_helpers
 from nova.tests.functional.libvirt import base
 from placement import deploy
@@ -43,11 +45,15 @@ import psutil
 from kongming import conf as km_conf
 from kongming.host import topology
 from nova_ext import privileged
+from tests.embedded import databases
 from tests.embedded import guests
 from tests.embedded import hypervisor
+from tests.embedded import threads
 from tests.embedded import witness
 
 CONF = nova.conf.CONF
+#: How long to wait until something is looked at again, in seconds.
+_POLL = 0.1
 
 #: Nova's tests look for api-paste.ini beside nova/, where it is in a source
 #: tree; the wheel puts it under the environment's prefix.
@@ -78,6 +84,11 @@ class KongmingMixin:
     HYPERVISOR = ''
 
     def setUp(self):
+        # nova-api compiles its thousand routes for each test, and Python
+        # keeps 512 patterns.
+        self.useFixture(fixtures.MonkeyPatch('re._MAXCACHE', 20000))
+        self.useFixture(databases.Databases())
+        self.threads = self.useFixture(threads.Threads())
         super().setUp()
         # No daemon with more rights: the tests run as they are.
         privileged.context.set_client_mode(False)
@@ -89,34 +100,100 @@ class KongmingMixin:
                 guests.write(self.useFixture(fixtures.TempDir()).path,
                              image['name']), 'rb'))
 
+    def _until(self, look, seconds, idle=1.0):
+        """Look again and again until it is so and services have settled.
+
+        A server is ACTIVE, or in ERROR, before nova-compute has done all that
+        belongs to it: it tells Placement, and why, later.
+
+        :param look: returns what is true if it is so
+        :param seconds: to look for it
+        :param idle: how long to wait for work of services each time; a
+                        test may hold one up
+        :returns: what was found last
+        """
+        end = time.monotonic() + seconds
+        while True:
+            self.threads.wait(idle)
+            found = look()
+            if found or time.monotonic() > end:
+                return found
+            time.sleep(_POLL)
+
     def _wait_for_server_parameter(self, server, expected_params,
-                                   max_retries=10, *args, **kwargs):
-        # Nova's five seconds are short for two busy cores.
-        found = super()._wait_for_server_parameter(
-            server, expected_params, max(max_retries, self.RETRIES), *args,
-            **kwargs)
+                                   max_retries=10, api=None,
+                                   wait_for_fault_key=True):
+        api = api or self.admin_api
         # It says ERROR before it says why.
-        for _ in range(10):
-            if found['status'] != 'ERROR' or 'fault' in found:
-                break
-            time.sleep(0.5)
-            found = self.api.get_server(server['id'])
+        with_fault = (wait_for_fault_key
+                      and expected_params.get('status') == 'ERROR')
+        found = {}
+
+        def look():
+            found.clear()
+            found.update(api.get_server(server['id']))
+            return (all(found[key] == value
+                        for key, value in expected_params.items())
+                    and ('fault' in found or not with_fault))
+
+        # Nova's five seconds are short for two busy cores.
+        if not self._until(look, max(max_retries, self.RETRIES) / 2):
+            self.fail(f'{expected_params} expected, {found} found')
         return found
 
     def _wait_for_migration_status(self, server, expected_statuses):
-        for _ in range(5):
+        found = []
+
+        def look():
+            found[:] = [
+                migration for migration in
+                self.admin_api.api_get('/os-migrations').body['migrations']
+                if migration['instance_uuid'] == server['id']]
+            return [migration for migration in found
+                    if migration['status'].lower() in expected_statuses]
+
+        wanted = self._until(look, self.RETRIES / 2)
+        if not wanted:
+            self.fail(f'{expected_statuses} expected, {found} found')
+        return wanted[0]
+
+    def _wait_until_deleted(self, server):
+        was_in_error = server.get('status') == 'ERROR'
+
+        def look():
             try:
-                return super()._wait_for_migration_status(
-                    server, expected_statuses)
+                found = self.api.get_server(server['id'])
+            except client.OpenStackApiNotFoundException:
+                return True
+            if found['status'] == 'ERROR' and not was_in_error:
+                self.fail('It is in ERROR instead of deleted')
+            return False
+
+        if not self._until(look, self.RETRIES / 2):
+            self.fail('It is not deleted')
+
+    def _wait_for_assert(self, assert_func, max_retries=10, sleep=0.5):
+        end = time.monotonic() + max(max_retries, self.RETRIES) / 2
+        while True:
+            try:
+                return assert_func()
             except AssertionError:
-                continue
-        return super()._wait_for_migration_status(server, expected_statuses)
+                if time.monotonic() > end:
+                    raise
+            time.sleep(_POLL)
 
     def _setup_services(self):
         # Nova's fixture that guards which cell is meant by a context can
         # deadlock with heartbeats when much is going on; nobody misses them.
         self.flags(report_interval=0, service_down_time=7 * 24 * 3600)
         super()._setup_services()
+
+    def _stop_computes(self):
+        super()._stop_computes()
+        # A pass that has begun goes on; it must not meet the next test.
+        for thread in threading.enumerate():
+            if thread.name == 'kongming':
+                thread.join(60)
 
     def _setup_compute_service(self):
         self.flags(api_paste_config=_API_PASTE, group='wsgi')

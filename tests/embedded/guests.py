@@ -58,9 +58,20 @@ _SPINNING = bytes.fromhex(
     'c705 0003e0fe 07460c00'     # start-up at 0x7000
     'ebfe')                      # jmp to itself
 
-#: idle: cli; hlt; jmp back, in real mode.  busy: no vCPU ever sleeps.
+#: The power button, and what it does in QEMU's pc machine, by the ACPI ports
+#: that its BIOS has chosen (SeaBIOS, src/config.h, PORT_ACPI_PM_BASE).
+_ACPI = bytes.fromhex(
+    'fb'                     # sti: the clock wakes it up
+    'ba0206 b80001 ef'       # [0x602] = power button enabled
+    'f4'                     # hlt
+    'ba0006 ed f6c401 74f6'  # until it is pressed, by [0x600]
+    'ba0406 b80020 ef'       # [0x604] = off
+    'ebed')                  # jmp back to hlt
+
+#: idle: cli; hlt; jmp back, in real mode.  busy: no vCPU ever sleeps.  acpi:
+#: shuts down when it is asked to.
 _CODE = {'idle': bytes.fromhex('faf4ebfd'), 'busy': in_32_bits(_SPINNING),
-         'dirty': in_32_bits(_DIRTY)}
+         'dirty': in_32_bits(_DIRTY), 'acpi': _ACPI}
 #: Of all guests.
 NAMES = tuple(_CODE)
 

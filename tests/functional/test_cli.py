@@ -14,6 +14,7 @@
 
 import contextlib
 import ctypes
+import functools
 import io
 import json
 import os
@@ -23,17 +24,23 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from unittest import mock
 
 import fixtures
 from novaclient import client as novaclient
 from openstack import config as sdk_config
+from openstack import utils as sdk_utils
 from openstackclient import shell
 from openstackclient.volume import client as volume_client
+from osc_lib import utils as osc_utils
 import testtools
 import yaml
 
 from tests import every_command
+
+#: How often --wait looks, in seconds.
+_POLL = 0.2
 
 
 def _end_with_parent():
@@ -99,12 +106,28 @@ class CliBase(testtools.TestCase):
         self.useFixture(fixtures.MonkeyPatch(
             'osc_lib.clientmanager.ClientCache.__get__',
             lambda cache, instance, owner: cache.factory(instance)))
+        self._wait_briefly()
         # The second volume client of a process fails with openstackclient 9
         # (openstackclient/volume/client.py, make_client).
         if isinstance(volume_client.API_VERSIONS, dict):
             self.useFixture(fixtures.MonkeyPatch(
                 'openstackclient.volume.client.API_VERSIONS',
                 _Forgiving(volume_client.API_VERSIONS)))
+
+    def _wait_briefly(self):
+        """Have ``--wait`` look more often than every one to five seconds."""
+        iterate = sdk_utils.iterate_timeout
+        brief = types.SimpleNamespace(
+            monotonic=time.monotonic, sleep=lambda _seconds: time.sleep(_POLL))
+        for name, value in (
+                ('openstack.utils.iterate_timeout',
+                 lambda timeout, message, wait=None: iterate(
+                     timeout, message, _POLL)),
+                ('osc_lib.utils.wait_for_status', functools.partial(
+                    osc_utils.wait_for_status, sleep_time=_POLL)),
+                ('osc_plugin.server.running.time', brief),
+                ('osc_plugin.deployment.rollout.time', brief)):
+            self.useFixture(fixtures.MonkeyPatch(name, value))
 
     def openstack(self, *words, user='admin', status=0):
         """Run the shell; returns (stdout, stderr)."""

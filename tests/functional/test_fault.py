@@ -24,6 +24,7 @@ from nova.compute import resource_tracker
 from nova.tests.functional.libvirt import base as nova_base
 from nova.virt import event as virtevent
 from nova_ext import driver as hook
+from nova_ext.live import reclaim
 from nova_ext.live import reconciler
 from nova_ext.ownership import claim
 from nova_ext.ownership import claimed
@@ -74,7 +75,8 @@ class NativeTest(FaultBase):
     def setUp(self):
         super().setUp()
         paths = [
-            path for module in (claim, claimed, reconciler, publish, translate)
+            path for module in (
+                claim, claimed, reclaim, reconciler, publish, translate)
             for path in functions_of(module)]
         self.assertLess(40, len(paths))
         for path in paths:

@@ -72,10 +72,9 @@ class _Result(unittest.TestResult):
         print(text, file=sys.stderr, flush=True)
 
 
-def run_story(stage, only=(), short=False, again=0):
+def run_story(stage, only=(), short=False):
     """Tell the chapters.
 
-    :param again: how many that failed are told once more
     :returns: rows: (title, result, seconds, figures)
     """
     rows = []
@@ -91,10 +90,6 @@ def run_story(stage, only=(), short=False, again=0):
             continue
         print(f'\033[1m--- {name}: {title}\033[0m', flush=True)
         how, seconds = _run_one(stage, case, method)
-        if how == 'failed' and again:
-            again -= 1
-            how, seconds = _run_one(stage, case, method)
-            stage.figures.insert(0, ('', 'told again: failed once'))
         rows.append((title, how, seconds, stage.figures))
     return rows
 
@@ -157,7 +152,7 @@ def main(args, cloud, names):
         cloud.up(names)
         ready = time.monotonic()
         stage = chapter.Stage(cloud)
-        rows = run_story(stage, args.chapters, args.short, args.again)
+        rows = run_story(stage, args.chapters, args.short)
     finally:
         if not (was_up or args.leave_up):
             cloud.down()

@@ -102,6 +102,13 @@ class Steps:
             server, topology, intent, lent)[0]
         self.check()
 
+    def move_off(self, server, pcpus, otherwise):
+        now = self.now[server.uuid]
+        self.now[server.uuid] = threads.Threads(
+            {vcpu: allowed - pcpus or otherwise - pcpus
+             for vcpu, allowed in now.vcpus.items()},
+            now.emulator - pcpus or otherwise - pcpus)
+
     def check(self):
         """Nobody is where an owner runs, nor where nobody lends."""
         for uuid, running in self.now.items():
@@ -177,9 +184,12 @@ class RandomTest(base.TestCase):
                     {'kongming:profile': 'night'}])
             elif what == 1:
                 # Nova defines it anew, in the middle of anything.
-                steps.refusing = 0
                 mine = ownership.Ownership(server.numa_topology).owned
-                enforcer.reclaim(mine.pcpus, servers.values)
+                still_used = enforcer.reclaim(mine.pcpus, servers.values)
+                if still_used:
+                    self.refused += 1
+                    steps.refusing = 0
+                    self.evict(enforcer, steps, still_used)
                 steps.define(server)
             elif what == 2:
                 enforcer.switch()
@@ -211,8 +221,17 @@ class RandomTest(base.TestCase):
                 self.assertEqual(lent, steps.now[uuid].vcpus[0] - SHARED)
         return len(lent)
 
+    def evict(self, enforcer, steps, pcpus):
+        """By the kernel, as for a native server."""
+        moved = enforcer.evict(pcpus)
+        self.assertNotEqual([], moved)
+        for server, error in moved:
+            self.assertIsNone(error)
+            self.assertFalse(steps.now[server.uuid].pcpus & pcpus)
+
     def setUp(self):
         super().setUp()
+        self.refused = 0
         enforce.LOG.logger.disabled = True
         self.addCleanup(setattr, enforce.LOG.logger, 'disabled', False)
         self.moment = DAY
@@ -222,3 +241,4 @@ class RandomTest(base.TestCase):
         self.assertLess(SEEDS // 4, sum(
             self.play(seed)
             for seed in range(SEEDS)))
+        self.assertLess(0, self.refused)

@@ -1,0 +1,78 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Threads of a process on this machine."""
+
+import os
+import subprocess
+import sys
+import unittest
+from unittest import mock
+
+from kongming.kernel import process
+from tests import base
+
+PCPUS = sorted(os.sched_getaffinity(0))
+_THREADS = """
+import threading
+for _ in range(3):
+    threading.Thread(target=input).start()
+print()
+input()
+"""
+
+
+@unittest.skipIf(len(PCPUS) < 2, 'needs two pCPUs')
+class MoveOffTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.first, self.second = (frozenset({pcpu}) for pcpu in PCPUS[:2])
+        self.process = subprocess.Popen(
+            [sys.executable, '-u', '-c', _THREADS], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE)
+        self.addCleanup(self.process.communicate)
+        self.addCleanup(self.process.kill)
+        self.process.stdout.readline()
+
+    def allowed(self):
+        found = process.tasks(self.process.pid)
+        self.assertEqual(4, len(found))
+        return {task.allowed for task in found}
+
+    def test_they_stay_on_what_is_left(self):
+        process.move_off(self.process.pid, self.first, frozenset())
+        self.assertEqual({frozenset(PCPUS) - self.first}, self.allowed())
+
+    def test_nothing_is_left(self):
+        process.move_off(self.process.pid, frozenset(PCPUS) - self.second,
+                         frozenset())
+        process.move_off(self.process.pid, self.second,
+                         self.first | self.second)
+        self.assertEqual({self.first}, self.allowed())
+
+    def test_nowhere_to_go(self):
+        self.assertRaises(OSError, process.move_off, self.process.pid,
+                          frozenset(PCPUS), frozenset(PCPUS))
+        self.assertEqual({frozenset(PCPUS)}, self.allowed())
+
+    def test_the_kernel_does_not_obey(self):
+        with mock.patch('os.sched_setaffinity'):
+            self.assertRaisesRegex(
+                OSError, 'are still allowed on pCPU', process.move_off,
+                self.process.pid, self.first, self.second)
+
+    def test_it_has_ended(self):
+        self.process.kill()
+        self.process.wait()
+        self.assertRaises(OSError, process.move_off, self.process.pid,
+                          self.first, self.second)
