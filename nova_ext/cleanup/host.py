@@ -80,6 +80,8 @@ class _Server:
         self.domain = host.domain(server)
         self.topology = server.numa_topology
         self.pid = self.domain and process.pid(self.domain)
+        #: why its QoS is not known; the rest is done all the same
+        self.problem = ''
         #: as it is, as it is to be; None where it is not KongMing's
         self.cpu_shares: tuple[qos.CpuShares, qos.CpuShares] | None = None
         now = affinity.read(self.domain) if self.domain else threads.Threads()
@@ -114,13 +116,18 @@ class _Server:
             concerns = qos.concerns(template.decode(specs))
         except km_exc.InvalidTemplate:
             concerns = False  # nobody obeyed it
-        if concerns:
+        if not concerns:
+            return
+        try:
             now = cgroup.read(self.domain, self.pid)
-            wanted, _problems = qos.wanted(
-                (), self.server.flavor.vcpus, qos.native(specs),
-                cgroup.version())
-            self.cpu_shares = now, wanted
-            yield from qos.changes(now, wanted)
+        except km_exc.CgroupError as exc:
+            self.problem = str(exc)
+            return
+        wanted, _problems = qos.wanted(
+            (), self.server.flavor.vcpus, qos.native(specs),
+            cgroup.version())
+        self.cpu_shares = now, wanted
+        yield from qos.changes(now, wanted)
 
     def memory_is_elsewhere(self):
         """Whether a move of it was cut short."""
@@ -193,8 +200,10 @@ class Cleanup:
             try:
                 looked_at.append(_Server(self, server))
             except Exception as exc:
-                # One that can't be helped is not in the others' way.
+                # Where it runs is not known, so nobody comes back to a pCPU;
+                # else it is not in the others' way.
                 LOG.exception('It could not be looked at', instance=server)
+                in_use = frozenset(range(self._width()))
                 yield self._row(server, [], LEFT, str(exc))
         failed = {}
         for each in looked_at:
@@ -211,6 +220,7 @@ class Cleanup:
             if not reason and words:
                 reason = self._try(each, self._restore)
                 self._record(each.server, words, reason)
+            reason = reason or each.problem
             if words or reason:
                 yield self._row(each.server, words, LEFT if reason else DONE,
                                 reason)
@@ -240,12 +250,12 @@ class Cleanup:
             if each.memory_is_elsewhere():
                 self._steps.move_memory_home(each.server, each.domain)
             self._run_on(each, each.found.wanted)
-            for vcpu, sched in each.found.now.sched.items():
-                wanted = each.found.wanted.sched.get(vcpu, threads.Sched())
-                if sched != wanted:
-                    privileged.set_scheduler(each.pid, vcpu, *wanted)
         if each.found.target:
             self._drop_target(each)
+        for vcpu, sched in each.found.now.sched.items():
+            asked = each.found.wanted.sched.get(vcpu, threads.Sched())
+            if sched != asked:
+                privileged.set_scheduler(each.pid, vcpu, *asked)
         if each.cpu_shares:
             now, wanted = each.cpu_shares
             cgroup.apply(each.domain, each.pid, now, wanted,
@@ -253,11 +263,14 @@ class Cleanup:
 
     def _run_on(self, each, wanted):
         """Have threads there, and the kernel say so."""
-        affinity.apply(each.domain, wanted,
-                       max(self._driver._host.get_available_cpus()) + 1)
+        affinity.apply(each.domain, wanted, self._width())
         strays = each.strays(wanted)
         if strays:
             raise RuntimeError('; '.join(strays))
+
+    def _width(self):
+        """Number of the host's pCPUs, offline ones included."""
+        return max(self._driver._host.get_available_cpus()) + 1
 
     def _drop_target(self, each):
         """What it has only, in the database.

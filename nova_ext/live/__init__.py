@@ -44,17 +44,21 @@ while libvirt works.  It does not need Nova's database to switch a profile.
 Public names
 ------------
 
-``reconciler.Reconciler``.
+``reconciler.Reconciler``; ``reclaim`` and ``definition``, which the driver
+asks before a domain starts; ``steps`` and ``record``, which the cleanup of a
+host uses.
 
 Reading order
 -------------
 
 1. ``reconciler``: the pass.
 2. ``intents``: the desired state of each server (private).
-3. ``steps``: one step, carried out or rolled back (private).
+3. ``steps``: one step, carried out or rolled back.
 4. ``enforce``: threads, profiles, lending and borrowing (private).
-5. ``cpu_shares``, ``clos``: QoS and caches of running servers (private).
-6. ``record``, ``report_once``: instance actions and log lines (private).
+5. ``reclaim``: borrowers leave before an owner starts.
+6. ``definition``: what a domain would start with next.
+7. ``cpu_shares``, ``clos``: QoS and caches of running servers (private).
+8. ``record``, ``report_once``: instance actions and log lines.
 """
 
 __all__ = ('definition', 'reclaim', 'reconciler', 'record', 'steps')

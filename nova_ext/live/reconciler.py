@@ -121,7 +121,7 @@ class Reconciler:
                         if _is_idle(server) and server.numa_topology is None}
         for uuid, server in list(servers.items()):
             if server.migration_context is not None:
-                servers[uuid] = self._steps.end_move(context, uuid)
+                self._end_move(context, servers, uuid)
         for known in (self._reported, self._failed):
             for uuid in known.keys() - servers.keys() - without_numa.keys():
                 del known[uuid]
@@ -140,6 +140,20 @@ class Reconciler:
         self._set_alarm()
         return self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)
+
+    def _end_move(self, context, servers, uuid):
+        """See :meth:`nova_ext.live.steps.Steps.end_move`.
+
+        Where the answer is lost, the tracker is charged with what the server
+        was claimed, whatever the database has of it.
+
+        :param servers: uuid -> nova.objects.Instance, changed
+        """
+        try:
+            servers[uuid] = self._steps.end_move(context, uuid)
+        except Exception as exc:
+            # One that can't be helped is not in the others' way.
+            self._refuse(servers.pop(uuid), exc)
 
     def _reconcile(self, context, rt, compute, servers, without_numa, owners):
         """Bring servers to where they are wanted, as far as they can be.

@@ -30,7 +30,9 @@ import fixtures
 from keystoneauth1 import adapter
 from keystoneauth1 import session
 
+from kongming import exception as km_exc
 from kongming.libvirt import affinity
+from kongming.libvirt import memory
 from kongming.live import threads
 from nova.conductor import manager
 from nova import context as nova_context
@@ -243,7 +245,7 @@ class MoveOfMemoryTest(CleanupBase):
             'emulator: pCPU 2,5 -> 10,13', 'memory: node 0 -> 1'], found)
         self.assertEqual({0: only(13), 1: only(10)},
                          self.pins(self.server)[0])
-        self.assertIn("nodeset='1'", domain.XMLDesc(0).replace('"', "'"))
+        self.assertEqual({1}, memory.read(domain).nodes)
         self.assertEqual(self.AT_HOME, self.saved(self.server))
 
     def test_twice(self):
@@ -351,11 +353,28 @@ class EmulatorTest(CleanupBase):
             {'pin.0': '0:13', 'emulator': '12', 'grant': 'template'}, vcpus=1,
             emulator_threads_policy='isolate'))
         (node, pins, (emulator,)), = self.saved(server)
-        self.cut_short(server, {14}, node)
+        # The lower one is the wrong one.
+        self.assertLess(10, emulator)
+        self.cut_short(server, {10}, node)
         self.stop()
         self.clean_up()
         self.assertEqual([(node, pins, {emulator})], self.saved(server))
         self.assertEqual([], self.clean_up())
+
+
+class QosTest(CleanupBase):
+
+    def test_cgroups_are_not_seen(self):
+        """The rest is done, and what is not is reported."""
+        server = self.boot(self.flavor(
+            {'pin.0': '0:13', 'grant': 'qos'}, vcpus=1))
+        self.cut_short(server, {14}, 1)
+        self.stop()
+        with mock.patch('kongming.kernel.cgroup.read',
+                        side_effect=km_exc.CgroupError('not mounted')):
+            (_uuid, result, _found, reason), = self.clean_up(status=1)
+        self.assertEqual(('left', 'not mounted'), (result, reason))
+        self.assertEqual([(1, {0: 13}, set())], self.saved(server))
 
 
 class BorrowTest(CleanupBase):
@@ -416,6 +435,19 @@ class BorrowTest(CleanupBase):
         self.assertEqual('libvirt says no', borrower[3])
         self.assertEqual('left', lender[1])
         self.assertIn('pCPU 13 is its own, and another server', lender[3])
+        self.assertPins(*self.night)
+
+    def test_borrower_that_nobody_can_look_at(self):
+        real = affinity.read
+
+        def read(domain):
+            if domain.UUIDString() == self.borrower['id']:
+                raise RuntimeError('libvirt says no')
+            return real(domain)
+
+        with mock.patch('kongming.libvirt.affinity.read', read):
+            rows = self.clean_up(status=1)
+        self.assertEqual(['left'] * 2, [row[1] for row in rows])
         self.assertPins(*self.night)
 
     def test_busy_borrower(self):

@@ -1,0 +1,287 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""A compute host: the tracker, the hook, and libvirt as a table."""
+
+import contextlib
+import functools
+import types
+from unittest import mock
+
+from nova.compute import resource_tracker
+from nova.compute import vm_states
+import nova.context
+from nova import exception
+from nova import objects
+from nova.virt.libvirt import driver as nova_driver
+
+from nova_ext import driver as hook
+from nova_ext.live import steps
+from nova_ext.ownership import ownership
+
+#: Of each node: shared, dedicated.
+NODES = (({0, 1}, {2, 3, 4, 5, 6, 7}), ({8, 9}, {10, 11, 12, 13, 14, 15}))
+
+
+class Clock:
+    """Stands for the module ``time``; nobody really waits."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+class LibvirtError(Exception):
+    """What a libvirt says that is not well."""
+
+
+class Libvirt:
+    """Which pCPUs the threads of each domain of a host are on.
+
+    :ivar running: server -> its pCPUs
+    :ivar saved: server -> what the XML says that a rescue has saved
+    :ivar fails: None, or whether the next change is made before it fails
+    :ivar moved: called after each change of a running domain
+    """
+
+    def __init__(self):
+        self.running, self.saved = {}, {}
+        self.fails = None
+        self.moved = lambda: None
+
+    @contextlib.contextmanager
+    def failing(self, made):
+        self.fails = made
+        try:
+            yield
+        finally:
+            self.fails = None
+
+    def define(self, server):
+        """What Nova makes of a topology, of the hook's and of its own."""
+        topology = server.numa_topology
+        if server.flavor.extra_specs.get('kongming:node.0'):
+            topology = ownership.Ownership(topology).current
+        mine = ownership.Ownership(topology)
+        self.running[server.uuid] = frozenset(mine.pins.values()) | (
+            mine.emulator)
+
+    def move(self, uuid, pcpus):
+        """Threads of a domain that runs."""
+        if uuid not in self.running:
+            return
+        fails, self.fails = self.fails, None
+        if fails is not False:
+            self.running[uuid] = pcpus
+            self.moved()
+        if fails is not None:
+            raise LibvirtError('libvirt is away')
+
+    def end(self, uuid):
+        self.running.pop(uuid, None)
+
+
+class _Native(nova_driver.LibvirtDriver):
+    """Nova's driver as the hook finds it behind ``super()``."""
+
+    def spawn(self, context, instance, *args, **kwargs):
+        self.libvirt.define(instance)
+
+    reboot = power_on = spawn
+
+    def finish_migration(self, context, migration, instance, *args,
+                         **kwargs):
+        self.libvirt.define(instance)
+
+    def rescue(self, context, instance, *args, **kwargs):
+        # The XML of the domain as it runs (nova/virt/libvirt/driver.py,
+        # rescue: unrescue.xml).
+        self.libvirt.saved[instance.uuid] = self.libvirt.running[
+            instance.uuid]
+        self.libvirt.define(instance)
+
+    def unrescue(self, context, instance):
+        self.libvirt.running[instance.uuid] = self.libvirt.saved.pop(
+            instance.uuid)
+
+    def destroy(self, context, instance, *args, **kwargs):
+        self.libvirt.end(instance.uuid)
+
+    def migrate_disk_and_power_off(self, context, instance, *args, **kwargs):
+        self.libvirt.end(instance.uuid)
+        return ''
+
+    def post_claim_migrate_data(self, context, instance, migrate_data, claim):
+        return migrate_data
+
+    def update_provider_tree(self, provider_tree, nodename,
+                             allocations=None):
+        pass
+
+    def get_available_resource(self, nodename):
+        topology = objects.NUMATopology(cells=[
+            objects.NUMACell(
+                id=number, cpuset=shared, pcpuset=dedicated, socket=0,
+                memory=8192, cpu_usage=0, memory_usage=0,
+                pinned_cpus=set(), siblings=[
+                    {pcpu, pcpu + 1}
+                    for pcpu in sorted(shared | dedicated)[::2]],
+                mempages=[objects.NUMAPagesTopology(
+                    size_kb=4, total=8192 * 256, used=0, reserved=0)])
+            for number, (shared, dedicated) in enumerate(NODES)])
+        return {
+            'uuid': self.uuid, 'hypervisor_hostname': nodename,
+            'vcpus': 16, 'memory_mb': 16384, 'local_gb': 1000,
+            'vcpus_used': 0, 'memory_mb_used': 0, 'local_gb_used': 0,
+            'hypervisor_type': 'QEMU', 'hypervisor_version': 1,
+            'cpu_info': '', 'disk_available_least': 1000,
+            'supported_instances': [], 'numa_topology': topology._to_json()}
+
+    def node_is_available(self, nodename):
+        return True
+
+    @staticmethod
+    def get_host_ip_addr():
+        return '192.0.2.1'
+
+
+class Driver(hook.LibvirtDriver, _Native):
+    """The hook, for one host."""
+
+    def __init__(self, name, uuid, libvirt):
+        # Not its superclass's, which asks for a libvirtd.
+        self.uuid, self.libvirt = uuid, libvirt
+        self._host = types.SimpleNamespace(get_hostname=lambda: name)
+        self._reconciler = mock.Mock()
+        self.virtapi = mock.Mock()
+        self.virtapi.reportclient.get_allocs_for_consumer.return_value = {
+            'allocations': {}}
+
+    def _publish(self, provider_tree, nodename):
+        pass
+
+
+class Steps(steps.Steps):
+    """Of which libvirt does what the table does."""
+
+    def __init__(self, host):
+        super().__init__(host.driver)
+        self._model, self._libvirt = host, host.libvirt
+
+    def _own(self, *args, **kwargs):
+        try:
+            return super()._own(*args, **kwargs)
+        finally:
+            self._model.unlocked()
+
+    def run_on(self, server, topology, intent=None, lent=frozenset()):
+        mine = ownership.Ownership(topology)
+        self._libvirt.move(server.uuid, frozenset(mine.pins.values())
+                           | mine.emulator)
+
+    def _go(self, server, before, after, intent):
+        self.run_on(server, after)
+        return 0
+
+    def domain(self, server):
+        return None  # so that drop_target looks for no threads
+
+
+class Host:
+    """One nova-compute; its libvirt survives it.
+
+    :ivar unlocked: called when the hook has left Nova's lock
+    """
+
+    def __init__(self, name, uuid):
+        self.name, self.uuid = name, uuid
+        self.libvirt = Libvirt()
+        self.unlocked = lambda: None
+        self.start()
+
+    def start(self):
+        """nova-compute starts; all that it knew is gone."""
+        self.driver = Driver(self.name, self.uuid, self.libvirt)
+        self.rt = resource_tracker.ResourceTracker(
+            self.name, self.driver, mock.Mock(**{
+                'get_allocations_for_resource_provider.return_value':
+                    mock.Mock(allocations={})}))
+        self.rt.service_ref = types.SimpleNamespace(id=1, host=self.name)
+        self.driver.virtapi._compute.rt = self.rt
+        self.steps = Steps(self)
+        self.audit(startup=True)
+
+    def audit(self, startup=False):
+        self.rt.update_available_resource(
+            nova.context.get_admin_context(), self.name, startup=startup)
+
+    @property
+    def pinned(self):
+        """All that the tracker has taken."""
+        return _pinned(self.rt.compute_nodes[self.name].numa_topology)
+
+    def look_after(self, context, uncertain):
+        """Bring servers to where they are owned, as a pass does.
+
+        See :meth:`nova_ext.live.reconciler.Reconciler._pass`; what it wants
+        anew is chosen by the test.
+        """
+        for server in objects.InstanceList.get_by_host_and_node(
+                context, self.name, self.name, expected_attrs=[
+                    'flavor', 'numa_topology', 'metadata',
+                    'migration_context', 'system_metadata']):
+            if (server.uuid in uncertain or server.task_state is not None
+                    or server.vm_state not in (*steps.CHANGEABLE,
+                                               vm_states.RESCUED)
+                    or not server.flavor.extra_specs.get('kongming:node.0')):
+                continue
+            with contextlib.suppress(Exception):
+                self._look_after_one(context, server)
+
+    def _look_after_one(self, context, server):
+        if server.migration_context is not None:
+            server = self.steps.end_move(context, server.uuid)
+        mine = ownership.Ownership(server.numa_topology)
+        self.steps.run_on(server, mine.current)
+        if server.vm_state in steps.CHANGEABLE and mine.has_target:
+            self.steps.drop_target(context, server)
+
+
+def patches(clock):
+    """What has Nova and the hook ask nobody else."""
+    for module in ('write_ahead', 'claim'):
+        yield mock.patch(f'nova_ext.ownership.{module}.time', clock)
+    yield mock.patch('nova.compute.utils.is_volume_backed_instance',
+                     return_value=False)
+    yield mock.patch('nova.compute.monitors.MonitorHandler',
+                     lambda tracker: mock.Mock(monitors=[]))
+    # Placement is told of nothing; the hook is asked at this point.
+    yield mock.patch.object(
+        resource_tracker.ResourceTracker, '_update_to_placement',
+        lambda self, context, compute, startup:
+        self.driver.update_provider_tree(None, compute.hypervisor_hostname))
+
+
+@functools.lru_cache(maxsize=10000)
+def _pinned(numa_topology):
+    topology = objects.NUMATopology.obj_from_db_obj(numa_topology)
+    return frozenset().union(*(
+        cell.pinned_cpus for cell in topology.cells))
+
+
+#: What the hook raises when something is wrong, and Nova handles.
+EXPECTED = exception.NovaException, LibvirtError
