@@ -71,7 +71,7 @@ mkdir -p "$("$folder/venv/bin/python" -c 'import site
 print(site.getsitepackages()[0])')/etc"
 cp -r "$folder/venv/etc/nova" "$("$folder/venv/bin/python" -c 'import site
 print(site.getsitepackages()[0])')/etc/"
-OS_NOVA_DISABLE_EVENTLET_PATCHING=true "$folder/venv/bin/python" -W ignore \
+OS_NOVA_DISABLE_EVENTLET_PATCHING=false "$folder/venv/bin/python" -W ignore \
     -m testtools.run look 2>&1 | grep -E '^\[|^OK$|Error' | sort -u |
     tee "$folder/out"
 grep -q '^OK$' "$folder/out"

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What a run of the tests came to, told at its end.
+"""What a run of the tests came to, printed at its end.
 
 Reads a subunit stream; prints what failed, each with the end of its
 traceback, and as its last line the counts as shell assignments.
@@ -39,9 +39,10 @@ def main():
         print(f'FAILED {test.id()}', file=sys.stderr)
         for line in trace.strip().splitlines()[-_TAIL:]:
             print(f'    {line[:300]}', file=sys.stderr)
-    skipped = len(result.skipped)
-    print(f'Passed={result.testsRun - len(failed) - skipped} '
-          f'Failed={len(failed)} Skipped={skipped}')
+    skipped, expected = len(result.skipped), len(result.expectedFailures)
+    passed = result.testsRun - len(failed) - skipped - expected
+    print(f'Passed={passed} Failed={len(failed)} Skipped={skipped} '
+          f'Expected={expected}')
 
 
 if __name__ == '__main__':

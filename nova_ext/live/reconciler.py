@@ -94,11 +94,10 @@ class Reconciler:
             self._answered = begun
             return any(busy)
 
-    @staticmethod
-    def _resolve(context, rt):
+    def _resolve(self, context, rt):
         """See :func:`nova_ext.ownership.write_ahead.resolve`."""
         try:
-            return write_ahead.resolve(context, rt)
+            return write_ahead.resolve(context, rt, self._steps.leave)
         except Exception:
             # The database is away still, or the audit failed.
             LOG.warning('What servers own is not known yet', exc_info=True)

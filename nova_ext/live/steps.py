@@ -275,8 +275,10 @@ class Steps:
             wanted = change(ownership.Ownership(server.numa_topology))
         except ownership.NotAtStart as exc:
             raise record.ChangeFailed(reason=str(exc)) from exc
-        write_ahead.write(rt, claimed.ClaimedServer(
-            server, server.node, None), server.numa_topology, wanted)
+        if (wanted is not server.numa_topology
+                or server.numa_topology.obj_what_changed()):
+            write_ahead.write(rt, claimed.ClaimedServer(
+                server, server.node, None), server.numa_topology, wanted)
         return server
 
     @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE,
@@ -333,13 +335,39 @@ class Steps:
         """
         # The emulator is where its threads are, or anywhere.
         domain = self.domain(server)
-        running = affinity.read(domain).emulator if domain else None
         mine = ownership.Ownership(server.numa_topology)
-        self._check_left(domain, mine.pcpus - ownership.Ownership(
-            mine.without_target(running)).pcpus)
+        left = ownership.Ownership(mine.without_target(
+            affinity.read(domain).emulator if domain else None))
+        # Once that is not its own any more, it is too late to leave it.
+        self._leave(domain, left, mine.pcpus - left.pcpus)
+        self._check_left(domain, mine.pcpus - left.pcpus)
         return self._own(
             context, server.uuid,
-            lambda mine: mine.without_target(running)).numa_topology
+            lambda mine: mine.without_target(left.emulator)).numa_topology
+
+    def leave(self, server, pcpus):
+        """Have a server's threads leave pCPUs that it does not own.
+
+        :param server: nova.objects.Instance, as the database has it
+        """
+        if server.numa_topology is not None:
+            self._leave(self.domain(server),
+                        ownership.Ownership(server.numa_topology), pcpus)
+
+    def _leave(self, domain, mine, pcpus):
+        if domain is None or not pcpus:
+            return
+        now = affinity.read(domain)
+        affinity.apply(domain, dataclasses.replace(
+            now,
+            vcpus={vcpu: frozenset({mine.pins[vcpu]})
+                   if vcpu in mine.pins and on & pcpus else on - pcpus
+                   for vcpu, on in now.vcpus.items()},
+            emulator=now.emulator and (
+                now.emulator - pcpus or mine.emulator or mine.pcpus),
+            iothreads={number: on - pcpus or mine.pcpus
+                       for number, on in now.iothreads.items()}),
+            self._width())
 
     @staticmethod
     def _check_left(domain, pcpus):

@@ -115,8 +115,8 @@ def repin(rt, context, server, allocations):
                          instance=server.instance)
                 audited = True
                 try:
-                    rt.update_available_resource(context.elevated(),
-                                                 server.nodename)
+                    write_ahead.audit(context.elevated(), rt,
+                                      server.nodename)
                 except Exception:
                     # Nova's manager makes light of it, too.
                     LOG.warning('The audit failed', exc_info=True,

@@ -36,9 +36,12 @@ import time
 import typing
 import weakref
 
+from nova.compute import resource_tracker
+from nova.compute import vm_states
 import nova.conf
 from nova import exception
 from nova import objects
+from nova import utils
 from nova.virt import hardware
 from oslo_log import log as logging
 
@@ -57,6 +60,8 @@ NOT_SAVED = exception.InstanceNotFound, exception.OrphanedObjectError
 #: taken by then has expired in the bus, and one that somebody has taken waits
 #: for database locks only (innodb_lock_wait_timeout is 50 by default).
 LATE = 60.0
+#: States in which a server starts again as an XML says that was saved before.
+SAVED_XML = vm_states.RESCUED, vm_states.SUSPENDED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +71,15 @@ class Uncertain:
     :ivar before, after: nova.objects.InstanceNUMATopology; ``before`` is None
         where the tracker was not charged with it
     :ivar since: by the monotonic clock
+    :ivar changes: whether the database tells the one from the other; what is
+        saved without marks of changes, say, is the same before and after
     """
 
     nodename: str
     before: typing.Any
     after: typing.Any
     since: float
+    changes: bool
 
 
 #: resource tracker -> server's uuid -> Uncertain
@@ -112,8 +120,16 @@ def is_charged(rt, uuid, topology, host):
 
 
 def without(host, topology):
-    """A host without what a server has."""
+    """A host without what a server has, if it has anything."""
     return hardware.numa_usage_from_instance_numa(host, topology, free=True)
+
+
+def with_(host, topology):
+    """A host with what a server is to have.
+
+    :raises nova.exception.CPUPinningInvalid: if something of it is another's
+    """
+    return hardware.numa_usage_from_instance_numa(host, topology)
 
 
 def write(rt, server, before, after):
@@ -125,12 +141,15 @@ def write(rt, server, before, after):
         it; None where it is charged with none
     :param after: InstanceNUMATopology
     :raises nova.exception.CPUPinningInvalid: if something of it is another's
+    :raises nova.exception.ComputeResourcesUnavailable: if it is uncertain
     """
     compute, uuid = rt.compute_nodes[server.nodename], server.instance.uuid
+    if uuid in uncertain(rt):
+        raise exception.ComputeResourcesUnavailable(
+            reason='the answer to an earlier change of what it owns was lost')
     charged = compute.numa_topology
     host = host_topology(compute)
-    final = hardware.numa_usage_from_instance_numa(
-        host if before is None else without(host, before), after)
+    final = with_(without(host, before), after)
     compute.numa_topology = both(host, final)._to_json()
     try:
         server.save(after)
@@ -138,15 +157,19 @@ def write(rt, server, before, after):
         compute.numa_topology = charged
         raise
     except BaseException:
-        uncertain(rt)[uuid] = Uncertain(server.nodename, before, after,
-                                        time.monotonic())
+        uncertain(rt)[uuid] = Uncertain(
+            server.nodename, before, after, time.monotonic(),
+            ownership.Ownership(server.topology)
+            != ownership.Ownership(after))
         LOG.warning('The answer to a change of what it owns was lost; both '
                     'stay taken until the database is known',
                     instance=server.instance)
         raise
     compute.numa_topology = final._to_json()
     # The scheduler reads the record.  If this fails, tracker and server agree
-    # on what to give back.
+    # on what to give back.  Nova compares with what it has saved itself, and
+    # would not save that again (_resource_change).
+    rt.old_resources.pop(server.nodename, None)
     compute.save()
 
 
@@ -178,18 +201,54 @@ def charge_again(rt, nodename):
         return
     host = host_topology(compute)
     for uuid, found in waiting.items():
-        if found.nodename != nodename or not is_tracked(rt, uuid):
-            continue
-        for topology in (found.before, found.after):
-            for number, cell in enumerate(topology.cells if topology else ()):
-                pcpus = ownership.Ownership(topology).pcpus_of(number)
-                for node in host.cells:
-                    if node.id == cell.id:
-                        node.pinned_cpus = node.pinned_cpus | pcpus
+        if found.nodename == nodename and is_tracked(rt, uuid):
+            try:
+                host = _with_both_places(rt, uuid, found, host)
+            except exception.CPUPinningInvalid:
+                LOG.exception('A pCPU that server %s may own is another\'s',
+                              uuid)
     compute.numa_topology = host._to_json()
 
 
-def resolve(context, rt):
+def _with_both_places(rt, uuid, found, host):
+    """A host that the audit has charged with either of them."""
+    places = [place for place in (found.before, found.after) if place]
+    # One may be a part of the other, and then be charged as well.
+    charged = [place for place in sorted(places, key=_size)
+               if is_charged(rt, uuid, place, host)]
+    rest = without(host, charged[-1]) if charged else host
+    for place in places:
+        host = both(host.obj_clone(), with_(rest, place))
+    return host
+
+
+def _size(topology):
+    return len(ownership.Ownership(topology).pcpus)
+
+
+@utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
+def audit(context, rt, nodename):
+    """Have Nova's audit rebuild the tracker; where it fails, it stays.
+
+    Nova's forgets what is taken before it asks the database, so that after a
+    lost answer the whole host is free (nova/compute/resource_tracker.py,
+    _update_available_resource).  The lock is held around it, which who has
+    it may take again: a claim that waits for it would find the host so.
+    """
+    compute = rt.compute_nodes[nodename]
+    charged = compute.numa_topology
+    instances, migrations = set(rt.tracked_instances), dict(
+        rt.tracked_migrations)
+    try:
+        rt.update_available_resource(context, nodename)
+    except BaseException:
+        compute.numa_topology = charged
+        rt.tracked_instances = instances
+        rt.tracked_migrations = migrations
+        raise
+
+
+def resolve(context, rt, leave):
     """End uncertainty where the database is known; called without the lock.
 
     A server that the database has at its new place was saved.  One that it
@@ -197,17 +256,26 @@ def resolve(context, rt):
     is written of a server that the tracker does not count, as its boot
     failed, is not counted here whatever it is.
 
+    :param leave: called with a server and with the pCPUs that it turns out
+        not to own, which its threads have left when it returns: Nova may have
+        defined its domain anew meanwhile
     :returns: whether a server is uncertain still
     """
     waiting = uncertain(rt)
     for uuid, found in list(waiting.items()):
-        age = time.monotonic() - found.since
-        if (age < CONF.rpc_response_timeout + LATE and is_tracked(rt, uuid)
-                and not _is_saved(context, uuid, found)):
-            continue
+        server = _read(context, uuid) if is_tracked(rt, uuid) else None
+        if server is not None:
+            if not _is_known(server, found):
+                continue
+            try:
+                leave(server, _charged(found) - _owned(server))
+            except Exception:
+                LOG.exception('Its threads could not leave what it does not '
+                              'own', instance=server)
+                continue
         del waiting[uuid]
         try:
-            rt.update_available_resource(context, found.nodename)
+            audit(context, rt, found.nodename)
         except BaseException:
             waiting[uuid] = found
             raise
@@ -215,20 +283,44 @@ def resolve(context, rt):
     return bool(waiting)
 
 
-def _is_saved(context, uuid, found):
-    """Whether the database has what was to be saved.
-
-    A server that is gone is nobody's to save any more.
-    """
+def _read(context, uuid):
+    """A server; None if it is gone, and nobody's to save any more."""
     try:
-        server = objects.Instance.get_by_uuid(
+        return objects.Instance.get_by_uuid(
             context, uuid, expected_attrs=['numa_topology',
                                            'migration_context'])
     except exception.InstanceNotFound:
-        return True
-    topologies = [server.numa_topology]
-    if server.migration_context is not None:
-        topologies.append(server.migration_context.new_numa_topology)
-    return any(
-        topology is not None and ownership.Ownership(topology)
-        == ownership.Ownership(found.after) for topology in topologies)
+        return None
+
+
+def _is_known(server, found):
+    """Whether what the database has is what it will have.
+
+    Nova may be about to define the domain by what it has read before, and
+    does define it by what is saved in an XML.
+    """
+    if server.task_state is not None or server.vm_state in SAVED_XML:
+        return False
+    age = time.monotonic() - found.since
+    return age >= CONF.rpc_response_timeout + LATE or (
+        found.changes and any(
+            ownership.Ownership(topology) == ownership.Ownership(found.after)
+            for topology in _topologies(server)))
+
+
+def _topologies(server):
+    move = server.migration_context
+    return [topology for topology in (
+        server.numa_topology, move and move.new_numa_topology) if topology]
+
+
+def _charged(found):
+    return frozenset().union(*(
+        ownership.Ownership(topology).pcpus
+        for topology in (found.before, found.after) if topology))
+
+
+def _owned(server):
+    return frozenset().union(*(
+        ownership.Ownership(topology).pcpus
+        for topology in _topologies(server)))

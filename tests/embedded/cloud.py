@@ -88,7 +88,7 @@ class KongmingMixin:
         # keeps 512 patterns.
         self.useFixture(fixtures.MonkeyPatch('re._MAXCACHE', 20000))
         self.useFixture(databases.Databases())
-        self.threads = self.useFixture(threads.Threads())
+        self.service_threads = self.useFixture(threads.Threads())
         super().setUp()
         # No daemon with more rights: the tests run as they are.
         privileged.context.set_client_mode(False)
@@ -114,7 +114,7 @@ class KongmingMixin:
         """
         end = time.monotonic() + seconds
         while True:
-            self.threads.wait(idle)
+            self.service_threads.wait(idle)
             found = look()
             if found or time.monotonic() > end:
                 return found

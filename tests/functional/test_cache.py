@@ -51,7 +51,8 @@ class CacheBase(test_live.LiveBase):
                 ('process.vcpu_threads', lambda pid: {
                     vcpu: pid + 1 + vcpu for vcpu in range(2)}),
                 ('process.schedulers', lambda pid: {})):
-            self.useFixture(fixtures.MonkeyPatch(f'kongming.{name}', call))
+            self.useFixture(fixtures.MonkeyPatch(
+                f'kongming.kernel.{name}', call))
         # These processes have no cgroups.
         self.useFixture(fixtures.MonkeyPatch(
             'nova_ext.live.cpu_shares.CpuSharesEnforcer.enforce',

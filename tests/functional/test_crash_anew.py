@@ -18,8 +18,6 @@ crash points are those of :mod:`tests.functional.test_crash`; one of them is
 tried each time, all of them where there are minutes for it.
 """
 
-from nova import objects
-from nova.virt import hardware
 from nova_ext.live import record
 from nova_ext.ownership import claim
 from nova_ext.ownership import claimed
@@ -181,12 +179,8 @@ class LetGoTest(test_life.LifeBase):
         self.server = server = self.boot(self.flavor(test_life.TEMPLATE))
         instance = self.instance(server['id'])
         compute = self.computes['compute1'].manager
-        claim._let_go(
-            compute.rt, claimed.ClaimedServer(instance, instance.node, None),
-            hardware.numa_usage_from_instance_numa(
-                objects.NUMATopology.obj_from_db_obj(
-                    self.compute_node().numa_topology),
-                instance.numa_topology, free=True))
+        claim._let_go(compute.rt, claimed.ClaimedServer(
+            instance, instance.node, None))
         self.connection_of(server['id']).lookupByUUIDString(
             server['id']).destroy()
         self.restart_compute_service('compute1')

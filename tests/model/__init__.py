@@ -23,7 +23,7 @@ What is real: the resource tracker, its claims, Nova's objects down to
 - :mod:`tests.model.cloud`: the order in which Nova's compute manager calls
   the tracker and the driver, and the invariant
 
-:mod:`tests.unit.nova_ext.test_ownership_model` chooses what happens.
+:mod:`tests.model.test_ownership` chooses what happens.
 """
 
 from nova import objects

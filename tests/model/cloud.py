@@ -29,7 +29,6 @@ import oslo_messaging as messaging
 from oslo_messaging import conffixture
 
 from nova_ext.ownership import claim as claims
-from nova_ext.ownership import ownership
 from nova_ext.ownership import write_ahead
 from tests.model import database
 from tests.model import host as hosts
@@ -58,6 +57,9 @@ class Cloud:
         self.context = nova.context.get_admin_context()
         self._uuids = itertools.count(1)
         self._lost = None, 0
+        self._broken = None
+        #: names of hosts of which more may be taken than is owned
+        self.unsure = set()
         self.resources = contextlib.ExitStack()
         for patch in (*database.patches(self.database, self.bus),
                       *hosts.patches(self.clock)):
@@ -103,20 +105,25 @@ class Cloud:
     @contextlib.contextmanager
     def hook(self):
         """The hook is at work."""
-        with self.bus.losing(*self._lost):
-            yield
+        lost = self.bus.lost
+        try:
+            with self.bus.losing(*self._lost):
+                yield
+        finally:
+            if self.bus.lost != lost:
+                self.unsure.update(self.hosts)
 
     def carry_out(self, number):
         """A conductor gets to a write that nobody waits for any more."""
         if self.bus.late:
             self.bus.late.pop(number % len(self.bus.late)).carry_out()
+            self.unsure.update(self.hosts)
 
     def wait(self, seconds):
         """Time passes; what is late is so for so long only."""
         now = self.clock.now + seconds
         for late in [late for late in self.bus.late if late.until <= now]:
-            self.bus.late.remove(late)
-            late.carry_out()
+            self.carry_out(self.bus.late.index(late))
         self.clock.now = now
 
     # What nova-api has.
@@ -203,12 +210,27 @@ class Cloud:
             self.host_of(server).driver.unrescue(self.context, server)
             server.vm_state = vm_states.ACTIVE
 
+    def rebuild(self, server):
+        """``_rebuild_default_impl``, of a server that stays where it is."""
+        with self._task(server, task_states.REBUILDING):
+            driver = self.host_of(server).driver
+            with self.hook():
+                driver.destroy(self.context, server, None)
+            self._save(server, task_state=task_states.REBUILD_SPAWNING)
+            with self.hook(), server.mutated_migration_context():
+                driver.spawn(self.context, server, server.image_meta, [],
+                             None, {})
+            server.vm_state = vm_states.ACTIVE
+
     def delete(self, server):
         with self._task(server, task_states.DELETING):
             host = self.host_of(server)
             with self.hook():
                 host.driver.destroy(self.context, server, None)
             server.vm_state = vm_states.DELETED
+        if server.uuid not in host.rt.tracked_instances:
+            # Of one that has come lately Nova gives back nothing.
+            self.unsure.add(host.name)
         host.rt.update_usage(self.context, server, server.node)
         server.destroy()
         host.libvirt.saved.pop(server.uuid, None)
@@ -258,8 +280,7 @@ class Cloud:
                 self.context, server, flavor, host.name, migration, {},
                 image_meta=server.image_meta)
         except EXPECTED:
-            migration.status = 'error'
-            migration.save()
+            self._failed(migration)
             self._save(server, task_state=None)
             raise
         return migration
@@ -304,9 +325,24 @@ class Cloud:
             yield
         except EXPECTED:
             self._save(server, vm_state=vm_states.ERROR, task_state=None)
-            migration.status = 'error'
-            migration.save()
+            self._failed(migration)
+            # Nova does not count the claim of a server that comes back before
+            # the audit has seen that it is gone (resource_tracker.py,
+            # _update_usage_from_migration).
+            for host in self.hosts.values():
+                host.audit()
             raise
+
+    @staticmethod
+    def _failed(migration):
+        """What an operator makes of 'error'.
+
+        Nova shows a server's next migration context wherever one that is in
+        error has come (nova/compute/resource_tracker.py,
+        _update_available_resource).
+        """
+        migration.status = 'failed'
+        migration.save()
 
     def confirm(self, server):
         migration = self._migration(server)
@@ -363,37 +399,53 @@ class Cloud:
 
     def resolve(self, host):
         with self.hook():
-            return write_ahead.resolve(self.context, host.rt)
+            return write_ahead.resolve(self.context, host.rt,
+                                       host.steps.leave)
 
     def look_after(self, host):
         with self.hook():
             host.look_after(self.context, write_ahead.uncertain(host.rt))
 
     def restart(self, host):
+        """nova-compute starts anew.
+
+        What a conductor has taken from the one before it is carried out by
+        then: of that, nobody knows any more.
+        """
+        while self.bus.late:
+            self.carry_out(0)
         host.start()
+        self.unsure.discard(host.name)
+
+    def audit(self, host):
+        host.audit()
+        if not write_ahead.uncertain(host.rt):
+            self.unsure.discard(host.name)
 
     # The invariant.
 
-    def owned(self, host):
-        """What the database gives each server of a host, moves included."""
+    def topologies(self, host):
+        """server -> what the database gives it of a host, moves included."""
         found = {}
         for uuid, row in self.database.instances.items():
             if row['deleted']:
                 continue
-            if row['host'] == host.name:
-                topologies = [self.database.topology(uuid)]
-                if row['task_state'] == task_states.RESIZE_MIGRATED:
-                    # It is here, and is about to be shown what it claimed.
-                    topologies = [
-                        self.database.context_of(uuid).new_numa_topology]
-            else:
+            if row['host'] != host.name:
                 topologies = self._moving(uuid, row, host)
-            pcpus = frozenset().union(*(
-                ownership.Ownership(topology).pcpus
-                for topology in topologies if topology))
-            if pcpus:
-                found[uuid] = pcpus
+            elif row['task_state'] == task_states.RESIZE_MIGRATED:
+                # It is here, and is about to be shown what it claimed.
+                topologies = [
+                    self.database.context_of(uuid).new_numa_topology]
+            else:
+                topologies = [self.database.topology(uuid)]
+            if topologies:
+                found[uuid] = topologies
         return found
+
+    def owned(self, host):
+        """server -> the pCPUs of that."""
+        return {uuid: frozenset().union(*map(hosts.pcpus_of, topologies))
+                for uuid, topologies in self.topologies(host).items()}
 
     def _moving(self, uuid, row, host):
         """What a server that is elsewhere may come, or come back, to."""
@@ -404,7 +456,7 @@ class Cloud:
         if move is None:
             return []
         migration = self.database.migrations[move.migration_id]
-        if migration['status'] in ('error', 'confirmed', 'reverted'):
+        if migration['status'] in ('failed', 'confirmed', 'reverted'):
             return []
         return [topology for end, topology in (
             ('source_compute', move.old_numa_topology),
@@ -412,53 +464,92 @@ class Cloud:
             if migration[end] == host.name]
 
     def check(self):
-        """No pCPU has two owners, whoever is asked, nor is about to have."""
+        """No pCPU has two owners, whoever is asked, nor is about to have.
+
+        What is found while the hook is at work is told again afterwards,
+        in case that it handles the first.
+        """
+        if self._broken is None:
+            try:
+                for host in self.hosts.values():
+                    self._check(host)
+            except Broken as exc:
+                self._broken = exc
+        if self._broken is not None:
+            raise self._broken
+
+    def _check(self, host):
+        topologies, charged = self.topologies(host), host.charged
+        owned = self.owned(host)
+        once('the database', owned)
+        running = {uuid: domain.pcpus for uuid, domain
+                   in host.libvirt.running.items()}
+        once('libvirt', running)
+        for uuid, pcpus in running.items():
+            if not pcpus <= charged.pinned:
+                raise Broken(f'{host.name}: {uuid} runs on '
+                             f'{sorted(pcpus - charged.pinned)}, which are '
+                             f'free')
+            once('domain and database', {
+                **owned, uuid: owned.get(uuid, frozenset()) | pcpus})
+        _counted(host, charged, topologies)
+        for late in self.bus.late:
+            uuid = late.topology and late.obj.uuid
+            if uuid in owned and self.database.instances[uuid][
+                    'host'] == host.name:
+                once('what is saved late', {
+                    **owned,
+                    uuid: owned[uuid] | hosts.pcpus_of(late.topology)})
+                _counted(host, charged,
+                         {**topologies, uuid: [late.topology]})
+
+    def check_exactly(self):
+        """What the tracker has is what is owned, and the scheduler knows.
+
+        Where nothing was lost since the tracker was made from the database.
+        """
         for host in self.hosts.values():
-            owned = self.owned(host)
-            once('the database', owned)
-            pinned = host.pinned
-            for uuid, pcpus in owned.items():
-                if not pcpus <= pinned:
-                    raise Broken(f'{host.name}: the tracker has free '
-                                 f'{sorted(pcpus - pinned)} of {uuid}')
-            running = host.libvirt.running
-            once('libvirt', running)
-            for uuid, pcpus in running.items():
-                if not pcpus <= pinned:
-                    raise Broken(f'{host.name}: {uuid} runs on '
-                                 f'{sorted(pcpus - pinned)}, which are free')
-            for one, pcpus in running.items():
-                once('domain and database', {
-                    **owned, one: owned.get(one, frozenset()) | pcpus})
-            for late in self.bus.late:
-                uuid = late.topology and late.obj.uuid
-                if uuid in owned and self.database.instances[uuid][
-                        'host'] == host.name:
-                    mine = ownership.Ownership(late.topology).pcpus
-                    once('what is saved late', {
-                        **owned, uuid: owned[uuid] | mine})
-                    if not mine <= pinned:
-                        raise Broken(
-                            f'{host.name}: {sorted(mine - pinned)} are free, '
-                            f'and {uuid} is about to own them')
+            if host.name in self.unsure:
+                continue
+            wanted = hosts.usage(self.topologies(host))
+            for what, found in (('tracker', host.charged),
+                                ('record', hosts.usage_of(
+                                    self.database.computes[host.uuid][
+                                        'numa_topology']))):
+                if found != wanted:
+                    raise Broken(f'{host.name}: the {what} has {found}, the '
+                                 f'database {wanted}')
 
     def settle(self):
         """All that was late is over, and the tracker says what is owned."""
         self.wait(10 * self.bus.longest)
         for host in self.hosts.values():
-            if write_ahead.resolve(self.context, host.rt):
-                raise Broken(f'{host.name}: uncertain for ever')
+            for uuid in list(write_ahead.uncertain(host.rt)):
+                row = self.database.instances[uuid]
+                if row['vm_state'] == vm_states.RESCUED:
+                    self.unrescue(self.read(uuid))
+                    self.check()
+            write_ahead.resolve(self.context, host.rt, host.steps.leave)
             self.check()
             host.audit()
             self.check()
-            owned = frozenset().union(*self.owned(host).values())
-            if host.pinned != owned:
-                raise Broken(f'{host.name}: the tracker has '
-                             f'{sorted(host.pinned)}, the database '
-                             f'{sorted(owned)}')
+            uncertain = write_ahead.uncertain(host.rt)
+            self.unsure -= {host.name} if not uncertain else set()
+            if any(self.database.instances[uuid]['task_state'] is None
+                   for uuid in uncertain):
+                raise Broken(f'{host.name}: uncertain for ever')
+            self.check_exactly()
             for _pass in range(2):
-                host.look_after(self.context, {})
+                host.look_after(self.context, uncertain)
                 self.check()
+
+
+def _counted(host, charged, topologies):
+    """:raises Broken: if the tracker has less than that"""
+    wanted = hosts.usage(topologies)
+    if not wanted <= charged:
+        raise Broken(f'{host.name}: the tracker has {charged}, less than '
+                     f'{wanted}')
 
 
 def once(where, pcpus_of):

@@ -181,8 +181,10 @@ def _move(found):
 
 
 #: What becomes of a message: never carried out; carried out, but nobody
-#: hears of it; carried out some time after nobody waits for it any more.
-NOT_DONE, LOST, LATE = FAULTS = 'not done', 'answer lost', 'done late'
+#: hears of it; carried out some time after nobody waits for it any more;
+#: not even sent, which is no secret.
+NOT_DONE, LOST, LATE, NOT_SENT = FAULTS = (
+    'not done', 'answer lost', 'done late', 'not sent')
 
 
 class Late:
@@ -215,6 +217,7 @@ class Bus:
 
     :ivar late: writes that will be carried out
     :ivar longest: for how long a write can be late, in seconds
+    :ivar lost: how many messages were, or their answers
     """
 
     #: Class, its remotable methods, and whether they write.
@@ -228,7 +231,7 @@ class Bus:
 
     def __init__(self, clock, longest):
         self._clock, self.longest = clock, longest
-        self.late = []
+        self.late, self.lost = [], 0
         self._fault, self._countdown = None, 0
 
     @contextlib.contextmanager
@@ -262,11 +265,17 @@ class Bus:
         if not self._is_lost():
             return method(obj, *args, **kwargs)
         fault, self._fault = self._fault, None
+        if fault == NOT_SENT:
+            self.lost += not isinstance(obj, objects.Instance)
+            raise exception.OrphanedObjectError(
+                method=method.__name__, objtype=obj.obj_name())
+        self.lost += 1
         # What is sent is a copy: the caller's object learns nothing.
         if fault == LOST:
             with self.well():
                 method(_sent(obj), *args, **kwargs)
-        elif fault == LATE:
+        elif fault == LATE and not isinstance(obj, objects.ComputeNode):
+            # A record that is late misleads the scheduler, and no more.
             self.late.append(Late(_sent(obj), method,
                                   self._clock.now + self.longest))
         raise messaging.MessagingTimeout('nobody answers')
@@ -275,6 +284,7 @@ class Bus:
         if not self._is_lost():
             return method(*args, **kwargs)
         self._fault = None
+        self.lost += 1
         raise messaging.MessagingTimeout('nobody answers')
 
     def patches(self):

@@ -12,7 +12,9 @@
 
 """A compute host: the tracker, the hook, and libvirt as a table."""
 
+import collections
 import contextlib
+import dataclasses
 import functools
 import types
 from unittest import mock
@@ -49,10 +51,30 @@ class LibvirtError(Exception):
     """What a libvirt says that is not well."""
 
 
-class Libvirt:
-    """Which pCPUs the threads of each domain of a host are on.
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """Which pCPUs a domain's threads are on."""
 
-    :ivar running: server -> its pCPUs
+    vcpus: dict
+    emulator: frozenset
+    iothreads: dict = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, topology):
+        mine = ownership.Ownership(topology)
+        return cls({vcpu: frozenset({pcpu})
+                    for vcpu, pcpu in mine.pins.items()},
+                   mine.emulator or frozenset(mine.pins.values()))
+
+    @property
+    def pcpus(self):
+        return self.emulator.union(*self.vcpus.values())
+
+
+class Libvirt:
+    """The domains of a host.
+
+    :ivar running: server -> Domain
     :ivar saved: server -> what the XML says that a rescue has saved
     :ivar fails: None, or whether the next change is made before it fails
     :ivar moved: called after each change of a running domain
@@ -76,17 +98,15 @@ class Libvirt:
         topology = server.numa_topology
         if server.flavor.extra_specs.get('kongming:node.0'):
             topology = ownership.Ownership(topology).current
-        mine = ownership.Ownership(topology)
-        self.running[server.uuid] = frozenset(mine.pins.values()) | (
-            mine.emulator)
+        self.running[server.uuid] = Domain.of(topology)
 
-    def move(self, uuid, pcpus):
+    def move(self, uuid, domain):
         """Threads of a domain that runs."""
         if uuid not in self.running:
             return
         fails, self.fails = self.fails, None
         if fails is not False:
-            self.running[uuid] = pcpus
+            self.running[uuid] = domain
             self.moved()
         if fails is not None:
             raise LibvirtError('libvirt is away')
@@ -166,10 +186,17 @@ class Driver(hook.LibvirtDriver, _Native):
         # Not its superclass's, which asks for a libvirtd.
         self.uuid, self.libvirt = uuid, libvirt
         self._host = types.SimpleNamespace(get_hostname=lambda: name)
-        self._reconciler = mock.Mock()
+        # Nobody lends or borrows here.
+        self._reconciler = mock.Mock(**{'reclaim.return_value': frozenset()})
         self.virtapi = mock.Mock()
         self.virtapi.reportclient.get_allocs_for_consumer.return_value = {
             'allocations': {}}
+
+    def _before_saved(self, instance):
+        """A domain is written down here as it runs."""
+
+    def wake(self):
+        """Who runs a pass is chosen by the test."""
 
     def _publish(self, provider_tree, nodename):
         pass
@@ -177,6 +204,10 @@ class Driver(hook.LibvirtDriver, _Native):
 
 class Steps(steps.Steps):
     """Of which libvirt does what the table does."""
+
+    @staticmethod
+    def _check_left(domain, pcpus):
+        """There is no kernel to be asked."""
 
     def __init__(self, host):
         super().__init__(host.driver)
@@ -189,16 +220,33 @@ class Steps(steps.Steps):
             self._model.unlocked()
 
     def run_on(self, server, topology, intent=None, lent=frozenset()):
-        mine = ownership.Ownership(topology)
-        self._libvirt.move(server.uuid, frozenset(mine.pins.values())
-                           | mine.emulator)
+        self._libvirt.move(server.uuid, Domain.of(topology))
 
     def _go(self, server, before, after, intent):
         self.run_on(server, after)
         return 0
 
     def domain(self, server):
-        return None  # so that drop_target looks for no threads
+        now = self._libvirt.running.get(server.uuid)
+        return now and Affinity(self._libvirt, server.uuid)
+
+    def _width(self):
+        return 16
+
+
+class Affinity:
+    """A domain, and what :mod:`kongming.libvirt.affinity` does with one."""
+
+    def __init__(self, libvirt, uuid):
+        self._libvirt, self._uuid = libvirt, uuid
+
+    @staticmethod
+    def read(domain):
+        return domain._libvirt.running[domain._uuid]
+
+    @staticmethod
+    def apply(domain, wanted, width):
+        domain._libvirt.move(domain._uuid, wanted)
 
 
 class Host:
@@ -230,9 +278,14 @@ class Host:
             nova.context.get_admin_context(), self.name, startup=startup)
 
     @property
+    def charged(self):
+        """The Usage that the tracker has."""
+        return usage_of(self.rt.compute_nodes[self.name].numa_topology)
+
+    @property
     def pinned(self):
-        """All that the tracker has taken."""
-        return _pinned(self.rt.compute_nodes[self.name].numa_topology)
+        """All pCPUs that it has taken."""
+        return self.charged.pinned
 
     def look_after(self, context, uncertain):
         """Bring servers to where they are owned, as a pass does.
@@ -265,6 +318,7 @@ def patches(clock):
     """What has Nova and the hook ask nobody else."""
     for module in ('write_ahead', 'claim'):
         yield mock.patch(f'nova_ext.ownership.{module}.time', clock)
+    yield mock.patch('nova_ext.live.steps.affinity', Affinity)
     yield mock.patch('nova.compute.utils.is_volume_backed_instance',
                      return_value=False)
     yield mock.patch('nova.compute.monitors.MonitorHandler',
@@ -276,11 +330,66 @@ def patches(clock):
         self.driver.update_provider_tree(None, compute.hypervisor_hostname))
 
 
+@dataclasses.dataclass(frozen=True)
+class Usage:
+    """What is taken of a host.
+
+    :ivar pinned: pCPUs
+    :ivar amounts: (node, what) -> how much of memory, pages, shared vCPUs
+    """
+
+    pinned: frozenset
+    amounts: dict
+
+    def __le__(self, other):
+        return self.pinned <= other.pinned and all(
+            amount <= other.amounts.get(what, 0)
+            for what, amount in self.amounts.items())
+
+
+# The test asks for these after each step.
+
 @functools.lru_cache(maxsize=10000)
-def _pinned(numa_topology):
-    topology = objects.NUMATopology.obj_from_db_obj(numa_topology)
-    return frozenset().union(*(
-        cell.pinned_cpus for cell in topology.cells))
+def usage_of(numa_topology):
+    """Of a host, as it is saved."""
+    found = objects.NUMATopology.obj_from_db_obj(numa_topology)
+    amounts = {}
+    for cell in found.cells:
+        amounts[cell.id, 'memory'] = cell.memory_usage
+        amounts[cell.id, 'shared'] = cell.cpu_usage
+        amounts[cell.id, 'pages'] = sum(
+            pages.used for pages in cell.mempages)
+    return Usage(frozenset().union(*(cell.pinned_cpus
+                                     for cell in found.cells)),
+                 {what: amount for what, amount in amounts.items() if amount})
+
+
+@functools.lru_cache(maxsize=10000)
+def pcpus_of(topology):
+    """Of a server's topology, which nobody changes."""
+    return ownership.Ownership(topology).pcpus if topology else frozenset()
+
+
+@functools.lru_cache(maxsize=10000)
+def _amounts_of(topology):
+    found = []
+    for cell in topology.cells if topology else ():
+        found += [((cell.id, 'memory'), cell.memory),
+                  ((cell.id, 'shared'), len(cell.cpuset)),
+                  ((cell.id, 'pages'), cell.memory * 1024 // 4)]
+    return found
+
+
+def usage(topologies):
+    """Of servers' topologies: server -> those."""
+    amounts = collections.Counter()
+    for mine in topologies.values():
+        for topology in mine:
+            for what, amount in _amounts_of(topology):
+                amounts[what] += amount
+    return Usage(
+        frozenset().union(*(pcpus_of(topology) for mine in topologies.values()
+                            for topology in mine)), +amounts)
 
 
 #: What the hook raises when something is wrong, and Nova handles.
