@@ -48,8 +48,8 @@ Related options:
         help="""
 Seconds between two passes over the servers with a template on this host, \
 give or take a fifth. A pass brings running servers to where their flavor and \
-their granted metadata want them and heals pins that somebody changed by \
-hand. A pass with nothing to do only reads. With 0 there are no passes by \
+their granted metadata want them and puts back pins that somebody changed \
+by hand. A pass with nothing to do only reads. With 0 there are no passes by \
 time; ``openstack kongming server set --wait`` and ``GET \
 /servers/{id}/diagnostics`` still ask for one. Profiles then begin and end on \
 time only after the first of these, and servers that came since the last one \

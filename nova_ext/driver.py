@@ -345,7 +345,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         server = claimed.ClaimedServer(instance, self._host.get_hostname(),
                                        instance.image_meta)
         if server.has_let_go:
-            # Its boot was cut short while it waited for others to settle.
+            # Its boot was cut short while it waited for others to be repinned.
             # Nova would have it float over shared pCPUs.
             self._repin(context, server,
                         self.virtapi.reportclient.get_allocs_for_consumer(
@@ -398,7 +398,7 @@ class LibvirtDriver(driver.LibvirtDriver):
                     if isinstance(exc, exception.ComputeResourcesUnavailable):
                         reason = exc.format_message()
                     else:
-                        LOG.exception('Not settled', instance=instance)
+                        LOG.exception('Not repinned', instance=instance)
                     # After anything else conductor would put a server that
                     # runs into ERROR, and try no other host.
                     raise exception.MigrationPreCheckError(reason=reason)
@@ -428,13 +428,13 @@ class LibvirtDriver(driver.LibvirtDriver):
             self._report(context, server)
 
     def _report(self, context, server):
-        """Tell Placement now; the claim told it of other pCPUs."""
+        """Report to Placement now; the claim reported other pCPUs."""
         try:
             self._tracker.update_usage(context, server.instance,
                                        server.nodename)
         except Exception:
             # The next periodic report says the same.
-            LOG.warning('Placement could not be told at once',
+            LOG.warning('Placement could not be updated at once',
                         exc_info=True, instance=server.instance)
 
     def update_provider_tree(self, provider_tree, nodename,

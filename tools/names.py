@@ -19,6 +19,7 @@ Checks of Python files, by their syntax trees:
   ``WORDS`` as a part of its name; HACKING.rst has the table with the words
   that are used instead;
 - a docstring's ``:param name:`` names an argument that there is;
+- ``:meth:`name``` and the like name something that there is in the module;
 - nobody uses a private name of a module of another package.
 
 Checks of all texts (docstrings, log lines, help, documentation): none of
@@ -81,7 +82,20 @@ PHRASES = {
     r'\bown(s|ed)? no more\b': 'drop the target',
     r'\bastray\b': 'drift',
     r'\bkeeper\b': 'enforcer',
+    r'\bwish(es|ed)?\b': 'desired state, template',
+    r'\b(tak(e|es|en|ing)|took) back\b':
+        'reclaim, roll back, revert, unset',
+    r'\bheal(s|ed|ing)?\b': 'put back, repair',
+    r'\bpace[ds]?\b': 'rate limit',
+    r'\bpromised\b': 'allocated, assigned',
+    r'\bstones?\b': 'free pCPU',
+    # Of a server.  'Until it has settled' is English.
+    r'(?<!has )(?<!have )\bsettled\b': 'current, idle; repinned',
+    r'\btold (last|nobody|once|of each)\b|\bwas told of\b|\bis told\.':
+        'reported',
 }
+#: Roles of documentation that a module's own names stand in.
+_ROLE = re.compile(r':(?:meth|func|class|data|attr|exc):`(\w[\w.]*)`')
 _ROOTS = ('kongming', 'nova_ext', 'osc_plugin', 'tests', 'benchmarks')
 
 
@@ -131,6 +145,20 @@ def undefined_params(tree):
                 yield node.name, name, node.lineno
 
 
+def undefined_references(tree, text):
+    """(name, line) of each role whose name is nowhere in its module.
+
+    Names with another module before them are not looked up.
+    """
+    known = {name for name, _line in identifiers(tree)}
+    for number, line in enumerate(text.splitlines(), 1):
+        for name in _ROLE.findall(line):
+            first, dot, last = name.partition('.')
+            mine = not dot or first[0].isupper()
+            if mine and not {first, last or first} <= known:
+                yield name, number
+
+
 def foreign_privates(tree, package):
     """(module, name, line) of private names used of other packages.
 
@@ -167,6 +195,8 @@ def check_python(path, text):
             found.add((line, f"the name '{name}': the field says {instead}"))
     for function, name, line in undefined_params(tree):
         found.add((line, f"{function}() has no argument '{name}'"))
+    for name, line in undefined_references(tree, text):
+        found.add((line, f"a docstring names '{name}', which is not there"))
     if path.parts[0] != 'tests':
         package = '.'.join(path.parts[:-1])
         for module, name, line in foreign_privates(tree, package):

@@ -65,13 +65,13 @@ def occupied(conn: Any, compute_id: str,
                 unknown[on] = unknown.get(on, 0) + 1
                 doubts.append(
                     f'{names[consumer]} has a pCPU for its emulator threads '
-                    f'that Nova tells nobody; no pCPU of node {on} can be '
+                    f'that Nova does not report; no pCPU of node {on} can be '
                     f'asked for by its number while it is there')
     for migration in _coming_back(conn, name):
         doubts.append(
             f"server {migration['instance_uuid']} may come back from "
             f"{migration['dest_compute']}; the pCPUs that it left here are "
-            f"told nobody until its resize is confirmed or reverted")
+            f"not reported until its resize is confirmed or reverted")
     return publisher.Occupied(nodes, unknown, names, tuple(doubts))
 
 
@@ -148,7 +148,7 @@ def live_change(conn: Any, server_id: str, request_id: str) -> LiveChange:
 
 
 def look(conn: Any, server_id: str) -> bool:
-    """Have the host bring a server to where it is wanted, now.
+    """Have the host reconcile a server now.
 
     It does before it answers a request for diagnostics.
 

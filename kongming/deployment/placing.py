@@ -109,7 +109,7 @@ class Placing:
                 less = relax.relax(state, demand)
                 reasons.append(f'{host}: {result}' + (
                     f'; it would fit {less}' if less else
-                    '; make room, or name another host'))
+                    '; free capacity, or name another host'))
         if fits:
             _cost, host, assignment = min(fits, key=lambda f: f[:2])
             return dep.CreateServer(server, host, assignment)

@@ -223,7 +223,7 @@ class _Planner:
             if found.id in found_plan.refused:
                 self._problem(f'servers.{found.name}', '...',
                               f'{host}: {found_plan.refused[found.id]}; name '
-                              f'other pCPUs, or make room')
+                              f'other pCPUs, or free capacity')
         for _change, found, _desired in changing:
             steps = [step for step in found_plan.steps
                      if step.server == found.id]

@@ -20,7 +20,7 @@ host
 node
     A host NUMA node.  It has an id, memory, pages and distances to others.
 core
-    The sibling pCPUs of one physical core.  :func:`topology.order_cores` is
+    The sibling pCPUs of one physical core.  :func:`.topology.order_cores` is
     the order in which relative addresses (``n0c2t1``) count cores.
 pCPU
     A host logical CPU.  Sets of pCPUs are Python sets; only the parsers of

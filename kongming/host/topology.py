@@ -13,8 +13,8 @@
 """What a host is made of: nodes, cores, pCPUs, pages, distances.
 
 Values only. A :class:`Host` comes from libvirt's capabilities document
-(:func:`from_capabilities`) or is put together by whoever knows the host by
-other means, as ``nova_ext`` does from Nova's own objects.
+(:func:`kongming.host.capabilities.parse`) or is put together by whoever knows
+the host by other means, as ``nova_ext`` does from Nova's own objects.
 """
 
 from __future__ import annotations

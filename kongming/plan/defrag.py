@@ -144,8 +144,8 @@ def why_fixed(server: dep.FoundServer,
             pins.keys() for _node, pins in server.cells]:
         return 'its cells are not those of its flavor'
     if guest.emulator_isolated:
-        return ('it has a pCPU for its emulator threads that Nova tells '
-                'nobody')
+        return ('it has a pCPU for its emulator threads that Nova does not '
+                'report')
     owned = {p for _node, pins in server.cells for p in pins.values()}
     for targets in _targets(desired):
         try:

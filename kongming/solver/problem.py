@@ -249,7 +249,7 @@ def named(state: usage.HostState,
 
 def without(state: usage.HostState,
             pcpus: frozenset[int]) -> usage.HostState:
-    """A host of which some pCPUs are held back."""
+    """A host of which some pCPUs are reserved."""
     return usage.HostState(
         node.holding(node.taken | (pcpus & node.dedicated))
         if pcpus & node.free else node for node in state.nodes)

@@ -84,7 +84,7 @@ def parse(argv):
                         help='Use [database] of the configuration, as '
                              'nova-manage does, not nova-conductor.')
     parser.add_argument('--dry-run', action='store_true',
-                        help='Tell what is there, and change nothing.')
+                        help='Report what is there, and change nothing.')
     parser.add_argument('--inventories', action='store_true',
                         help="Delete the providers of this host's NUMA nodes "
                              'in Placement, too. Refused while a server has '

@@ -162,9 +162,9 @@ class Cleanup:
         self._names = {}
 
     def run(self, inventories=False):
-        """Clean up; what can't be cleaned up is left and told.
+        """Clean up; what can't be cleaned up is left and reported.
 
-        :param inventories: whether Placement is to be told, too
+        :param inventories: whether to clean up in Placement, too
         :returns: a Row of each server and thing that had to be, or has to be
         """
         everybody = objects.InstanceList.get_by_host(

@@ -12,8 +12,8 @@
 """Caches and memory bandwidth of running servers, given and put back.
 
 It stands in no domain's XML; the kernel knows it by thread, in its resctrl
-file system.  That is the host's, so one look is for all servers: whoever has
-gone makes room for whoever has come.
+file system.  That is the host's, so one look is for all servers: what those
+had that are gone is free for those that have come.
 """
 
 from kongming import exception as km_exc
@@ -51,14 +51,14 @@ class ClosEnforcer:
         #: Servers that are not here any more; see
         #: :class:`nova_ext.live.report_once.ReportOnce`
         self.forget = self._reported.forget
-        #: uuids of all servers of the host that may have classes, looked at
-        #: or not; None: not known yet
+        #: uuids of all servers of the host that may have a CLOS, looked at or
+        #: not; None: not known yet
         self.here = None
         #: what was logged last of the host itself
         self._said = ''
 
     def enforce(self, looked_at):
-        """Have servers get what their templates say; what fails is told.
+        """Have servers get what their templates say; what fails is reported.
 
         :param looked_at: (nova.objects.Instance, kongming.intent.merge.Intent)
             of each; groups of those that are not here any more are removed

@@ -9,7 +9,7 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
-"""QoS of running servers: given, put back, taken back.
+"""QoS of running servers: set, put back, reset.
 
 It stands in no domain's XML, so a domain starts without: whenever a pass of
 the reconciler finds one that has not what its template says, it gets it.
@@ -38,7 +38,7 @@ class CpuSharesEnforcer:
         self.forget = self._reported.forget
 
     def enforce(self, server, intent):
-        """Have a server get what its template says; what fails is told.
+        """Have a server get what its template says; what fails is reported.
 
         :param server: nova.objects.Instance
         :param intent: kongming.intent.merge.Intent

@@ -10,14 +10,14 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Threads of settled servers kept where they are meant to be.
+"""Threads of idle servers, enforced where they are meant to be.
 
 Nothing here changes what is owned, and nothing here needs Nova's database:
 a profile begins and ends on time while the control plane is away.
 
 A pCPU that its owner lends is used by others only while the owner's threads
 are off it: borrowers leave first, then owners come back; owners go first, then
-borrowers come.  Whoever is about to run on a pCPU takes it back
+borrowers come.  Whoever is about to run on a pCPU reclaims it
 (:meth:`Enforcer.reclaim`), be it the owner or one that owns it by now.
 """
 
@@ -52,7 +52,7 @@ def now():
 
 @dataclasses.dataclass(frozen=True)
 class Enforced:
-    """A server as it is to be kept.
+    """A server as it is enforced.
 
     :ivar server: nova.objects.Instance
     :ivar topology: what it owns, without the place that it is going to
@@ -86,12 +86,12 @@ class Enforcer:
         #: server -> (wanted, problems) that it was given last
         self._given = {}
         self.intents = intents.Intents()
-        #: borrowing server -> (Kept, others' pCPUs that it may be on)
+        #: borrowing server -> (Enforced, others' pCPUs that it may be on)
         self._borrowers = {}
         #: what borrowers may be on; None: not known yet
         self._lent = None
         self._lending = threading.RLock()
-        #: pCPUs taken back, and servers that borrow nothing more, since
+        #: pCPUs reclaimed, and servers that borrow nothing more, since
         #: Nova was asked last
         self._reclaimed = set()
         self._leaving = set()
@@ -111,10 +111,9 @@ class Enforcer:
             self._leaving.clear()
 
     def first(self, servers):
-        """Know what is lent: nothing, which all borrowers are told.
+        """Begin with nothing lent, so that all borrowers leave.
 
-        :param servers: all servers of the host with a template, settled or
-            not
+        :param servers: all servers of the host with a template, idle or not
         """
         with self._lending:
             if self._lent is not None:
@@ -125,7 +124,7 @@ class Enforcer:
                 try:
                     enforced = self._look(server, None)
                 except Exception:
-                    continue  # a pass tells why
+                    continue  # a pass reports why
                 if enforced.borrows:
                     # What it may be on is not known.
                     self._borrowers[server.uuid] = (
@@ -133,9 +132,9 @@ class Enforcer:
             self._leave({}, NOTHING)
 
     def enforce(self, servers, without_numa):
-        """Bring threads to where they are meant to be now.
+        """Put threads where they are meant to be now.
 
-        :param servers: uuid -> nova.objects.Instance, settled ones; those
+        :param servers: uuid -> nova.objects.Instance, idle ones; those
             that can't be helped are taken out
         :param without_numa: likewise, those without a NUMA topology
         :returns: uuid -> kongming.intent.merge.Intent, and uuid -> the error
@@ -209,9 +208,9 @@ class Enforcer:
                         *self._steps.wanted(server, current, intent))
 
     def _put_back(self, enforced, still_used):
-        """Bring threads to what is owned and meant.
+        """Put threads on what is owned and meant.
 
-        A difference is a wish that is new, or else something that somebody
+        A difference is a new desired state, or else something that somebody
         did by hand, or a step that was cut short.
 
         :param still_used: pCPUs that others have not left
@@ -258,9 +257,9 @@ class Enforcer:
     def _leave(self, enforced, lent):
         """Borrowers leave what is not lent any more.
 
-        :param enforced: uuid -> Kept, of settled servers
+        :param enforced: uuid -> Enforced, of idle servers
         :param lent: what is to be lent from now on
-        :returns: pCPUs that borrowers could not be brought to leave
+        :returns: pCPUs that borrowers could not be moved off
         """
         staying = (self._lent or NOTHING) & lent - self._reclaimed
         stuck = set()
@@ -281,10 +280,10 @@ class Enforcer:
     def _lend(self, enforced):
         """Borrowers come to what owners have left.
 
-        :param enforced: uuid -> Kept, of servers that are where they are meant
-            to be
+        :param enforced: uuid -> Enforced, of servers that are where they are
+            meant to be
         """
-        # Who is not settled keeps what it has, and gets nothing more.
+        # A server that is not idle retains what it has, and gets no more.
         for uuid, (known, borrowed) in list(self._borrowers.items()):
             if uuid not in enforced and (
                     not borrowed
@@ -317,8 +316,7 @@ class Enforcer:
         :param pcpus: of the domain, owned by its server
         :param everybody: called without arguments where nothing is known yet;
             returns all servers of the host with a template
-        :returns: those of the pCPUs that borrowers could not be brought to
-            leave
+        :returns: those of the pCPUs that borrowers could not be moved off
         """
         still_used = NOTHING
         with self._lending:

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What each server is to be, as far as flavor, host and pace allow it."""
+"""What each server is to be, as flavor, host and rate limit allow."""
 
 import functools
 import time
@@ -34,12 +34,12 @@ _TOO_OFTEN = ('its metadata ask for other things too often ([kongming] '
 
 
 class Intents:
-    """The servers of a host, and what was told of them."""
+    """The servers of a host, and what was reported of them."""
 
     def __init__(self):
         self._rate_limiter: rate_limit.RateLimiter[dict[str, str]] = (
             rate_limit.RateLimiter())
-        #: server -> what was told last not to be obeyed, flavor's and
+        #: server -> what was reported last as not obeyed, flavor's and
         #: metadata's
         self._reported = {}
         #: (server, error) of what is refused and not recorded yet; a client
@@ -49,7 +49,7 @@ class Intents:
     def of(self, server, moment):
         """A flavor's template with what its server's metadata may say.
 
-        :param moment: None: whatever the windows say, and told nobody
+        :param moment: None: whatever the windows say, and nothing reported
         :returns: kongming.intent.merge.Intent
         :raises nova_ext.live.record.ChangeFailed: if the flavor's template
             is none
@@ -63,7 +63,7 @@ class Intents:
             quota=qos.native(server.flavor.extra_specs).quota)
         if moment is None:
             return merged(server.metadata)
-        # Windows are not paced: a profile begins on time.
+        # Windows have no rate limit: a profile begins on time.
         metadata, too_often = self._rate_limiter.admit(
             server.uuid, template.ours(server.metadata), time.monotonic(),
             CONF.kongming.change_interval)
@@ -93,7 +93,7 @@ class Intents:
         return self._rate_limiter.waiting()
 
     def retain(self, servers):
-        """Forget all servers but these; their pace is kept."""
+        """Forget all servers but these; rate limits stay."""
         for uuid in self._reported.keys() - servers:
             del self._reported[uuid]
 

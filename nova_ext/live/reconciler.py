@@ -64,9 +64,9 @@ class Reconciler:
         self._alarm = None
         self._asked = self._answered = 0
         self._patient = False
-        #: server -> the reason that it was told last
+        #: server -> the reason that was reported last
         self._reported = {}
-        #: server -> (wish, when to try again, seconds until then)
+        #: server -> (template, when to try again, seconds until then)
         self._failed = {}
         self.allocations = allocations.Allocations(driver)
 
@@ -155,7 +155,7 @@ class Reconciler:
             self._refuse(servers.pop(uuid), exc)
 
     def _reconcile(self, context, rt, compute, servers, without_numa, owners):
-        """Bring servers to where they are wanted, as far as they can be.
+        """Move servers to where they are wanted, as far as they can be.
 
         :param without_numa: servers without a NUMA topology
         :param owners: pCPU -> who has it, in words
@@ -264,11 +264,12 @@ class Reconciler:
         moment = self._enforcer.next_change
         if moment is not None:
             self._alarm = threading.Timer(
-                max(0.0, (moment - enforce.now()).total_seconds()), self._ring)
+                max(0.0, (moment - enforce.now()).total_seconds()),
+                self._on_alarm)
             self._alarm.daemon = True
             self._alarm.start()
 
-    def _ring(self):
+    def _on_alarm(self):
         try:
             self.switch()
         except Exception:
@@ -290,13 +291,13 @@ class Reconciler:
                 if template.has_template(server.flavor.extra_specs)]
 
     def _waits(self, uuid, desired):
-        """Whether a wish that failed is not to be tried again yet."""
+        """Whether a template that failed is not to be tried again yet."""
         failed = self._failed.get(uuid)
         return (self._patient and failed is not None and failed[0] == desired
                 and time.monotonic() < failed[1])
 
     def _wait(self, uuid, desired):
-        """Try a wish that failed again later, and then later still."""
+        """Try a template that failed again later, and then later still."""
         failed = self._failed.get(uuid)
         pause = _PAUSE
         if failed is not None and failed[0] == desired:
@@ -338,7 +339,7 @@ class Reconciler:
         if domain is not None:
             bound = memory.read(domain)
             if not memory.why_not(bound) and bound.nodes != {node}:
-                LOG.warning('Its memory was bound to node %s and is brought '
+                LOG.warning('Its memory was bound to node %s and is moved '
                             'back', sorted(bound.nodes), instance=server)
                 self._steps.move_memory_home(server, domain)
         if mine.has_target:
@@ -376,7 +377,7 @@ class Reconciler:
                     context, servers[step.server], step,
                     intents[step.server])
             except Exception as exc:
-                LOG.exception('A live change is taken back')
+                LOG.exception('A live change is rolled back')
                 self._roll_back(context, [
                     before for before in done
                     if group[before.server] == mine], servers, intents)
@@ -405,7 +406,7 @@ class Reconciler:
                                  intents[step.server])
             except Exception:
                 # What it owns is consistent; the next pass sees to the rest.
-                LOG.exception('A step could not be taken back',
+                LOG.exception('A step could not be rolled back',
                               instance=servers[step.server])
 
 

@@ -10,11 +10,11 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What is left behind of a live change, for people and programs.
+"""What is recorded of a live change, for people and programs.
 
 An instance action (``openstack server event list|show``), one log line with
-everything in it as JSON, and, where Nova is told to emit versioned
-notifications, one of these.
+everything in it as JSON, and, where Nova emits versioned notifications, one of
+these.
 """
 
 import time

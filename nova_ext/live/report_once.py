@@ -9,7 +9,7 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
-"""What was told of each server's QoS or classes, so that it is told once."""
+"""What was reported of each server's QoS or CLOS; each thing once."""
 
 from kongming import exception as km_exc
 from kongming.template import template
@@ -32,7 +32,7 @@ class ReportOnce:
         self._done, self._refused = done, refused
         #: server -> what it was given last, and the id that its domain had
         self._given = {}
-        #: server -> what it was told last
+        #: server -> what was reported of it last
         self._reported = {}
 
     def forget(self, servers):
@@ -65,7 +65,7 @@ class ReportOnce:
         return before != text
 
     def given(self, server, domain, wanted, changes):
-        """A new wish is a live change; what a start needs is none.
+        """A new desired state is a live change; what a start needs is none.
 
         :param wanted: what the server has now
         :param changes: what had to be done for that, in words

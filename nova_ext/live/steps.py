@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""One step of a live change, carried out or taken back.
+"""One step of a live change, carried out or rolled back.
 
 The database is the journal.  A step is
 
@@ -20,7 +20,7 @@ The database is the journal.  A step is
 3. under the lock again: it owns the new ones only.
 
 So no pCPU has two owners at any moment, and after a crash between any two of
-these the next pass finds a server that owns both, and brings it to either.
+these the next pass finds a server that owns both, and has it own either.
 A domain that Nova defines meanwhile is that of the old place
 (:attr:`nova_ext.ownership.ownership.Ownership.current`).
 """
@@ -88,7 +88,7 @@ class Steps:
         return moved
 
     def _back(self, context, server, after, before, intent):
-        """Take back what was begun; else the next pass does.
+        """Roll back what was begun; else the next pass does.
 
         The database is asked first: where the answer to a save was lost,
         the old pCPUs may be another server's by now, and no thread may go
@@ -107,11 +107,11 @@ class Steps:
             self._go(server, after, before, intent)
             self._own(context, server.uuid, lambda mine: before)
         except Exception:
-            LOG.exception('A step could not be taken back yet',
+            LOG.exception('A step could not be rolled back yet',
                           instance=server)
 
     def _go(self, server, before, after, intent):
-        """Take threads, and memory where the node changes."""
+        """Move threads, and memory where the node changes."""
         domain = self.domain(server)
         if domain is None:
             return 0  # stopped: the next start is there
@@ -131,7 +131,7 @@ class Steps:
         return self._move_memory(server, domain, bound, target)
 
     def move_memory_home(self, server, domain):
-        """Bring memory that somebody moved back to its server's node."""
+        """Move memory that somebody has moved back to its server's node."""
         bound, node = memory.read(domain), server.numa_topology.cells[0].id
         memory.check_free_memory(domain.connect(), bound, node)
         self._move_memory(server, domain, bound, node)
@@ -206,7 +206,7 @@ class Steps:
             node.dedicated for node in self.layout().nodes))
 
     def forget(self, uuids):
-        """Keep what was worked out for these servers only, and no host."""
+        """Forget what was worked out for others than these, and the host."""
         self._host = None
         for uuid in self._known.keys() - uuids:
             del self._known[uuid]
@@ -329,7 +329,7 @@ class Steps:
             return server.numa_topology
 
     def drop_target(self, context, server):
-        """Give up what a step that was cut short has left beside the settled.
+        """Drop the target that a step which was cut short has left.
 
         :returns: what it owns then
         """

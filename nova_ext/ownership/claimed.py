@@ -53,7 +53,7 @@ def correct_move(instance):
 
 
 class ClaimedServer:
-    """What a server holds on this host, on the instance.
+    """The claim of a server on this host, on the instance.
 
     During a move, the manager has the instance show the claim on this host
     (``apply_migration_context``, ``mutated_migration_context``).
@@ -111,7 +111,7 @@ class ClaimedServer:
         self.instance.numa_topology = topology
 
     def unmark(self):
-        """Have what it owns be saved without marks, as :meth:`keep` does.
+        """Have what it owns be saved without marks, as :meth:`save` does.
 
         It is with what Nova saves next.
         """

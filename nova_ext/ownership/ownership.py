@@ -73,7 +73,7 @@ class Ownership:
     def emulator(self):
         """The pCPUs of its emulator threads where these have some.
 
-        More than one while it changes: which is which, threads tell.
+        More than one while it changes: affinity says which is which.
         """
         if not translate.guest_of(self.topology).emulator_isolated:
             return frozenset()

@@ -123,7 +123,7 @@ class Carry:
         raise exceptions.CommandError(
             f"{number - 1} of {count} steps are done, then: {what}: {reason}. "
             f"'openstack kongming plan apply' goes on from there, 'plan "
-            f"revert' takes back what is done.")
+            f"revert' reverts what is done.")
 
     def _is_done(self, step: document.Step,
                  move: document.Move) -> bool:

@@ -101,7 +101,7 @@ class KongmingMixin:
                              image['name']), 'rb'))
 
     def _until(self, look, seconds, idle=1.0):
-        """Look again and again until it is so and services have settled.
+        """Look again and again until it is so and services are idle.
 
         A server is ACTIVE, or in ERROR, before nova-compute has done all that
         belongs to it: it tells Placement, and why, later.

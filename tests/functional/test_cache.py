@@ -179,7 +179,7 @@ class RefusedTest(CacheBase):
                             'cache': '0:l3=30%'}, vcpus=1, **kwargs)
 
     def test_what_is_not_there(self):
-        """A class, what was promised, and at last all of it."""
+        """A class, what was allocated, and at last all of it."""
         flavor = self.flavor({'node.0': '1', 'cache': '0:mb=30%'}, vcpus=1)
         server = self.boot(flavor)
         # There are two, and so one a node.
@@ -215,7 +215,7 @@ class RefusedTest(CacheBase):
         self.assertIn('compute1: cache: it needs 1 of CUSTOM_KONGMING_CLOSID '
                       'and Placement has granted 0 on this host',
                       self.stdlog.logger.output)
-        # Booted all the same, it is not promised to others.
+        # Booted all the same, it is not allocated to others.
         self.useFixture(fixtures.MonkeyPatch(
             'kongming.placement.flavor.ungranted',
             lambda claims, granted: None))

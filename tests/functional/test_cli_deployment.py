@@ -93,7 +93,7 @@ class DeploymentTest(test_cli.CliBase):
         self.assertLessEqual(before.items(), after.items())
         self.assertEqual([], self.deployment('apply', two)[3:])
 
-        # What somebody else said is told, and taken back.
+        # What somebody else said is reported, and unset.
         self.openstack('kongming', 'server', 'set', '--pin', '0=1:15',
                        '--wait', 'du-2')
         row = self.deployment('show', 'ran')[1]

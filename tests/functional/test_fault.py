@@ -212,7 +212,7 @@ class TemplateTest(FaultBase):
                                'update_usage', update):
             self.create()
         self.assertEqual(1, len(reported))
-        self.assertIn('Placement could not be told at once',
+        self.assertIn('Placement could not be updated at once',
                       self.stdlog.logger.output)
         self.audit()
         self.assertHolds(self.server, host='compute1')

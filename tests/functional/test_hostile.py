@@ -116,7 +116,7 @@ class NoGrantTest(HostileBase):
                          {'metadata': {}})
 
     def test_every_key(self):
-        # One by one, each is told; the pace is another test's.
+        # One by one, each is reported; the rate limit is another test's.
         self.flags(change_interval=0, group='kongming')
         keys = {'node.0': '0', 'pin.0': '0:15', 'pin.0.1': '1:12',
                 'memory.0': 'preferred', 'emulator': 'shared',
@@ -319,7 +319,7 @@ class FlappingTest(HostileBase):
         self.assertLess(1.5 * admitted, count, 'it was no storm')
         # Each is an action; one more says that it is too much.
         self.assertLessEqual(self.writes['action'], admitted + 1)
-        # Each owns both places for a while; others boot and are settled.
+        # Each owns both places for a while; others boot and are repinned.
         self.assertLessEqual(self.writes['ownership'], 2 * admitted + 4)
         # Emulator, I/O thread and a vCPU.
         self.assertLessEqual(self.writes['libvirt'], 3 * admitted)

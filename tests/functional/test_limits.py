@@ -150,7 +150,7 @@ class NeverTest(test_live.LiveBase):
             self.assertIn('9', self.domain_xml(native['id']))
 
     def test_not_even_ignored(self):
-        """What Nova chose is taken back, too."""
+        """What Nova chose is reclaimed, too."""
         self.flags(on_failure='ignore', group='kongming')
         # 2 to 7 are taken, so that Nova claims from 10 on.
         self.fill(vcpus=6)

@@ -199,7 +199,7 @@ class ChangeTest(LiveBase):
             (result, details), = self.actions(server)
             self.assertEqual('Error', result)
             self.assertIn('no free one to start with', details)
-        # One is told once, however often it is asked for.
+        # One is reported once, however often it is asked for.
         self.ring(servers[0])
         self.assertEqual(1, len(self.actions(servers[0])))
 
@@ -314,7 +314,7 @@ class MemoryTest(LiveBase):
             server['id']).setNumaParameters({'numa_nodeset': '0'}, 1)
         self.ring(server)
         self.assertOnNode(server, 1, {0: 13, 1: 10})
-        self.assertIn('is brought back', self.stdlog.logger.output)
+        self.assertIn('is moved back', self.stdlog.logger.output)
 
     def test_defined_anew_in_the_middle(self):
         """A hard reboot then knows nothing of the place that it goes to."""

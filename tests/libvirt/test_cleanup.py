@@ -87,7 +87,7 @@ class TargetTest(Mixin, test_live.LiveBase):
         self.assertIn(f'vCPU 0: pCPU {self.first}-{self.second} by the '
                       f'kernel, not {self.first}', reason)
         self.assertEqual(before, self.saved(self.server))
-        # What heals it.
+        # What repairs it.
         for pcpu in self.second, self.first:
             self.run_on(self.server, v0={pcpu})
         self.assertEqual('done', self.clean_up()[0][1])

@@ -249,7 +249,7 @@ class FilesTest(QosBase):
         self.assertFiles(server, {'quota': 30000}, {'quota': 30000})
 
     def test_kernel_refuses(self):
-        """Told once with the file and the value; done when it can be."""
+        """Reported once with the file and the value; done when it can be."""
         server = self.boot(grant='qos')
         domain = self.domain(server)
         if 'cpu.max' in self.files(server)[0]:

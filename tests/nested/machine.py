@@ -52,7 +52,7 @@ def default_folder():
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What QEMU is told.
+    """What QEMU is started with.
 
     :ivar cgroup: ``v1`` or ``v2``
     """

@@ -242,7 +242,7 @@ class Chapter(unittest.TestCase):
             self.assertIsOn(uuid, node, pins)
 
     def assertClean(self, seconds=_PATIENCE):
-        """No double owner, nothing leaked: at once or when it has settled."""
+        """No double owner, nothing leaked: at once or when it is idle."""
         try:
             self.until('', lambda: not self.look.audit(), seconds, pause=1)
         except AssertionError:

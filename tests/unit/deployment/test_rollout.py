@@ -369,7 +369,7 @@ class PlanTest(base.TestCase):
         problem, = self.problems({'a': '0:2 1:1'})
         self.assertIn("servers.a = '...': one: node 0: pCPU 2 is owned by "
                       'another server; ', problem)
-        self.assertIn('; name other pCPUs, or make room', problem)
+        self.assertIn('; name other pCPUs, or free capacity', problem)
 
     def test_what_the_cloud_has_not(self):
         self.assertEqual(

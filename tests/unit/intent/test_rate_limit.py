@@ -36,7 +36,7 @@ class RateLimiterTest(base.TestCase):
             self.assertEqual((number, False), self.admit(number))
         self.assertEqual((9, True), self.admit('x'))
         self.assertTrue(self.rate_limiter.waiting())
-        # Told once, and the last that is asked for is what comes.
+        # Reported once, and the last that is asked for is what comes.
         self.assertEqual((9, False), self.admit('y', 4.9))
         self.assertEqual(('y', False), self.admit('y', 5.0))
         self.assertFalse(self.rate_limiter.waiting())

@@ -69,5 +69,5 @@ class UnmetTest(base.TestCase):
         self.assertEqual(
             [f'emulator: pCPU 6 {words}', f'iothread.1: pCPU 7 {words}'],
             self.unmet([(0, {0: 2})], emulator='6', iothread_1='7'))
-        # Its own one for them is told nobody.
+        # Its own one for them is reported to nobody.
         self.assertEqual([], self.unmet([(0, {0: 2})], True, emulator='6'))

@@ -62,7 +62,7 @@ class ReservedTest(base.TestCase):
                    pending={'a': named(5, 6, PCPU=2)})
 
     def test_unsettled_claim_on_another_node_than_was_granted(self):
-        """Another server may be promised what it is about to leave."""
+        """Another server may be allocated what it is about to leave."""
         claimed = {'a': owned(1, memory_mib=512)}
         for granted, left in [
                 (named(5, PCPU=1, MEMORY_MB=512), {}),

@@ -272,8 +272,8 @@ class DefragTest(base.TestCase):
             ('a', "its flavor grants no 'template' (kongming:grant)"),
             ('b', 'its template names pCPU 1, which it owns'),
             ('c', 'it is ERROR'),
-            ('d', 'it has a pCPU for its emulator threads that Nova tells '
-                  'nobody'),
+            ('d', 'it has a pCPU for its emulator threads that Nova does '
+                  'not report'),
             ('f', 'its template names pCPU 5, which it owns'),
             ('g', 'its cells are not those of its flavor')], [*host.fixed])
 
