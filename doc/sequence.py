@@ -104,7 +104,7 @@ def _read(text):
 
 
 def _wrapped(text):
-    """Lines that a box has room for."""
+    """Lines that fit into a box."""
     most, lines = int(_BOX / _LETTER), ['']
     for word in text.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > most:

@@ -77,7 +77,6 @@ THEIRS = {
 }
 PHRASES = {
     r'\bdoorbell': 'trigger',
-    r'\bthree rooms\b': 'three packages',
     r'\bstepping.stone': 'free pCPU',
     r'\bown(s|ed)? no more\b': 'drop the target',
     r'\bastray\b': 'drift',
@@ -88,6 +87,7 @@ PHRASES = {
     r'\bheal(s|ed|ing)?\b': 'put back, repair',
     r'\bpace[ds]?\b': 'rate limit',
     r'\bpromised\b': 'allocated, assigned',
+    r'\brooms?\b': 'capacity, package, projection',
     r'\bstones?\b': 'free pCPU',
     # Of a server.  'Until it has settled' is English.
     r'(?<!has )(?<!have )\bsettled\b': 'current, idle; repinned',

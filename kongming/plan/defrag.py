@@ -205,7 +205,7 @@ def make(host: Host, wanted: Sequence[demand_mod.Demand],
 
     :param wanted: what each of them asks for
     """
-    new = [problem_mod.Ask(f'room {number}', (demand,))
+    new = [problem_mod.Ask(f'wanted {number}', (demand,))
            for number, demand in enumerate(wanted, 1)]
     movers = dict(host.movers)
 

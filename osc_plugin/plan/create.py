@@ -298,7 +298,7 @@ _SORTED = ('unplaced', 'shared', 'moves', 'memory')
 
 
 def _why(ask, board):
-    """Why a server has no place, by the host with the most room."""
+    """Why a server has no place, by the host with the most capacity."""
     hosts = sorted((host for host in board.on if ask.may_be_on(host)),
                    key=lambda host: -sum(
                        node.n_free for node in board.states[host].nodes))
@@ -309,5 +309,5 @@ def _why(ask, board):
             continue
         result = board.fits(ask, host, 0)
         return f'{host}: {result}' if not result else (
-            f'{host} had room, but not together with the others')
+            f'{host} had capacity, but not together with the others')
     return f'on each host is one of {", ".join(sorted(ask.apart))} already'

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""``openstack kongming plan defrag``: room made on a fragmented host."""
+"""``openstack kongming plan defrag``: capacity of a fragmented host."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ from osc_plugin import template_options
 
 
 class DefragPlan(command.Command):
-    """Make room on a fragmented host by the fewest live moves.
+    """Free capacity on a fragmented host by the fewest live moves.
 
     For a flavor: running servers of the host move until a server of it fits.
     Without one: until the largest cell fits that can be had on whole cores.
@@ -47,8 +47,8 @@ class DefragPlan(command.Command):
 
         openstack kongming plan defrag compute1 --for-flavor nfv.l
         openstack kongming plan defrag compute1 --for-flavor nfv.l \\
-            --out room.plan
-        openstack kongming plan apply room.plan
+            --out defrag.plan
+        openstack kongming plan apply defrag.plan
         openstack kongming plan defrag --for-flavor nfv.l --count 2
         openstack kongming plan defrag compute1 --format json
     """
@@ -149,7 +149,7 @@ class DefragPlan(command.Command):
         after, names = answer.after, host.words(host.owners(
             {move.id: move for step in found.steps for move in step.moves}))
         for spot in answer.placed:
-            names.update((pcpu, f'room for {found.wanted}')
+            names.update((pcpu, f'free for {found.wanted}')
                          for cell in spot.assignment.cells
                          for pcpu in {*cell.pins.values(), *cell.reserved})
             after = plan_mod.put(
@@ -158,7 +158,7 @@ class DefragPlan(command.Command):
         write(f'{host.name} afterwards\n'
               f'{text.host(after.named(names), width)}\n\n')
         lines = [*plan.lines(found.steps)] or [
-            f'There is room for {found.wanted} already; nothing needs to '
+            f'There is capacity for {found.wanted} already; nothing needs to '
             f'move.']
         for line in [*lines, '', *plan.figure_lines(found.figures),
                      plan.quality(found)]:
@@ -170,8 +170,8 @@ class DefragPlan(command.Command):
 
 
 def _no_way(host, answer, wanted):
-    words = ('there is no way to make room' if answer.impossible else
-             'no way to make room was found in the time')
+    words = ('there is no way to free capacity' if answer.impossible else
+             'no way to free capacity was found in the time')
     why = fit.fit(host.projected.state, wanted) if wanted else None
     fixed = '; '.join(f'{fixed.name}: {fixed.reason}'
                       for fixed in host.projected.fixed)

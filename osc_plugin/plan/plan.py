@@ -134,7 +134,7 @@ class ShowPlan(command.ShowOne):
 
     Examples::
 
-        openstack kongming plan show room.plan
+        openstack kongming plan show defrag.plan
         openstack kongming plan show ran.plan --deployment
     """
 
@@ -210,7 +210,7 @@ class ApplyPlan(_Carry):
 
     Examples::
 
-        openstack kongming plan apply room.plan
+        openstack kongming plan apply defrag.plan
         openstack kongming plan apply ran.plan --timeout 600
     """
 
@@ -237,7 +237,7 @@ class RevertPlan(_Carry):
 
     Examples::
 
-        openstack kongming plan revert room.plan
+        openstack kongming plan revert defrag.plan
     """
 
     def take_action(self, parsed_args):

@@ -71,7 +71,7 @@ class Local:
         self.layout = layout
         self.folder = layout.folder / self.name
         # Whoever enters these namespaces is there as long as this lives.
-        self._namespace = daemon.Daemon(layout, f'{self.name}-room', [
+        self._namespace = daemon.Daemon(layout, f'{self.name}-namespaces', [
             'unshare', '--mount', '--uts', '--propagation', 'private',
             'sh', '-euc', self._furnish()])
         # By other names than the system's: whoever looks for that, and may

@@ -371,7 +371,7 @@ def story(cloud, hypervisor):
         raise Wrong(f'du-2 is {second["status"]}')
     if not cloud.run('kongming', 'template', 'check', 'nfv.du',
                      may_fail=True):
-        raise Wrong('template check finds room where there is none')
+        raise Wrong('template check finds capacity where there is none')
 
     step('Delete both: all is free again')
     cloud.run('server', 'delete', '--wait', 'du-1', 'du-2')

@@ -78,7 +78,7 @@ class DefragTest(PlanBase):
             'plan', 'defrag', 'compute1', '--for-flavor', large, '--out',
             self.plan, '--width', '80')
         self.assertIn('compute1 today', out)
-        self.assertIn(f'A room for 1 x {large} on compute1', out)
+        self.assertIn(f'A free for 1 x {large} on compute1', out)
         self.assertIn('cell 0 node ', out)
         self.assertIn(', 64 MiB', out)
         self.assertIn('no plan is better', out)
@@ -146,8 +146,8 @@ class DefragTest(PlanBase):
         for words in ((), ('compute1',)):
             _out, err = self.kongming('plan', 'defrag', *words,
                                       '--for-flavor', large, status=1)
-            self.assertIn('compute1: there is no way to make room (node 0: 6 '
-                          'dedicated pCPU(s) asked for, ', err)
+            self.assertIn('compute1: there is no way to free capacity '
+                          '(node 0: 6 dedicated pCPU(s) asked for, ', err)
             self.assertIn("still: its flavor grants no 'template' "
                           '(kongming:grant)', err)
             self.assertIn('it was booted from a flavor without a template',

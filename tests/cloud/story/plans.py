@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Room is made on a host whose free pCPUs are scattered."""
+"""Capacity is freed on a host whose free pCPUs are scattered."""
 
 import time
 
@@ -27,8 +27,8 @@ class Plans(chapter.Chapter):
 
     @chapter.on('nested1')
     def test_defrag(self):
-        """A boot is refused; live moves make room for it, and are undone"""
-        plan = self.cloud.layout.data / 'room.plan'
+        """A boot is refused; live moves free capacity, and are undone"""
+        plan = self.cloud.layout.data / 'defrag.plan'
         small, large = self.flavor(2), self.flavor(4)
         self.grant(small, 'template')
         # Three of five pCPUs are free on either node.

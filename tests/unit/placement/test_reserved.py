@@ -73,7 +73,7 @@ class ReservedTest(base.TestCase):
                        pending={'a': granted})
 
     def test_moved_and_not_yet_allocated_on_a_full_node(self):
-        """Else there was never room for its allocation to follow."""
+        """Else there was never capacity for its allocation to follow."""
         self.check({}, node(range(8), 4096), {
             'a': owned(0, 1, 2, 3, memory_mib=2048),
             'b': owned(4, 5, 6, 7, memory_mib=2048)},

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Room made on a host: the fewest moves, against all that there could be."""
+"""Capacity is freed by the fewest moves, against all that there could be."""
 
 import itertools
 import random
@@ -86,7 +86,7 @@ class Brute:
 
     def __init__(self, host, wanted):
         self.host = host
-        self.asks = [problem.Ask('room 1', (wanted,)), *host.movers.values()]
+        self.asks = [problem.Ask('wanted 1', (wanted,)), *host.movers.values()]
         self.free = {node.id: frozenset(node.free)
                      for node in host.base.nodes}
         self.cores = [frozenset(core) for node in host.base.nodes
@@ -95,7 +95,7 @@ class Brute:
     def best(self):
         ways = sorted(self._ways(0, {}), key=lambda way: way[0])
         for cost, spots in ways:
-            movers = {n: s for n, s in spots.items() if n != 'room 1'}
+            movers = {n: s for n, s in spots.items() if n != 'wanted 1'}
             if order.order(self.host.base, self.host.movers,
                            movers) is not None:
                 return cost
@@ -105,9 +105,9 @@ class Brute:
         """Whether siblings are what the wanted one asks for."""
         if self.asks[0].shapes[0].policy != 'require':
             return True
-        mine = {p for cell in spots['room 1'].assignment.cells
+        mine = {p for cell in spots['wanted 1'].assignment.cells
                 for p in cell.pins.values()}
-        others = {p for name, spot in spots.items() if name != 'room 1'
+        others = {p for name, spot in spots.items() if name != 'wanted 1'
                   for cell in spot.assignment.cells
                   for p in cell.pins.values()}
         free = frozenset().union(*self.free.values()) - others

@@ -429,7 +429,7 @@ class PropertyTest(Base):
         {0: (0,), 1: (1,)}, {0: (0, 1)}, {0: (0,), 1: (0,), 2: (1,)})),
         st.none() | st.integers(0, 5), st.data())
     def test_what_is_published_is_there(self, case, domains, most, data):
-        """Placement counts what rooms() tells; then nobody is refused."""
+        """Placement counts what is published; then nobody is refused."""
         shape, aside, others, _steps = case
         fs = self.start(shape, aside, others)
         available = schemata_mod.capacities(resctrlfs.read(fs), domains, most)
