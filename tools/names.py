@@ -42,6 +42,7 @@ WORDS = {
     'doorbell': 'trigger',
     'hands': 'lock',
     'heal': 'put_back, repair',
+    'healed': 'put_back, repaired',
     'held': 'claimed, reserved',
     'keep': 'enforce, retain, save',
     'keeper': 'enforcer',

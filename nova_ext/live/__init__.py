@@ -58,7 +58,8 @@ Reading order
 5. ``reclaim``: borrowers leave before an owner starts.
 6. ``definition``: what a domain would start with next.
 7. ``cpu_shares``, ``clos``: QoS and caches of running servers (private).
-8. ``record``, ``report_once``: instance actions and log lines.
+8. ``failures``: what failed is reported once and tried again later (private).
+9. ``record``, ``report_once``: instance actions and log lines.
 """
 
 __all__ = ('definition', 'reclaim', 'reconciler', 'record', 'steps')

@@ -37,6 +37,7 @@ from oslo_log import log as logging
 
 from nova_ext import limits
 from nova_ext.live import enforce
+from nova_ext.live import failures
 from nova_ext.live import record
 from nova_ext.live import steps
 from nova_ext.ownership import claim
@@ -45,8 +46,6 @@ from nova_ext.placement import allocations
 from nova_ext import translate
 
 LOG = logging.getLogger(__name__)
-#: How soon to try again what failed, in seconds, and how late at most.
-_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
 _ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
                'system_metadata']
 
@@ -64,10 +63,7 @@ class Reconciler:
         self._alarm = None
         self._asked = self._answered = 0
         self._patient = False
-        #: server -> the reason that was reported last
-        self._reported = {}
-        #: server -> (template, when to try again, seconds until then)
-        self._failed = {}
+        self._failures = failures.Failures()
         self.allocations = allocations.Allocations(driver)
 
     def run(self, patient=False):
@@ -121,9 +117,7 @@ class Reconciler:
         for uuid, server in list(servers.items()):
             if server.migration_context is not None:
                 self._end_move(context, servers, uuid)
-        for known in (self._reported, self._failed):
-            for uuid in known.keys() - servers.keys() - without_numa.keys():
-                del known[uuid]
+        self._failures.retain(servers.keys() | without_numa.keys())
         self._steps.forget(servers.keys())
         self._enforcer.intents.retain_rates(
             {server.uuid for server in with_template})
@@ -173,9 +167,10 @@ class Reconciler:
             for uuid, server in servers.items()
             if _is_changeable(server) and not claim.satisfied(
                 intents[uuid].base, server.numa_topology, host)
-            and not self._waits(uuid, intents[uuid].base)}
+            and not (self._patient and self._failures.waits(
+                uuid, intents[uuid].base, time.monotonic()))}
         for uuid in servers.keys() - pending.keys():
-            self._reported.pop(uuid, None)
+            self._failures.obeyed(uuid)
         if not pending:
             return
         plan = rearrange.plan(limits.host_state(host, owners),
@@ -224,7 +219,7 @@ class Reconciler:
         for uuid, error in failed.items():
             self._refuse(everybody[uuid], error)
         for uuid in without_numa.keys() - failed.keys():
-            self._reported.pop(uuid, None)
+            self._failures.obeyed(uuid)
         return intents
 
     def _record_enforced(self):
@@ -290,32 +285,8 @@ class Reconciler:
         return [server for server in everybody
                 if template.has_template(server.flavor.extra_specs)]
 
-    def _waits(self, uuid, desired):
-        """Whether a template that failed is not to be tried again yet."""
-        failed = self._failed.get(uuid)
-        return (self._patient and failed is not None and failed[0] == desired
-                and time.monotonic() < failed[1])
-
-    def _wait(self, uuid, desired):
-        """Try a template that failed again later, and then later still."""
-        failed = self._failed.get(uuid)
-        pause = _PAUSE
-        if failed is not None and failed[0] == desired:
-            pause = min(2 * failed[2], _LONGEST_PAUSE)
-        self._failed[uuid] = desired, time.monotonic() + pause, pause
-
     def _refuse(self, server, error):
-        """Record why a server stays as it is, once for each reason."""
-        reason = str(error)
-        if self._reported.get(server.uuid) == reason:
-            return
-        self._reported[server.uuid] = reason
-        if not isinstance(error, record.ChangeFailed):
-            LOG.error('It could not be looked after', exc_info=error,
-                      instance=server)
-            error = record.ChangeFailed(reason=reason).with_traceback(
-                error.__traceback__)
-        record.refused(server, self._driver._tracker.host, error)
+        self._failures.report(server, self._driver._tracker.host, error)
 
     def _resident(self, server, desired):
         owned = ownership.Ownership(server.numa_topology)
@@ -392,9 +363,10 @@ class Reconciler:
             self._enforcer.given_anew(uuid)
             change.end(error)
             if error:
-                self._wait(uuid, intents[uuid].base)
+                self._failures.back_off(uuid, intents[uuid].base,
+                                        time.monotonic())
             else:
-                self._failed.pop(uuid, None)
+                self._failures.succeeded(uuid)
         # Placement's 'reserved' follows, as after a claim.  The report is the
         # host's, whichever server it is made for.
         rt.update_usage(context, servers[uuid], nodename)

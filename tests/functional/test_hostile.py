@@ -94,8 +94,8 @@ class HostileBase(test_live.LiveBase):
         """
         reconciler = self.computes['compute1'].driver._reconciler
         return sum(len(repr(known)) for known in (
-            reconciler._reported, reconciler._failed, reconciler._steps._known,
-            reconciler._enforcer._given,
+            reconciler._failures._reported, reconciler._failures._retries,
+            reconciler._steps._known, reconciler._enforcer._given,
             reconciler._enforcer.intents.refused,
             reconciler._enforcer.intents._reported,
             reconciler._enforcer.intents._rate_limiter._buckets))

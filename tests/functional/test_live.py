@@ -452,7 +452,7 @@ class GrantTest(LiveBase):
 
 class FaultTest(LiveBase):
 
-    def test_drift_is_healed(self):
+    def test_drift_is_put_back(self):
         server = self.boot(self.template('0:13'))
         domain = self.connection_of(
             server['id']).lookupByUUIDString(server['id'])

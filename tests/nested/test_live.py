@@ -278,7 +278,8 @@ class ManyChangesTest(LiveBase):
         self.names = {self.domain(server).name(): server['id']
                       for server in self.servers}
         wrong = self.check_at_every_step()
-        reported = self.computes['compute1'].driver._reconciler._reported
+        reconciler = self.computes['compute1'].driver._reconciler
+        reported = reconciler._failures._reported
         seed = random.randrange(10 ** 6)
         self.addDetail('seed', testtools.content.text_content(str(seed)))
         chance = random.Random(seed)

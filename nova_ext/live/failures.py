@@ -1,0 +1,83 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Changes that failed: reported once for each reason, tried again later.
+
+A template that failed is left alone for a minute, then for twice as long each
+time, for an hour at most.  Another template of the server is tried at once.
+"""
+
+from oslo_log import log as logging
+
+from nova_ext.live import record
+
+LOG = logging.getLogger(__name__)
+#: How soon to try again what failed, in seconds, and how late at most.
+PAUSE, LONGEST_PAUSE = 60.0, 3600.0
+
+
+class Failures:
+    """The servers of a host that are not what they are to be, and why."""
+
+    def __init__(self):
+        #: server -> the reason that was reported last
+        self._reported = {}
+        #: server -> (template, when to try again, seconds until then)
+        self._retries = {}
+
+    def retain(self, servers):
+        """Forget all servers but these."""
+        for known in (self._reported, self._retries):
+            for uuid in known.keys() - servers:
+                del known[uuid]
+
+    def report(self, server, host, error):
+        """Record why a server stays as it is, once for each reason.
+
+        :param server: nova.objects.Instance
+        """
+        reason = str(error)
+        if self._reported.get(server.uuid) == reason:
+            return
+        self._reported[server.uuid] = reason
+        if not isinstance(error, record.ChangeFailed):
+            LOG.error('It could not be looked after', exc_info=error,
+                      instance=server)
+            error = record.ChangeFailed(reason=reason).with_traceback(
+                error.__traceback__)
+        record.refused(server, host, error)
+
+    def obeyed(self, uuid):
+        """Nothing of a server is refused now: what will be is news."""
+        self._reported.pop(uuid, None)
+
+    def waits(self, uuid, desired, now):
+        """Whether a template that failed is not to be tried again yet.
+
+        :param desired: kongming.template.template.Template
+        :param now: seconds on any clock that never goes back
+        """
+        failed = self._retries.get(uuid)
+        return (failed is not None and failed[0] == desired
+                and now < failed[1])
+
+    def back_off(self, uuid, desired, now):
+        """Try a template that failed again later, and then later still."""
+        failed = self._retries.get(uuid)
+        pause = PAUSE
+        if failed is not None and failed[0] == desired:
+            pause = min(2 * failed[2], LONGEST_PAUSE)
+        self._retries[uuid] = desired, now + pause, pause
+
+    def succeeded(self, uuid):
+        """Whatever fails next is tried again soon."""
+        self._retries.pop(uuid, None)
