@@ -28,8 +28,10 @@ What it never does
 ------------------
 
 It needs no Nova on the machine.  ``plugin``, which each ``openstack`` command
-loads, imports nothing of the library: what a command needs is imported when
-that command runs.
+loads, imports nothing of the library.  Nor does ``openstack`` wait for what
+it does not run: it loads the modules of all commands at each start (cliff's
+``CommandManager.load_commands``, by stevedore), so plans, deployments and
+drawings are imported when a command that needs them runs.
 
 Public names
 ------------

@@ -17,9 +17,6 @@ import sys
 from osc_lib import exceptions
 
 from kongming.deployment import deployment as dep
-from kongming.deployment import document
-from kongming.deployment import drift
-from kongming.deployment import rollout
 from kongming import exception as km_exc
 from kongming.fit import lint
 from osc_plugin import cloud
@@ -49,6 +46,8 @@ class _OfDocument(command.Lister):
 
         :raises CommandError: with every problem, if there are any
         """
+        from kongming.deployment import document
+        from kongming.deployment import rollout
         conn = self.app.client_manager.kongming
         wanted = document.parse(
             template_options.read(parsed_args.file))
@@ -241,6 +240,7 @@ def _there(conn, name):
 
 
 def _rows(conn, name):
+    from kongming.deployment import drift
     flavors, servers = _there(conn, name)
     try:
         hosts = {host.name: host.state for host in cloud.hosts(conn)}

@@ -19,8 +19,6 @@ import shutil
 from cliff import columns as cliff_columns
 
 from kongming.host import topology
-from kongming.render import svg
-from kongming.render import text as text_mod
 from osc_plugin import cloud
 from osc_plugin import command
 from osc_plugin.host import host as host_cmd
@@ -30,9 +28,10 @@ class MapColumn(cliff_columns.FormattableColumn):
     """A drawing for people, nodes and pCPUs for programs."""
 
     def human_readable(self):
+        from kongming.render import text
         # The table around it takes a column, borders and blanks.
-        return text_mod.host(self._value,
-                             shutil.get_terminal_size().columns - 24)
+        return text.host(self._value,
+                         shutil.get_terminal_size().columns - 24)
 
     def machine_readable(self):
         return [{
@@ -100,6 +99,7 @@ class MapHost(command.Command):
     """
 
     def get_parser(self, prog_name):
+        from kongming.render import text
         parser = super().get_parser(prog_name)
         parser.add_argument('host', metavar='<host>',
                             help='Host (name of its compute node) to draw.')
@@ -110,8 +110,8 @@ class MapHost(command.Command):
                             choices=('auto', 'always', 'never'),
                             help='Colours in text (default: auto, in a '
                                  'terminal).')
-        parser.add_argument('--style', default=text_mod.AUTO,
-                            choices=text_mod.STYLES,
+        parser.add_argument('--style', default=text.AUTO,
+                            choices=text.STYLES,
                             help='A box a core, or rows for wide hosts '
                                  '(default: auto, whichever is read more '
                                  'easily).')
@@ -121,17 +121,19 @@ class MapHost(command.Command):
         return parser
 
     def take_action(self, parsed_args):
+        from kongming.render import svg
+        from kongming.render import text
         conn = self.app.client_manager.kongming
         host, = cloud.hosts(conn, parsed_args.host)
         state = cloud.with_owners(conn, host)
         if parsed_args.format == 'svg':
-            text = svg.svg(host.name, state)
+            drawn = svg.svg(host.name, state)
         elif parsed_args.format == 'json':
-            text = json.dumps({'host': host.name, 'uuid': host.uuid,
-                               'map': MapColumn(state).machine_readable()},
-                              indent=2)
+            drawn = json.dumps({'host': host.name, 'uuid': host.uuid,
+                                'map': MapColumn(state).machine_readable()},
+                               indent=2)
         else:
-            text = text_mod.host(
+            drawn = text.host(
                 state, parsed_args.width
                 or shutil.get_terminal_size().columns,
                 parsed_args.color == 'always' or (
@@ -139,4 +141,4 @@ class MapHost(command.Command):
                     and self.app.stdout.isatty()
                     and not os.environ.get('NO_COLOR')),
                 parsed_args.style)
-        self.app.stdout.write(text + '\n')
+        self.app.stdout.write(drawn + '\n')

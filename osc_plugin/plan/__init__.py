@@ -39,8 +39,9 @@ Reading order
 
 1. ``plan``: ``show``, ``apply``, ``revert``, and what commands share.
 2. ``steps``: hosts for a plan, and its moves carried out (private).
-3. ``create``: the best layout.
-4. ``defrag``: more capacity on a fragmented host.
+3. ``create``, and ``layout`` that it runs (private): the best layout.
+4. ``defrag``, and ``capacity`` that it runs (private): more capacity on a
+   fragmented host.
 """
 
 __all__ = ('create', 'defrag', 'plan')

@@ -10,24 +10,15 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""``openstack kongming plan defrag``: capacity of a fragmented host."""
+"""``openstack kongming plan defrag``: what it takes.
 
-import json
-import shutil
+:mod:`osc_plugin.plan.capacity` does it.
+"""
 
 from osc_lib import exceptions
 
-from kongming.fit import fit
-from kongming.plan import defrag
-from kongming.plan import document
-from kongming.render import text
-from kongming.solver import problem as plan_mod
-from kongming.template import template
-from osc_plugin import cloud
 from osc_plugin import command
 from osc_plugin.plan import plan
-from osc_plugin.plan import steps as steps_mod
-from osc_plugin import template_options
 
 
 class DefragPlan(command.Command):
@@ -77,105 +68,5 @@ class DefragPlan(command.Command):
                 'Name a <host>, or a flavor with --for-flavor, or both.')
         if parsed_args.count < 1:
             raise exceptions.CommandError('--count is 1 or more.')
-        conn = self.app.client_manager.kongming
-        wanted, words = None, 'the largest cell on whole cores'
-        if parsed_args.for_flavor:
-            wanted, words = self._wanted(conn, parsed_args)
-        clock = plan.clock(parsed_args.deadline)
-        host, answer = self._best(
-            conn, [found for found in cloud.hosts(conn, parsed_args.host)
-                   if found.obeys], wanted, parsed_args, clock)
-        steps = document.steps(answer, host.names)
-        found = document.Plan(
-            answer.layout.solver,
-            document.levels(plan_mod.DEFRAG_LEVELS, answer.layout),
-            plan.figures_of(host, steps, answer, wanted),
-            f'{words} on {host.name}', steps=steps)
-        if parsed_args.out:
-            plan.write(parsed_args.out, document.dump(found))
-        if parsed_args.format == 'json':
-            self.app.stdout.write(json.dumps(
-                document.to_document(found), indent=2) + '\n')
-            return
-        self._draw(host, answer, found, wanted, parsed_args)
-
-    @staticmethod
-    def _wanted(conn, parsed_args):
-        flavor = cloud.flavor(conn, parsed_args.for_flavor)
-        desired = template.decode(flavor.extra_specs)
-        demand = template_options.demanded(flavor, desired)
-        if demand.problem:
-            raise exceptions.CommandError(
-                f'Flavor {flavor.name}: {demand.problem}')
-        return demand, f'{parsed_args.count} x {flavor.name}'
-
-    def _best(self, conn, hosts, wanted, parsed_args, clock):
-        """The host where it costs the least, and how.
-
-        :raises CommandError: if there is none
-        """
-        best, refused = None, []
-        for number, published in enumerate(hosts):
-            host = steps_mod.Host(conn, published)
-            end = clock() - clock() / (len(hosts) - number)
-
-            def left(end=end):
-                return clock() - end
-
-            if wanted is None:
-                answer = defrag.largest(host.projected, left,
-                                        parsed_args.solver)
-            else:
-                answer = defrag.make(
-                    host.projected, [wanted] * parsed_args.count, left,
-                    parsed_args.solver)
-            if answer.layout is None:
-                refused.append((host, answer))
-            elif best is None or answer.cost < best[1].cost:
-                best = host, answer
-                if not any(answer.cost):
-                    break
-        if best is not None:
-            return best
-        raise exceptions.CommandError('\n'.join(
-            _no_way(host, answer, wanted) for host, answer in refused)
-            or 'No host obeys templates, so nothing can be moved.')
-
-    def _draw(self, host, answer, found, wanted, parsed_args):
-        width = parsed_args.width or shutil.get_terminal_size().columns
-        write = self.app.stdout.write
-        before = host.projected.state.named(host.words(host.owners()))
-        write(f'{host.name} today\n{text.host(before, width)}\n\n')
-        after, names = answer.after, host.words(host.owners(
-            {move.id: move for step in found.steps for move in step.moves}))
-        for spot in answer.placed:
-            names.update((pcpu, f'free for {found.wanted}')
-                         for cell in spot.assignment.cells
-                         for pcpu in {*cell.pins.values(), *cell.reserved})
-            after = plan_mod.put(
-                after, wanted or defrag.sized(spot.assignment),
-                spot.assignment)
-        write(f'{host.name} afterwards\n'
-              f'{text.host(after.named(names), width)}\n\n')
-        lines = [*plan.lines(found.steps)] or [
-            f'There is capacity for {found.wanted} already; nothing needs to '
-            f'move.']
-        for line in [*lines, '', *plan.figure_lines(found.figures),
-                     plan.quality(found)]:
-            write(f'{line}\n')
-        if found.steps:
-            write("'openstack kongming plan apply "
-                  f"{parsed_args.out or 'FILE'}' does it"
-                  f"{'' if parsed_args.out else ' (--out FILE writes it)'}\n")
-
-
-def _no_way(host, answer, wanted):
-    words = ('there is no way to free capacity' if answer.impossible else
-             'no way to free capacity was found in the time')
-    why = fit.fit(host.projected.state, wanted) if wanted else None
-    fixed = '; '.join(f'{fixed.name}: {fixed.reason}'
-                      for fixed in host.projected.fixed)
-    return (f'{host.name}: {words} ({why}). ' + (
-        f'These can not be moved: {fixed}.' if fixed else
-        'All its servers may be moved; there are too many of them, or the '
-        'flavor is too large for any node.'))
+        from osc_plugin.plan import capacity
+        capacity.Defragmentation(self.app, parsed_args).run()

@@ -22,14 +22,7 @@ from cliff import columns as cliff_columns
 from osc_lib import exceptions
 import yaml
 
-from kongming.deployment import document as deployment_document
-from kongming.deployment import rollout
-from kongming.plan import document
-from kongming.plan import figures as figures_mod
-from kongming.solver import solve
 from osc_plugin import command
-from osc_plugin.deployment import rollout as rollout_cmd
-from osc_plugin.plan import steps as steps_mod
 from osc_plugin import template_options
 
 
@@ -51,6 +44,7 @@ class StepsColumn(cliff_columns.FormattableColumn):
         return '\n'.join(lines(self._value)) or '-'
 
     def machine_readable(self):
+        from kongming.plan import document
         return document.to_document(document.Plan(
             '', (), steps=self._value))['moves']
 
@@ -71,6 +65,7 @@ def clock(seconds):
 
 def add_solver(parser):
     """The options that go with looking for a plan."""
+    from kongming.solver import solve
     parser.add_argument(
         '--solver', default='auto', choices=solve.SOLVERS,
         help='Who looks for the best: OR-Tools (optimum), trying (search), '
@@ -98,6 +93,7 @@ def read(path):
     """
     :raises kongming.exception.InvalidTemplate: with every problem of the plan
     """
+    from kongming.plan import document
     return document.parse(template_options.read(path))
 
 
@@ -116,17 +112,6 @@ def figure_lines(figures):
     before, after = figures['before'], figures['after']
     return [f'{key.replace("_", " "):<18}{before[key]:>6} -> {after[key]}'
             for key in before]
-
-
-def figures_of(host, steps, answer, wanted):
-    """Figures of a host, before and after the steps of an answer."""
-    goals = {move.id: move for step in steps for move in step.moves
-             if step.host == host.name}
-    return document.figures(
-        figures_mod.of({host.name: host.projected.state},
-                       {host.name: host.owners()}, wanted),
-        figures_mod.of({host.name: answer.after},
-                       {host.name: host.owners(goals)}, wanted))
 
 
 class ShowPlan(command.ShowOne):
@@ -189,6 +174,7 @@ class _Carry(command.Command):
         self.app.stderr.write(f'{line}\n')
 
     def _carry(self, steps, parsed_args):
+        from osc_plugin.plan import steps as steps_mod
         count = steps_mod.Carry(
             self.app.client_manager.kongming, parsed_args.timeout,
             self._log).run(steps)
@@ -215,12 +201,15 @@ class ApplyPlan(_Carry):
     """
 
     def take_action(self, parsed_args):
+        from kongming.deployment import document
+        from kongming.deployment import rollout
+        from osc_plugin.deployment import rollout as rollout_cmd
         found = read(parsed_args.file)
         if found.deployment is None:
             self._carry(found.steps, parsed_args)
             return
         conn = self.app.client_manager.kongming
-        wanted = deployment_document.parse(json.dumps(found.deployment))
+        wanted = document.parse(json.dumps(found.deployment))
         there = rollout_cmd.read(conn, wanted)
         todo = rollout.plan(wanted, there)
         if todo.problems:

@@ -25,6 +25,7 @@ from osc_lib import exceptions
 from kongming.compute import servers
 from kongming.deployment import deployment as dep
 from kongming import exception
+from kongming.fit import demand
 from kongming.plan import defrag
 from kongming.plan import document
 from kongming.plan import figures
@@ -79,6 +80,21 @@ class Host:
         return {pcpu: self.labels.get(server, server)
                 for server, cells in owners.items()
                 for _node, pcpus in cells for pcpu in pcpus}
+
+    def figures(self, steps: Sequence[document.Step], answer: defrag.Answer,
+                wanted: demand.Demand | None = None
+                ) -> Mapping[str, Mapping[str, int]]:
+        """Before and after the steps of an answer.
+
+        :param wanted: of whom the figures say how many more fit
+        """
+        goals = {move.id: move for step in steps for move in step.moves
+                 if step.host == self.name}
+        return document.figures(
+            figures.of({self.name: self.projected.state},
+                       {self.name: self.owners()}, wanted),
+            figures.of({self.name: answer.after},
+                       {self.name: self.owners(goals)}, wanted))
 
 
 class Carry:
