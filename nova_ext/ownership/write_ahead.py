@@ -167,10 +167,13 @@ def write(rt, server, before, after):
         raise
     compute.numa_topology = final._to_json()
     # The scheduler reads the record.  If this fails, tracker and server agree
-    # on what to give back.  Nova compares with what it has saved itself, and
-    # would not save that again (_resource_change).
-    rt.old_resources.pop(server.nodename, None)
+    # on what to give back.  Nova saves what is not as it has saved it last
+    # (nova/compute/resource_tracker.py, _resource_change): until there is an
+    # answer, that is nothing.
+    saved = rt.old_resources.pop(server.nodename, objects.ComputeNode())
     compute.save()
+    saved.numa_topology = compute.numa_topology
+    rt.old_resources[server.nodename] = saved
 
 
 def both(one, other):

@@ -506,7 +506,9 @@ class Cloud:
     def check_exactly(self):
         """What the tracker has is what is owned, and the scheduler knows.
 
-        Where nothing was lost since the tracker was made from the database.
+        Nova knows as well what it has saved: what differs from that, and
+        nothing else, it saves again.  All that where nothing was lost since
+        the tracker was made from the database.
         """
         for host in self.hosts.values():
             if host.name in self.unsure:
@@ -515,7 +517,8 @@ class Cloud:
             for what, found in (('tracker', host.charged),
                                 ('record', hosts.usage_of(
                                     self.database.computes[host.uuid][
-                                        'numa_topology']))):
+                                        'numa_topology'])),
+                                ('tracker as it was saved', host.saved)):
                 if found != wanted:
                     raise Broken(f'{host.name}: the {what} has {found}, the '
                                  f'database {wanted}')

@@ -283,6 +283,12 @@ class Host:
         return usage_of(self.rt.compute_nodes[self.name].numa_topology)
 
     @property
+    def saved(self):
+        """The Usage that Nova has saved, as far as it knows."""
+        saved = self.rt.old_resources.get(self.name)
+        return saved and usage_of(saved.numa_topology)
+
+    @property
     def pinned(self):
         """All pCPUs that it has taken."""
         return self.charged.pinned
