@@ -13,8 +13,9 @@
 """``python -m tests.mutate_write_ahead``: is each line of it looked at?
 
 Deletes each statement of :mod:`nova_ext.ownership.write_ahead` in turn, and
-each condition, and has tests.model.test_ownership run with what
-is left.  Prints a table; exits with 1 if one of them was not missed.
+each condition, but no log line, and has tests.model.test_ownership run with
+what is left, as CI runs it.  Prints a table; exits with 1 if one of them was
+not missed.
 """
 
 import argparse
@@ -70,7 +71,8 @@ def mutants():
 
 def _of(tree, function, node):
     found = []
-    if isinstance(node, ast.stmt):
+    if isinstance(node, ast.stmt) and not _first_line(node).startswith(
+            'LOG.'):
         found.append((node, None))
     if isinstance(node, (ast.If, ast.IfExp)):
         found += [(node.test, constant) for constant in (True, False)]
@@ -108,10 +110,11 @@ def is_missed(mutant, seed, steps):
             os.dup2(silent, 2)
             exec(compile(mutant, write_ahead.__file__, 'exec'),
                  write_ahead.__dict__)
-            stateful.run_state_machine_as_test(
-                hypothesis.seed(seed)(model.Ownership),
-                settings=model.settings(
-                    steps, phases=[hypothesis.Phase.generate]))
+            for half in range(2):
+                stateful.run_state_machine_as_test(
+                    hypothesis.seed(seed + half)(model.Ownership),
+                    settings=model.settings(
+                        steps // 2, phases=[hypothesis.Phase.generate]))
             status = 0
         finally:
             os._exit(status)
@@ -123,8 +126,8 @@ def main():
     parser = argparse.ArgumentParser(
         prog='python -m tests.mutate_write_ahead',
         description=__doc__.split('\n')[0])
-    parser.add_argument('--steps', type=int, default=10000)
-    parser.add_argument('--seed', type=int, default=1)
+    parser.add_argument('--steps', type=int, default=model.STEPS)
+    parser.add_argument('--seed', type=int, default=model.SEED)
     parser.add_argument('--only', default='', metavar='TEXT',
                         help='what is deleted has this in it')
     args = parser.parse_args()

@@ -32,6 +32,22 @@ CONDUCTOR, DATABASE, LIBVIRT, PLACEMENT = KINDS = (
     'conductor', 'database', 'libvirt', 'Placement')
 
 
+def remotable_methods():
+    """(class, name) of all that nova-compute has conductor do."""
+    return [(owner, name)
+            for versions in base.NovaObjectRegistry.obj_classes().values()
+            for owner in versions for name, value in vars(owner).items()
+            if getattr(getattr(value, '__func__', value), 'remotable', False)]
+
+
+def libvirt_methods():
+    """The same of simulated domains and their connection."""
+    return [(owner, name)
+            for owner in (fakelibvirt.Connection, fakelibvirt.Domain)
+            for name, value in vars(owner).items()
+            if callable(value) and not name.startswith('_')]
+
+
 class Locked(fixtures.Fixture):
     """Counts the calls of each thread that has the lock.
 
@@ -74,22 +90,16 @@ class Locked(fixtures.Fixture):
 
         self.useFixture(fixtures.MonkeyPatch(
             'oslo_concurrency.lockutils.lock', locked))
-        for classes in base.NovaObjectRegistry.obj_classes().values():
-            for owner in classes:
-                for name, value in list(vars(owner).items()):
-                    if getattr(getattr(value, '__func__', value),
-                               'remotable', False):
-                        self._count(CONDUCTOR, owner, name)
+        for owner, name in remotable_methods():
+            self._count(CONDUCTOR, owner, name)
         for name in ('call', 'cast'):
             self._count_path(
                 CONDUCTOR,
                 f'oslo_messaging.rpc.client._BaseCallContext.{name}')
         for name in ('get', 'post', 'put', 'delete'):
             self._count_path(PLACEMENT, f'{_ADAPTER}.{name}')
-        for owner in (fakelibvirt.Connection, fakelibvirt.Domain):
-            for name, value in list(vars(owner).items()):
-                if callable(value) and not name.startswith('_'):
-                    self._count(LIBVIRT, owner, name)
+        for owner, name in libvirt_methods():
+            self._count(LIBVIRT, owner, name)
         event.listen(sqlalchemy.Engine, 'before_cursor_execute',
                      self._statement)
         self.addCleanup(event.remove, sqlalchemy.Engine,

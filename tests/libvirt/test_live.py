@@ -12,12 +12,18 @@
 
 """A real domain's threads change pCPUs while the guest runs."""
 
+import contextlib
 import os
+import random
 import unittest
+from unittest import mock
 from xml.etree import ElementTree
 
 from kongming.compute import servers
 from kongming.host import topology
+from kongming.kernel import process
+from nova.tests.functional.api import client
+from nova_ext.ownership import ownership
 from tests.embedded import cloud
 from tests.embedded import guests
 
@@ -33,14 +39,19 @@ class LiveBase(cloud.LibvirtCloud):
         super().setUp()
         self.start_host()
 
+    def flavor(self, **specs):
+        return self._create_flavor(
+            vcpu=1, memory_mb=64, disk=1, ephemeral=0, swap=0,
+            extra_spec={'hw:cpu_policy': 'dedicated', **specs})
+
+    def template(self, pcpu):
+        return self.flavor(**{'kongming:pin.0': f'0:{pcpu}',
+                              'kongming:grant': 'template'})
+
     def boot(self, pcpu):
         return self._create_server(
             image_uuid=guests.IDS['idle'], networks='none',
-            flavor_id=self._create_flavor(
-                vcpu=1, memory_mb=64, disk=1, ephemeral=0, swap=0,
-                extra_spec={'hw:cpu_policy': 'dedicated',
-                            'kongming:pin.0': f'0:{pcpu}',
-                            'kongming:grant': 'template'}))
+            flavor_id=self.template(pcpu))
 
     def domain(self, server):
         return self.connection_of(server['id']).lookupByUUIDString(
@@ -121,3 +132,101 @@ class LiveTest(LiveBase):
         self.want(one, PCPUS[1])
         self.assertEqual({0: frozenset({PCPUS[0]})}, self.threads(one))
         self.assertEqual({0: frozenset({PCPUS[1]})}, self.threads(two))
+
+
+class HistoryTest(LiveBase):
+    """Two domains at most, whatever is done to them, by the kernel's word."""
+
+    CHANGES = 24
+    SEED = int(os.environ.get('KONGMING_TEST_SEED', '1'))
+
+    def setUp(self):
+        super().setUp()
+        self.rng = random.Random(self.SEED)
+        self.flavors = [self.flavor(), self.flavor(),
+                        *map(self.template, PCPUS[:2])]
+        self.done = []
+
+    def failing(self):
+        """libvirt refuses to pin, or does and does not answer, or is well."""
+        import libvirt
+
+        real = libvirt.virDomain.pinVcpuFlags
+        made = self.rng.choice([None, None, False, True])
+
+        def pin(*args):
+            if made:
+                real(*args)
+            raise libvirt.libvirtError('away')
+
+        self.done.append(made)
+        return (contextlib.nullcontext() if made is None else
+                mock.patch.object(libvirt.virDomain, 'pinVcpuFlags', pin))
+
+    def step(self):
+        found = [server for server in self.api.get_servers()
+                 if server['status'] in ('ACTIVE', 'SHUTOFF')]
+        kind = self.rng.choice(['boot', 'boot', 'change', 'change', 'change',
+                                'reboot', 'stop', 'delete', 'look_after'])
+        self.done.append(kind)
+        if kind == 'boot' and len(found) < 2:
+            self.boot_any()
+        elif kind in ('boot', 'look_after') or not found:
+            self.computes['compute1'].driver._reconcile()
+        else:
+            getattr(self, kind)(self.rng.choice(found))
+
+    def boot_any(self):
+        """One that does not fit is no reason to wait."""
+        server = self.api.post_server({'server': self._build_server(
+            image_uuid=guests.IDS['idle'], networks='none',
+            flavor_id=self.rng.choice(self.flavors))})
+        self._until(lambda: self.api.get_server(
+            server['id'])['status'] != 'BUILD', 60)
+        server = self.api.get_server(server['id'])
+        if server['status'] == 'ERROR':
+            self._delete_server(server)
+
+    def change(self, server):
+        with self.failing(), contextlib.suppress(
+                client.OpenStackApiException):
+            self.want(server, self.rng.choice(PCPUS[:2]))
+
+    def reboot(self, server):
+        self._reboot_server(server, hard=True)
+
+    def stop(self, server):
+        if server['status'] == 'ACTIVE':
+            self._stop_server(server)
+        else:
+            self._start_server(server)
+
+    def delete(self, server):
+        self._delete_server(server)
+
+    def assertNoThreadIsOnAnothers(self):
+        owned, allowed = {}, {}
+        for server in self.api.get_servers():
+            instance = self.instance(server['id'])
+            owned[server['id']] = ownership.pcpus_of(instance)
+            if server['status'] == 'ACTIVE':
+                allowed[server['id']] = frozenset().union(*(
+                    task.allowed for task in process.tasks(
+                        process.pid(self.domain(server)))))
+        for uuid, pcpus in allowed.items():
+            for other in owned.keys() - {uuid}:
+                self.assertEqual(
+                    frozenset(), pcpus & owned[other],
+                    f'{uuid} is on a pCPU of {other} after {self.done}')
+        return allowed
+
+    def test_random_changes(self):
+        looked_at = 0
+        for _ in range(self.CHANGES):
+            self.step()
+            looked_at += len(self.assertNoThreadIsOnAnothers()) > 1
+        # There were two at a time.
+        self.assertLess(0, looked_at, self.done)
+        self.audit()
+        self.assertNotIn('Error updating resources',
+                         self.stdlog.logger.output)
