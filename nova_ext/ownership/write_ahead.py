@@ -196,21 +196,16 @@ def charge_again(rt, nodename):
 
     For the end of Nova's audit, which is under the resource lock.
     """
-    waiting = _uncertain.get(rt)
-    if not waiting:
-        return
-    compute = rt.compute_nodes.get(nodename)
-    if compute is None or not compute.numa_topology:
-        return
-    host = host_topology(compute)
-    for uuid, found in waiting.items():
-        if found.nodename == nodename and is_tracked(rt, uuid):
-            try:
-                host = _with_both_places(rt, uuid, found, host)
-            except exception.CPUPinningInvalid:
-                LOG.exception('A pCPU that server %s may own is another\'s',
-                              uuid)
-    compute.numa_topology = host._to_json()
+    for uuid, found in list(uncertain(rt).items()):
+        if not is_tracked(rt, uuid):
+            continue
+        compute = rt.compute_nodes[nodename]
+        try:
+            compute.numa_topology = _with_both_places(
+                rt, uuid, found, host_topology(compute))._to_json()
+        except exception.CPUPinningInvalid:
+            LOG.exception('A pCPU that server %s may own is another\'s',
+                          uuid)
 
 
 def _with_both_places(rt, uuid, found, host):

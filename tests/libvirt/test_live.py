@@ -142,6 +142,8 @@ class HistoryTest(LiveBase):
 
     def setUp(self):
         super().setUp()
+        # No guest here knows of ACPI.
+        self.flags(shutdown_timeout=1)
         self.rng = random.Random(self.SEED)
         self.flavors = [self.flavor(), self.flavor(),
                         *map(self.template, PCPUS[:2])]

@@ -23,12 +23,14 @@ from nova.compute import task_states
 from nova.compute import vm_states
 import nova.conf
 import nova.context
+from nova import exception
 from nova import objects
 from nova.virt import hardware
 import oslo_messaging as messaging
 from oslo_messaging import conffixture
 
 from nova_ext.ownership import claim as claims
+from nova_ext.ownership import claimed
 from nova_ext.ownership import write_ahead
 from tests.model import database
 from tests.model import host as hosts
@@ -398,9 +400,26 @@ class Cloud:
                 done.append(step)
 
     def resolve(self, host):
+        lost = self.bus.lost
         with self.hook():
-            return write_ahead.resolve(self.context, host.rt,
-                                       host.steps.leave)
+            waits = write_ahead.resolve(self.context, host.rt,
+                                        host.steps.leave)
+        if self.bus.lost != lost:
+            raise Broken(f'{host.name}: nobody noticed a lost message')
+        if waits != bool(write_ahead.uncertain(host.rt)):
+            raise Broken(f'{host.name}: whether something is uncertain is '
+                         f'answered with {waits}')
+
+    def write_uncertain(self, host, uuid):
+        """Nobody may, whoever it is that did not look."""
+        server = self.read(uuid)
+        try:
+            write_ahead.write(
+                host.rt, claimed.ClaimedServer(server, host.name, None),
+                server.numa_topology, server.numa_topology.obj_clone())
+        except exception.ComputeResourcesUnavailable:
+            return
+        raise Broken(f'{host.name}: {uuid} was written while uncertain')
 
     def look_after(self, host):
         with self.hook():

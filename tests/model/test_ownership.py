@@ -106,6 +106,8 @@ class Ownership(stateful.RuleBasedStateMachine):
     def begin(self, one, two, three):
         for name, choice in (('one', one), ('one', two), ('two', three)):
             self.boot(name, choice, None, False)
+            if not self.cloud.servers(vm_states.ACTIVE):
+                raise cloud.Broken('An empty host takes no template')
             self.boot(name, choice, None, True)
 
     # What happens.
@@ -266,6 +268,14 @@ class Ownership(stateful.RuleBasedStateMachine):
     @stateful.rule(name=HOST, fault=FAULT)
     def resolve(self, name, fault):
         self.may_fail(fault, self.cloud.resolve, self.cloud.hosts[name])
+
+    @stateful.rule(name=HOST, choice=CHOICE)
+    def write_uncertain(self, name, choice):
+        host = self.cloud.hosts[name]
+        found = sorted(uuid for uuid in write_ahead.uncertain(host.rt)
+                       if uuid in self.cloud.owned(host))
+        if found:
+            self.cloud.write_uncertain(host, found[choice % len(found)])
 
     @stateful.rule(name=HOST, fault=FAULT, libvirt=LIBVIRT)
     def look_after(self, name, fault, libvirt):
