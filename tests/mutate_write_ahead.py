@@ -13,9 +13,10 @@
 """``python -m tests.mutate_write_ahead``: is each line of it looked at?
 
 Deletes each statement of :mod:`nova_ext.ownership.write_ahead` in turn, and
-each condition, but no log line, and has tests.model.test_ownership run with
-what is left, as CI runs it.  Prints a table; exits with 1 if one of them was
-not missed.
+each condition, but no log line, and has the model run with what is left: the
+histories that found faults before (tests/unit/nova_ext/
+test_ownership_faults.py), then random ones as in CI.  Prints a table; exits
+with 1 if one of them was not missed.
 """
 
 import argparse
@@ -27,12 +28,14 @@ import os
 import signal
 import sys
 import time
+import unittest
 
 import hypothesis
 from hypothesis import stateful
 
 from nova_ext.ownership import write_ahead
 from tests.model import test_ownership as model
+from tests.unit.nova_ext import test_ownership_faults as faults
 
 #: Of which each line counts.
 FUNCTIONS = ('write', 'both', 'charge_again', '_with_both_places', 'audit',
@@ -41,6 +44,8 @@ FUNCTIONS = ('write', 'both', 'charge_again', '_with_both_places', 'audit',
 EQUIVALENT = {}
 #: A mutant that hangs, in seconds.
 LONGEST = 900
+#: What a process ends with.
+KNOWN, RANDOM = 1, 2
 
 
 class _Delete(ast.NodeTransformer):
@@ -97,11 +102,11 @@ def _without(tree, node, constant):
     return ast.fix_missing_locations(mutant)
 
 
-def is_missed(mutant, seed, steps):
-    """Whether the model fails without it."""
+def missed_by(mutant, seed, steps):
+    """Which histories fail without it, in words; empty: none."""
     pid = os.fork()
     if not pid:
-        status = 1
+        status = RANDOM
         try:
             signal.alarm(LONGEST)
             logging.disable(logging.CRITICAL)
@@ -110,6 +115,10 @@ def is_missed(mutant, seed, steps):
             os.dup2(silent, 2)
             exec(compile(mutant, write_ahead.__file__, 'exec'),
                  write_ahead.__dict__)
+            result = unittest.TestResult()
+            unittest.defaultTestLoader.loadTestsFromModule(faults).run(result)
+            if not result.wasSuccessful():
+                os._exit(KNOWN)
             for half in range(2):
                 stateful.run_state_machine_as_test(
                     hypothesis.seed(seed + half)(model.Ownership),
@@ -119,7 +128,8 @@ def is_missed(mutant, seed, steps):
         finally:
             os._exit(status)
     _pid, status = os.waitpid(pid, 0)
-    return status != 0
+    return {0: '', KNOWN: 'known history'}.get(
+        os.waitstatus_to_exitcode(status), 'random history')
 
 
 def main():
@@ -130,17 +140,19 @@ def main():
     parser.add_argument('--seed', type=int, default=model.SEED)
     parser.add_argument('--only', default='', metavar='TEXT',
                         help='what is deleted has this in it')
+    parser.add_argument('--line', type=int, default=0,
+                        help='what is deleted is not before it')
     args = parser.parse_args()
     survived = 0
     for function, line, what, mutant in mutants():
-        if args.only not in f'{function} {what}':
+        if args.only not in f'{function} {what}' or line < args.line:
             continue
         reason = EQUIVALENT.get((function, what))
         began = time.monotonic()
         if reason is None:
-            missed = is_missed(mutant, args.seed, args.steps)
-            survived += not missed
-            reason = 'failed' if missed else 'SURVIVED'
+            reason = missed_by(mutant, args.seed, args.steps)
+            survived += not reason
+            reason = reason or 'SURVIVED'
         print(f'{line:4} {function:12} {what:60} {reason} '
               f'({time.monotonic() - began:.0f} s)', flush=True)
     print(f'{survived} survived')

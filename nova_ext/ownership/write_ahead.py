@@ -214,7 +214,9 @@ def _with_both_places(rt, uuid, found, host):
     # One may be a part of the other, and then be charged as well.
     charged = [place for place in sorted(places, key=_size)
                if is_charged(rt, uuid, place, host)]
-    rest = without(host, charged[-1]) if charged else host
+    rest = host
+    for place in charged[-1:]:
+        rest = without(rest, place)
     for place in places:
         host = both(host.obj_clone(), with_(rest, place))
     return host

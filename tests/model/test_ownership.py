@@ -50,11 +50,14 @@ _PINNED = {'hw:cpu_policy': 'dedicated'}
 
 
 def flavor(number, vcpus, specs):
-    return objects.Flavor(
+    found = objects.Flavor(
         id=number, flavorid=str(number), name=str(number), vcpus=vcpus,
         memory_mb=64, root_gb=1, ephemeral_gb=0, swap=0, is_public=True,
         disabled=False, rxtx_factor=1.0, vcpu_weight=0, description=None,
         projects=[], extra_specs={**_PINNED, **specs})
+    # As it comes from the database; else each save writes it.
+    found.obj_reset_changes()
+    return found
 
 
 def template(node, pins, **specs):

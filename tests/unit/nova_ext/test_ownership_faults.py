@@ -18,6 +18,7 @@ What goes wrong is told by :meth:`tests.model.cloud.Cloud.check`.
 import contextlib
 import logging
 import unittest
+from unittest import mock
 
 import oslo_messaging as messaging
 
@@ -84,6 +85,33 @@ class FaultTest(base.TestCase):
         self.resolve()
         self.assertEqual({15}, self.host.pinned)
 
+    def test_audit_that_cannot_read_a_server_that_moves(self):
+        stays, goes = map(self.boot, map(self.template, ('0:13', '0:10')))
+        server = self.cloud.read(goes)
+        migration = self.cloud.prepare_resize(
+            server, self.cloud.hosts['two'], server.flavor)
+        self.cloud.resize(server, migration)
+        self.cloud.finish_resize(server, migration)
+        self.cloud.audit(self.host)
+        before = self.host.charged
+        with (self.cloud.losing(database.NOT_DONE, 1), self.cloud.hook(),
+              self.assertRaises(messaging.MessagingTimeout)):
+            write_ahead.audit(self.cloud.context, self.host.rt, 'one')
+        self.assertEqual(before, self.host.charged)
+        self.assertIn(stays, self.host.rt.tracked_instances)
+        self.assertEqual([goes], [*self.host.rt.tracked_migrations])
+        self.cloud.check()
+
+    def test_audit_that_fails_in_the_middle(self):
+        servers = {*map(self.boot, map(self.template, ('0:13', '0:10')))}
+        before = self.host.charged
+        with (mock.patch.object(self.host.rt, '_update_usage_from_instance',
+                                side_effect=messaging.MessagingTimeout),
+              self.assertRaises(messaging.MessagingTimeout)):
+            write_ahead.audit(self.cloud.context, self.host.rt, 'one')
+        self.assertEqual(before, self.host.charged)
+        self.assertEqual(servers, self.host.rt.tracked_instances)
+
     def test_audit_of_a_boot_that_cannot_read_the_servers(self):
         """It looks again since a pCPU is taken that nobody owns."""
         other = self.boot(self.template('0:10'))
@@ -140,6 +168,35 @@ class FaultTest(base.TestCase):
         self.assertEqual({15}, self.host.pinned)
         self.assertEqual({15}, self.host.libvirt.running[server].pcpus)
 
+    def test_busy_while_uncertain(self):
+        """Nova defines its domain by what it has read before."""
+        server = self.boot(self.template('0:13'))
+        sent = self.cloud.read(server)
+        self.change(server, 13, 15, database.LOST, END)
+        row = self.cloud.database.instances[server]
+        row['task_state'] = 'rebooting_hard'
+        self.resolve()
+        self.host.libvirt.define(sent)
+        self.cloud.check()
+        row['task_state'] = None
+        self.resolve()
+        self.assertEqual({15}, self.host.pinned)
+
+    def test_saved_late(self):
+        server = self.boot(self.template('0:13'))
+        self.change(server, 13, 15, database.LATE, TARGET)
+        self.resolve()
+        self.assertEqual({13, 15}, self.host.pinned)
+
+    def test_never_saved(self):
+        server = self.boot(self.template('0:13'))
+        self.change(server, 13, 15, database.NOT_DONE, END)
+        self.resolve()
+        self.assertIn(server, write_ahead.uncertain(self.host.rt))
+        self.cloud.wait(1000)
+        self.resolve()
+        self.assertEqual({}, write_ahead.uncertain(self.host.rt))
+
     def test_libvirt_is_away_then(self):
         server = self.boot(self.template('0:13'))
         self.change(server, 13, 15, database.LATE, END)
@@ -179,6 +236,37 @@ class FaultTest(base.TestCase):
         self.cloud.audit(self.host)
         self.assertEqual(before, self.host.charged)
         self.cloud.check()
+
+    def test_shared_vcpus_of_both_nodes(self):
+        """A vCPU that floats is counted where it goes, too."""
+        server = self.boot(model.flavor(101, 2, model.template(
+            1, '0:13', **{'hw:cpu_policy': 'mixed',
+                          'hw:cpu_dedicated_mask': '0'})))
+        with (self.cloud.losing(database.LATE, END),
+              contextlib.suppress(*cloud.EXPECTED)):
+            self.cloud.change(self.host, [rearrange.Step(
+                server, 0, 1, 0, (rearrange.Move(0, 13, 4),))])
+        self.assertEqual(1, len(self.cloud.bus.late))
+        self.cloud.check()
+
+    def test_boot_that_fails_while_it_is_uncertain(self):
+        """What nobody counts any more no audit charges again."""
+        _uuid, claim = self.cloud.claim(self.host, self.template('0:13'))
+        with (self.cloud.losing(database.LATE, 0),
+              contextlib.suppress(*cloud.EXPECTED)):
+            self.cloud.spawn(self.host, claim)
+        self.assertEqual(1, len(write_ahead.uncertain(self.host.rt)))
+        self.cloud.audit(self.host)
+        self.assertEqual(set(), self.host.pinned)
+        self.resolve()
+        self.assertEqual({}, write_ahead.uncertain(self.host.rt))
+
+    def test_not_sent(self):
+        """Nothing more is taken than before: nobody can have saved it."""
+        server = self.boot(self.template('0:13'))
+        self.change(server, 13, 15, database.NOT_SENT, TARGET)
+        self.assertEqual({13}, self.host.pinned)
+        self.cloud.check_exactly()
 
     def test_the_record_follows(self):
         """Nova saves what has changed since it has saved it itself."""
