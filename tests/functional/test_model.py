@@ -23,6 +23,7 @@ In most steps a call of the hook is to fail: to conductor, of the database or
 of libvirt.  Nova's own calls are another matter.
 """
 
+import collections
 import contextlib
 import logging
 import os
@@ -30,6 +31,7 @@ import random
 import time
 
 import fixtures
+from nova.compute import resource_tracker
 import nova.conf
 from nova import context as nova_context
 from nova import objects
@@ -75,9 +77,14 @@ class _Errors(logging.Handler):
             self.found.append(record.getMessage())
 
 
-def _report(tracker, _context, compute, _startup):
+def _report(tracker, context, compute, startup,
+            real=resource_tracker.ResourceTracker._update_to_placement):
     """As far as the hook is asked at this point."""
-    tracker.driver.update_provider_tree(None, compute.hypervisor_hostname)
+    if startup:
+        # Who starts reads what Placement has.
+        real(tracker, context, compute, startup)
+    else:
+        tracker.driver.update_provider_tree(None, compute.hypervisor_hostname)
 
 
 class ModelTest(nova_base.LibvirtMigrationMixin, test_life.LifeBase):
@@ -261,15 +268,17 @@ class ModelTest(nova_base.LibvirtMigrationMixin, test_life.LifeBase):
             except client.OpenStackApiException as exc:
                 words = f'refused with {exc.response.status_code}'
         self.idle()
+        self.done[name] += 1
         self.log.write(f'{number} {name} {words}; '
                        f'{self.faults.disarm() or "all well"}\n')
         self.log.flush()
 
     def idle(self):
         """Until nothing is going on; what Nova leaves is put to an end."""
-        if not self._until(lambda: not any(
+        # A server that is being scheduled is in no cell yet.
+        if not self._until(lambda: self.service_threads.wait(0) and not any(
                 server.task_state or server.vm_state == 'building'
-                for server in self.servers()), 20):
+                for server in self.servers()), 60):
             for server in self.servers():
                 if server.task_state:
                     self.api.post_server_action(
@@ -380,12 +389,15 @@ class ModelTest(nova_base.LibvirtMigrationMixin, test_life.LifeBase):
     def one_owner(self, seed):
         began, steps = time.monotonic(), STEPS // 2
         self.rng = random.Random(seed)
+        self.done = collections.Counter()
         self.log.write(f'seed {seed}, {steps} steps\n')
         try:
             for number in range(steps):
                 self.step(number)
                 self.check()
             self.settle()
+            # Where nothing runs any more nothing goes wrong.
+            self.assertLessEqual(steps // 20, self.done['change'])
         except Exception as exc:
             self.log.write(f'{type(exc).__name__}: {exc}\n')
             with contextlib.suppress(AttributeError):
