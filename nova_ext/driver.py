@@ -361,6 +361,11 @@ class LibvirtDriver(driver.LibvirtDriver):
                 instance, self._host.get_hostname(), image_meta)
             if not server.stay(context):
                 self._repin(context, server, allocations)
+            elif server.has_let_go:
+                raise exception.ComputeResourcesUnavailable(
+                    reason='A move that was cut short is left of it, and it '
+                           'owns fewer pCPUs than it needs; a hard reboot '
+                           'gives it those of its template')
             if instance.host == self._tracker.host:
                 server.unmark()
         return super().spawn(context, instance, image_meta, injected_files,

@@ -88,7 +88,10 @@ class ClaimedServer:
 
         Nova applies what it finds left of a move that was cut short, which
         is claimed by nobody (nova/compute/manager.py, _rebuild_default_impl;
-        nova/compute/resource_tracker.py, finish_evacuation).
+        nova/compute/resource_tracker.py, finish_evacuation).  When it is
+        made, Nova puts back what the instance said before, whatever it says
+        by then (nova/objects/instance.py, mutated_migration_context), and
+        saves that: what it owns must not change meanwhile.
 
         :returns: whether there was something left
         """
@@ -96,9 +99,8 @@ class ClaimedServer:
             return False
         owned = objects.InstanceNUMATopology.get_by_instance_uuid(
             context, self.instance.uuid)
-        if _same(owned, self.topology):
-            return False
-        self.show(owned)
+        if not _same(owned, self.topology):
+            self.show(owned)
         return True
 
     def show(self, topology):

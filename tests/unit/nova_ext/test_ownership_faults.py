@@ -102,6 +102,25 @@ class FaultTest(base.TestCase):
         self.assertEqual([goes], [*self.host.rt.tracked_migrations])
         self.cloud.check()
 
+    def test_rebuilt_after_a_move_that_was_cut_short(self):
+        """Nova puts back what the server said before it was made."""
+        uuid = self.boot(self.template('0:13'))
+        server = self.cloud.read(uuid)
+        migration = self.cloud.prepare_resize(
+            server, self.cloud.hosts['two'], server.flavor)
+        self.cloud.resize(server, migration)
+        with (mock.patch('nova_ext.ownership.claim.repin',
+                         side_effect=RuntimeError),
+              contextlib.suppress(RuntimeError)):
+            self.cloud.finish_resize(server, migration)
+        self.cloud.check()
+        server = self.cloud.read(uuid)
+        self.assertEqual('two', server.host)
+        self.assertNotEqual({13}, self.owned(uuid))
+        self.cloud.rebuild(server)
+        self.cloud.check()
+        self.assertEqual(self.owned(uuid), self.cloud.hosts['two'].pinned)
+
     def test_audit_that_fails_in_the_middle(self):
         servers = {*map(self.boot, map(self.template, ('0:13', '0:10')))}
         before = self.host.charged
