@@ -17,8 +17,7 @@ Two embedded clouds, each in a process of its own, one native and one with
 hook, filter and weigher, boot the same servers.  The share is the time spent
 in KongMing's own code (hook, filter, weigher, all without the Nova code that
 they call) of the time from POST to ACTIVE; beside it stands the ratio of the
-whole boots, which holds what Nova does more because the children exist, and
-much noise.
+whole boots, which holds much noise.
 """
 
 import argparse

@@ -150,7 +150,7 @@ def bench_pass(args):
         self.start_host()
         flavors = [dedicated(self, **{'kongming:node.0': node})
                    for node in ('0', '1')]
-        # Only the pass is measured: boots are faster without our children.
+        # Only the pass is measured: boots are faster without a publisher.
         self.flags(publish_inventory=False, group='kongming')
         self.flags(instances=-1, cores=-1, ram=-1, group='quota')
         for flavor in flavors:

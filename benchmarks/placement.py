@@ -15,12 +15,13 @@
 ``python -m benchmarks.placement [--hosts 1000]``.  A real Placement over HTTP
 on a MariaDB of its own (``mariadbd`` has to be installed; ``--sqlite`` goes
 without). The queries are those that Nova's scheduler sends for the flavor,
-rounds of them alternate, times are medians.  Plain ``VCPU`` is measured before
-anything of KongMing is published, too: what that costs servers without a
-template.
+rounds of them alternate, times are medians.  Those of servers without a
+template are measured before anything of KongMing is published, too; what
+publishing costs them is told more exactly by ``benchmarks.natives``.
 """
 
 import argparse
+import collections
 import concurrent.futures
 import pathlib
 import shutil
@@ -41,17 +42,14 @@ PCPUS = 64
 #: Nova's [scheduler] max_placement_results.
 LIMIT = 1000
 VERSION = 'placement 1.36'
-KM = 'CUSTOM_KONGMING_'
+SHARED = f'limit={LIMIT}&resources=VCPU:8,MEMORY_MB:1024,DISK_GB:1'
+DEDICATED = f'limit={LIMIT}&resources=PCPU:8,MEMORY_MB:1024,DISK_GB:1'
 QUERIES = {
-    'plain VCPU=8': f'limit={LIMIT}&resources=VCPU:8,MEMORY_MB:1024,DISK_GB:1',
-    '  100 at most': 'limit=100&resources=VCPU:8,MEMORY_MB:1024,DISK_GB:1',
-    'by count': f'limit={LIMIT}&resources=DISK_GB:1&group_policy=none'
-                f'&resources_KM0={KM}PCPU:8,{KM}MEMORY_MB:1024'
-                f'&required_KM0={KM}HOOK',
-    '8 exact pCPUs': f'limit={LIMIT}&resources=DISK_GB:1&group_policy=none'
-                     f'&resources_KM0={KM}PCPU:8,{KM}MEMORY_MB:1024,'
-                     + ','.join(f'{KM}PCPU_{p}:1' for p in range(8, 16))
-                     + f'&required_KM0={KM}HOOK',
+    'native': SHARED,
+    '  100 at most': SHARED.replace(str(LIMIT), '100'),
+    'native, dedicated': DEDICATED,
+    # However many pCPUs it names, in however many cells.
+    'template': f'{DEDICATED}&required={inventory.TRAIT_HOOK}',
 }
 
 
@@ -85,6 +83,19 @@ class MariaDB:
         self.url = ('mysql+pymysql://root@localhost/placement?unix_socket='
                     f'{socket}')
 
+    def copy(self, name):
+        """Another database with what this one has; returns its URL."""
+        socket = f'--socket={self.folder.name}/socket'
+        subprocess.run(
+            ['mariadb', '--no-defaults', socket, '-uroot', '-e',
+             f'CREATE DATABASE {name} CHARACTER SET utf8'], check=True)
+        with subprocess.Popen(
+                ['mariadb-dump', '--no-defaults', socket, '-uroot',
+                 'placement'], stdout=subprocess.PIPE) as dump:
+            subprocess.run(['mariadb', '--no-defaults', socket, '-uroot',
+                            name], check=True, stdin=dump.stdout)
+        return self.url.replace('/placement?', f'/{name}?')
+
     def stop(self):
         self.process.terminate()
         self.process.wait(60)
@@ -106,43 +117,55 @@ def host():
 
 
 class Cloud:
+    """The hosts of one Placement.
+
+    :ivar requests: by method, since they were counted last
+    """
 
     def __init__(self, server):
         self.server = server
         self.adapter = server.adapter()
+        self.requests = collections.Counter()
+        request = self.adapter.request
+
+        def counted(path, method, **kwargs):
+            self.requests[method] += 1
+            return request(path, method, **kwargs)
+
+        self.adapter.request = counted
         self.placement = placement_mod.Placement(self.adapter)
         self.roots = {}
 
-    def add(self, number):
+    def add(self, name):
         """A compute node as Nova reports it."""
-        name, uuid_ = f'compute{number}', str(uuid.uuid4())
+        uuid_ = str(uuid.uuid4())
         self.placement._call('POST', '/resource_providers',
                              json={'name': name, 'uuid': uuid_})
         self.placement.put_inventories(uuid_, 0, {
-            'VCPU': {'total': 4, 'allocation_ratio': 4.0},
+            'VCPU': {'total': 4, 'allocation_ratio': 16.0},
             'PCPU': {'total': 2 * PCPUS - 4},
             'MEMORY_MB': {'total': 524288}, 'DISK_GB': {'total': 1000}})
         self.roots[name] = uuid_
 
     def publish(self, names):
-        """Seconds, and how many requests wrote something."""
-        state, hook = host(), [inventory.TRAIT_HOOK]
-        build = inventory.build
-        writes = 0
+        """As a nova-compute does; returns seconds."""
+        state = host()
 
         def work(name):
-            nonlocal writes
-            done = publisher.publish(self.placement, name, self.roots[name],
-                                     state, publisher.Occupied)
-            writes += len(done.written)
+            root = self.roots[name]
+            publisher.Publisher(self.placement, name, root).publish(
+                lambda: inventory.build(name, root, state,
+                                        inventory.Ratios(cpu=16.0)))
+            traits = self.placement.traits(root)
+            if inventory.TRAIT_HOOK not in traits:
+                generation, _records = self.placement.inventories(root)
+                self.placement.put_traits(
+                    root, generation, traits | {inventory.TRAIT_HOOK})
 
-        # As from a nova-compute that has the hook.
-        inventory.build = lambda *args: build(*args[:5], hook)
         start = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             list(pool.map(work, names))
-        inventory.build = build
-        return time.monotonic() - start, writes
+        return time.monotonic() - start
 
     def ask(self, query):
         """(seconds, bytes, candidates)"""
@@ -167,8 +190,16 @@ def measure(cloud, queries, rounds):
 def report(hosts, kind, found, peer=None):
     for name, (seconds, size, candidates) in found.items():
         ratio = f'{seconds / peer:8.2f}' if peer else ''
-        print(f'{hosts:6}  {kind:12} {name:14} {seconds:9.3f} s '
+        print(f'{hosts:6}  {kind:12} {name:18} {seconds:8.3f} s '
               f'{size / 1e6:8.2f} MB {candidates:6}{ratio}', flush=True)
+
+
+def requests(cloud):
+    """Those since the last time, in words."""
+    found = ', '.join(f'{number} {method}' for method, number
+                      in sorted(cloud.requests.items()))
+    cloud.requests.clear()
+    return found
 
 
 def main():
@@ -187,24 +218,27 @@ def main():
     server = placement_server.Server(database and database.url)
     try:
         cloud = Cloud(server)
-        print(' hosts  published    query               time        size  '
-              'found  to count')
+        print(' hosts  published    query                  time        size '
+              ' found  to native, dedicated')
         for size in args.hosts:
             # New hosts are measured without KongMing first.
             fresh = [f'compute{n}' for n in range(len(cloud.roots), size)]
             for name in fresh:
-                cloud.add(name.removeprefix('compute'))
+                cloud.add(name)
             if fresh and len(fresh) == size:
                 report(size, 'no', measure(
-                    cloud, [name for name in QUERIES if KM not in
-                            QUERIES[name]], args.rounds))
-            first, writes = cloud.publish(fresh)
-            again, rewrites = cloud.publish(cloud.roots)
+                    cloud, [name for name in QUERIES if name != 'template'],
+                    args.rounds))
+            cloud.requests.clear()
+            first = cloud.publish(fresh)
+            written = requests(cloud)
+            again = cloud.publish(cloud.roots)
+            looked = requests(cloud)
             found = measure(cloud, QUERIES, args.rounds)
-            report(size, 'yes', found, found['by count'][0])
+            report(size, 'yes', found, found['native, dedicated'][0])
             print(f'        publish {len(fresh)} hosts: {first:.1f} s, '
-                  f'{writes} writes; all {size} again: {again:.1f} s, '
-                  f'{rewrites} writes', flush=True)
+                  f'{written}; all {size} again: {again:.1f} s, {looked}',
+                  flush=True)
     finally:
         server.stop()
         if database:

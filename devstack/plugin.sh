@@ -68,6 +68,11 @@ function configure_kongming_scheduler {
     fi
 }
 
+# Or several servers are granted one pCPU: MySQL and MariaDB, see admin.rst.
+function configure_kongming_placement {
+    iniset "$PLACEMENT_CONF" placement allocation_conflict_retry_count 1
+}
+
 function cleanup_kongming {
     rm -f "$NOVA_DIR/nova/virt/kongming.py"
     if [[ "${GLOBAL_VENV:-False}" == "True" ]]; then
@@ -89,6 +94,9 @@ case "$1 ${2:-}" in
         fi
         if is_service_enabled n-sch; then
             configure_kongming_scheduler
+        fi
+        if is_service_enabled placement-api; then
+            configure_kongming_placement
         fi
         ;;
     clean*)

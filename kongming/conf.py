@@ -31,15 +31,26 @@ OPTS = [
         'publish_inventory',
         default=True,
         help="""
-Publish each NUMA node of the host to Placement, as a child of the compute \
-node's own provider, with its dedicated pCPUs, shared pCPUs, memory and huge \
-pages. Flavors with a template ask for these. Turned off, nothing is \
-published by this nova-compute, and what it published before stays as it is.
+Publish each NUMA node of the host to Placement, as a root provider of its \
+own, with its dedicated pCPUs, shared pCPUs, memory and huge pages, of which \
+servers with a template claim what they will use. Native servers' requests \
+are not concerned. Turned off, nothing is published by this nova-compute, \
+and what it published before stays as it is.
 
 Related options:
 
 * ``[compute] cpu_dedicated_set``
 * ``[compute] cpu_shared_set``
+"""),
+    cfg.IntOpt(
+        'publish_interval',
+        default=5,
+        min=0,
+        help="""
+Seconds for which changes of what is taken of this host's NUMA nodes are \
+collected before Placement is told of them, once for all of them. It is \
+told by a thread of its own; no server waits for that. The claim on the host \
+decides in the meantime.
 """),
     cfg.IntOpt(
         'reconcile_interval',

@@ -120,6 +120,10 @@ class NotFound(CloudError):
     """There is no such thing in the cloud."""
 
 
+class Invalid(CloudError):
+    """What was asked for is malformed, or names what is not known."""
+
+
 class Conflict(CloudError):
     """Somebody else changed it meanwhile, or it is in use.
 

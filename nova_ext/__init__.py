@@ -49,11 +49,12 @@ configuration and are not changed.
 Reading order
 -------------
 
-1. ``translate``: Nova's NUMA objects to the library's values, and back.
+1. ``translate``: Nova's NUMA objects to the library's values, and back;
+   ``stats``: what a host tells the scheduler of itself.
 2. ``limits``, ``cache``: the limits and the caches of this host.
 3. ``filters``, ``weights``, ``validators``: scheduler and nova-api.
 4. ``ownership``: Nova's claim swapped for the template's.
-5. ``placement``: inventories and allocations that follow.
+5. ``placement``: the thread that keeps Placement true.
 6. ``guests``: the template in the domain that Nova defines.
 7. ``live``: changes while servers run.
 8. ``privileged``: what needs more rights than nova-compute has.

@@ -15,6 +15,7 @@ Nothing here changes anything: filter, claim and publisher ask it.
 """
 
 from kongming import exception as km_exc
+from kongming.host import usage
 from kongming.kernel import resctrlfs
 from kongming.resctrl import schemata
 from kongming.template import cache_claims
@@ -54,6 +55,20 @@ def capacities(topology):
         return {}
     return schemata.capacities(tree, caches(limits.host_state(topology)),
                                CONF.kongming.cache_classes)
+
+
+def left(capacities_, claims_, node, uuid=None):
+    """What is left of a node's caches beside what servers here claim.
+
+    :param claims_: uuid -> node -> kongming.host.usage.CacheClaim
+    :param uuid: of a server that is not counted
+    """
+    found = capacities_.get(node, usage.CacheCapacity())
+    mine = [of_server[node] for other, of_server in list(claims_.items())
+            if other != uuid and node in of_server]
+    return found._replace(
+        closids=found.closids - sum(claim.closids for claim in mine),
+        l3=found.l3 - sum(claim.l3 for claim in mine))
 
 
 def memory_bandwidth():

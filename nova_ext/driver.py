@@ -27,14 +27,12 @@ from kongming.template import template
 import nova.conf
 import nova.context
 from nova import exception
-from nova import objects
 from nova.virt import event as virtevent
 from nova.virt.libvirt import driver
 from nova_ext.ownership import write_ahead
 from oslo_log import log as logging
 from oslo_utils import excutils
 
-from nova_ext import cache
 from nova_ext import guests
 from nova_ext import limits
 from nova_ext.live import definition
@@ -43,8 +41,8 @@ from nova_ext.live import reconciler
 from nova_ext.ownership import claim as claims
 from nova_ext.ownership import claimed
 from nova_ext.ownership import ownership
-from nova_ext.placement import publish
-from nova_ext import translate
+from nova_ext.placement import publisher
+from nova_ext import stats
 
 CONF = nova.conf.CONF
 km_conf.register_opts(CONF)
@@ -67,10 +65,8 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     def __init__(self, virtapi, read_only=False):
         super().__init__(virtapi, read_only)
+        self.publisher = publisher.Publisher(self)
         self._reconciler = reconciler.Reconciler(self)
-        self._cache = cache.Published()
-        #: why the host was not published last
-        self._inconsistency = None
         self._stop = threading.Event()
         self._wake = threading.Event()
 
@@ -230,6 +226,7 @@ class LibvirtDriver(driver.LibvirtDriver):
                           'when somebody asks for their diagnostics')
 
     def _look_after_servers(self):
+        self.publisher.start()
         if CONF.kongming.reconcile_interval:
             threading.Thread(target=self._reconcile_forever, daemon=True,
                              name='kongming').start()
@@ -237,6 +234,7 @@ class LibvirtDriver(driver.LibvirtDriver):
     def cleanup_host(self, host):
         self._stop.set()
         self._wake.set()
+        self.publisher.stop()
         self._reconciler.stop()
         super().cleanup_host(host)
 
@@ -411,11 +409,10 @@ class LibvirtDriver(driver.LibvirtDriver):
             context, instance, migrate_data, claim)
 
     def _repin(self, context, server, allocations):
-        if server.instance.host != self._tracker.host:
-            self._reconciler.allocations.expected.add(server.instance.uuid)
+        """:param allocations: as Nova has them, by provider uuid"""
         try:
-            changed = claims.repin(self._tracker, context, server,
-                                   allocations)
+            claims.repin(self._tracker, context, server,
+                         self.publisher.cache_claims)
         except exception.ComputeResourcesUnavailable as exc:
             if server.at_home:
                 # It ran with them, and its disk is gone by now.
@@ -428,34 +425,35 @@ class LibvirtDriver(driver.LibvirtDriver):
                             '[kongming] on_failure says: %s', exc,
                             instance=server.instance)
             claims.take_any(self._tracker, server)
-            return
-        if changed:
-            self._report(context, server)
+        finally:
+            self.publisher.claimed_here(server, allocations)
 
-    def _report(self, context, server):
-        """Report to Placement now; the claim reported other pCPUs."""
+    def get_available_resource(self, nodename):
+        found = super().get_available_resource(nodename)
         try:
-            self._tracker.update_usage(context, server.instance,
-                                       server.nodename)
+            found['stats'] = {
+                **(found.get('stats') or {}),
+                **stats.report(self.publisher.stats_of(nodename))}
         except Exception:
-            # The next periodic report says the same.
-            LOG.warning('Placement could not be updated at once',
-                        exc_info=True, instance=server.instance)
+            # Nova reports its host all the same; template servers do not
+            # come.
+            LOG.exception('What %s obeys can not be reported', nodename)
+        return found
 
     def update_provider_tree(self, provider_tree, nodename,
                              allocations=None):
         self._charge_again(nodename)
         super().update_provider_tree(provider_tree, nodename,
                                      allocations=allocations)
-        if not CONF.kongming.publish_inventory:
-            return
+        # With what Nova writes of its own, once: a write of ours beside it
+        # would have Nova's next one refused.
+        provider_tree.add_traits(nodename, inventory.TRAIT_HOOK)
         try:
-            self._publish(provider_tree, nodename)
+            self.publisher.notice(nodename)
         except Exception:
-            # An edge that guards Nova: whatever goes wrong with our children,
-            # the compute node's own provider is reported.
-            LOG.exception('The NUMA nodes of %s could not be published',
-                          nodename)
+            # A native server's claim fails with this report.
+            LOG.exception('Placement is not told of the NUMA nodes of %s '
+                          'before it is looked at again', nodename)
 
     def _charge_again(self, nodename):
         """At the end of Nova's audit, under its lock."""
@@ -464,53 +462,3 @@ class LibvirtDriver(driver.LibvirtDriver):
         except Exception:
             LOG.exception('The tracker of %s could not be charged with what '
                           'uncertain servers may own', nodename)
-
-    def _publish(self, provider_tree, nodename):
-        compute = self._tracker.compute_nodes.get(nodename)
-        if compute is None or not compute.numa_topology:
-            LOG.debug('%s reports no NUMA topology, so none is published',
-                      nodename)
-            return
-        topology = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
-        inconsistency = translate.inconsistency(topology)
-        if inconsistency and inconsistency != self._inconsistency:
-            LOG.error('%(node)s is not published: %(reason)s',
-                      {'node': nodename, 'reason': inconsistency})
-        self._inconsistency = inconsistency
-        if inconsistency or not (CONF.compute.cpu_dedicated_set
-                                 or CONF.compute.cpu_shared_set):
-            # Where nobody said which pCPUs are for whom, there is nothing to
-            # ask for, and Placement's answers are none the longer.
-            topology.cells = []
-        host = limits.host_state(topology)
-        context = nova.context.get_admin_context()
-        reserves = publish.reserved(
-            context, self._tracker, self.virtapi.reportclient, provider_tree,
-            nodename, topology, host,
-            frozenset(self._reconciler.allocations.stale))
-        ratios = self._get_allocation_ratios(
-            provider_tree.data(nodename).inventory)
-        publish.update(
-            provider_tree, nodename, host,
-            inventory.Ratios(ratios['VCPU'], ratios['MEMORY_MB']), reserves,
-            lambda uuid: self._allocated(context, uuid),
-            lambda consumer: _name_of(context, consumer),
-            self._cache.of(topology))
-
-    def _allocated(self, context, uuid):
-        """Resource class -> the consumers who have some on a provider."""
-        client = self.virtapi.reportclient
-        found = client.get_allocations_for_resource_provider(context, uuid)
-        users: dict[str, set[str]] = {}
-        for consumer, allocation in found.allocations.items():
-            for name in allocation['resources']:
-                users.setdefault(name, set()).add(consumer)
-        return users
-
-
-def _name_of(context, consumer):
-    try:
-        server = objects.Instance.get_by_uuid(context, consumer)
-    except exception.InstanceNotFound:
-        return f'consumer {consumer}'
-    return f'server {km_exc.printable(server.display_name)} ({consumer})'

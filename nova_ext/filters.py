@@ -12,28 +12,33 @@
 
 """The scheduler filter: hosts on which the template fits."""
 
+import collections
+import typing
+
 from kongming import exception as km_exc
+from kongming.fit import capacity
 from kongming.fit import demand
 from kongming.fit import fit
 from kongming.host import usage
-from kongming.placement import flavor
-from kongming.placement import inventory
+from kongming.placement import claim
+from kongming.placement import naming
 from kongming.template import template
 from nova.scheduler import filters
 from nova.scheduler import utils
 from oslo_log import log as logging
 
+from nova_ext import stats
 from nova_ext import translate
 
 LOG = logging.getLogger(__name__)
 
 
-class KongmingFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
+class KongmingFilter(filters.BaseHostFilter):
     """Passes the hosts on which a server's template fits, now.
 
-    To be placed before NUMATopologyFilter.  Where several allocation
-    candidates are left for a host, those are dropped whose nodes don't go
-    with the template.
+    To be placed before NUMATopologyFilter.  Of a host that passes, each
+    allocation candidate is given what the server will use of the host's NUMA
+    nodes, so that Nova claims it with the rest, in one request.
     """
 
     RUN_ON_REBUILD = False
@@ -44,51 +49,63 @@ class KongmingFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
                 or utils.request_is_rebuild(spec_obj)):
             return filter_obj_list
         request = Request(spec_obj)
-        return [host for host in filter_obj_list
-                if self._passes(host, request)]
+        passed = []
+        reasons: collections.Counter[str] = collections.Counter()
+        examples: dict[str, str] = {}
+        for host in filter_obj_list:
+            reason = request.problem or self._misfit(host, request)
+            # A refusal is false.
+            if reason is not None:
+                LOG.debug('%(host)s: %(reason)s',
+                          {'host': host.host, 'reason': reason},
+                          instance_uuid=request.instance_uuid)
+                kind = _kind(reason)
+                reasons[kind] += 1
+                examples.setdefault(kind, host.host if reason == kind
+                                    else f'{host.host}: {reason}')
+            else:
+                passed.append(host)
+        LOG.info('The template fits on %(passed)d of %(all)d hosts%(why)s',
+                 {'passed': len(passed),
+                  'all': len(passed) + sum(reasons.values()),
+                  'why': ''.join(f'; {count}: {kind} ({examples[kind]})'
+                                 for kind, count in reasons.most_common())},
+                 instance_uuid=request.instance_uuid)
+        return passed
 
     def host_passes(self, host_state, spec_obj):
         """The same for one host by itself."""
-        return bool(list(self.filter_all([host_state], spec_obj)))
-
-    def _passes(self, host_state, request):
-        reason = request.problem or self._misfit(host_state, request)
-        if reason:
-            LOG.info('%(host)s: %(reason)s',
-                     {'host': host_state.host, 'reason': reason},
-                     instance_uuid=request.instance_uuid)
-        return not reason
+        return bool(self.filter_all([host_state], spec_obj))
 
     def _misfit(self, host_state, request):
-        """Why the server can't be on this host, or None."""
+        """Why the server can't be on this host, or None.
+
+        :returns: a string or kongming.fit.fit.Refusal
+        """
+        reported = stats.reported(host_state.stats)
+        if stats.BOOT not in reported.obeys:
+            return 'its nova-compute obeys no templates'
         if not host_state.numa_topology:
             return 'the host reports no NUMA topology'
         reason = translate.inconsistency(host_state.numa_topology)
         if reason:
             return reason
-        host = translate.host_state(host_state.numa_topology)
+        if not host_state.allocation_candidates:
+            return 'Placement left no allocation candidate'
+        host = state_of(host_state, reported)
         limits = usage.Limits(host_state.cpu_allocation_ratio,
                               host_state.ram_allocation_ratio)
-        why: list[object] = ['Placement left no allocation candidate']
-
-        def fits(candidate):
-            missing = flavor.ungranted(request.claims, [
-                candidate['allocations'][uuid]['resources']
-                for suffix, providers in candidate['mappings'].items()
-                if flavor.cell_of_group(suffix) is not None
-                for uuid in providers]) if request.claims else None
-            if missing:
-                why.append(missing)
-                return None
-            result = fit.fit(
-                allocated(host, candidate), request.demand, limits=limits,
-                allowed=candidate_nodes(host_state, host, candidate))
-            why.append(result)
+        result = fit.fit(host, request.demand, limits=limits)
+        if not result and _may_be_provisional(host_state, reported, request):
+            found = fit.fit(without_owners(host, request.demand),
+                            request.demand, limits=limits)
+            result = found or result
+        if not isinstance(result, fit.Assignment):
             return result
-
-        if self.filter_candidates(host_state, fits):
-            return None
-        return str(why[-1])
+        _claim(host_state, reported, request.demand, result)
+        setattr(host_state, _LAST, _Last(host_state.num_instances, host,
+                                         request.demand, result))
+        return None
 
 
 class Request:
@@ -98,49 +115,120 @@ class Request:
         self.instance_uuid = spec_obj.instance_uuid
         self.demand = None
         self.problem = None
-        self.claims = {}
         try:
             self.demand = demand.Demand(
                 translate.guest_of(spec_obj.numa_topology),
                 template.decode(spec_obj.flavor.extra_specs))
             self.problem = self.demand.problem
-            self.claims = {cell.number: cell.claim
-                           for cell in self.demand.cells if cell.claim}
         except km_exc.InvalidTemplate as exc:
             self.problem = f'flavor {spec_obj.flavor.name}: {exc}'
 
 
-def allocated(host, candidate):
-    """A host with the pCPUs free that a candidate has by their names.
+#: Attribute of a HostState, which is made for one request.
+_LAST = '_kongming_last'
 
-    Placement holds back those that are owned.  What it gives is taken at
-    most by the claim of a server that is about to leave it for what its own
-    template names, and the one that is claimed next waits for that
-    (:mod:`nova_ext.ownership.claim`).
 
-    :param candidate: a dict whose ``allocations`` say what each provider
-        gives
+class _Last(typing.NamedTuple):
+    """What was written into a host's candidates last.
+
+    :ivar num_instances: of the host then
+    :ivar state: what the host was looked at as, a
+        kongming.host.usage.HostState
     """
-    named = {pcpu for allocation in candidate['allocations'].values()
-             for pcpu in inventory.named_pcpus(allocation['resources'])}
-    if not named:
+
+    num_instances: int
+    state: usage.HostState
+    demand: demand.Demand
+    assignment: fit.Assignment
+
+
+def state_of(host_state, reported):
+    """A host, with the servers that this request has put there before.
+
+    Nova counts them where its own fitter would have put them
+    (nova/scheduler/host_manager.py, consume_from_request).
+
+    :param reported: nova_ext.stats.Reported
+    :returns: kongming.host.usage.HostState
+    """
+    last = getattr(host_state, _LAST, None)
+    if last is None:
+        return translate.host_state(
+            host_state.numa_topology, never=reported.never, l3=reported.l3,
+            caches=reported.caches)
+    if host_state.num_instances == last.num_instances:
+        return last.state
+    return capacity.after(last.state, last.demand, last.assignment)
+
+
+def _kind(reason):
+    """What hosts are counted by; a text that names no host's own things."""
+    if isinstance(reason, fit.Refusal):
+        return ', '.join(dict.fromkeys(
+            _WORDS.get(each.kind, each.kind) for each in reason.reasons))
+    return reason
+
+
+#: By :class:`kongming.fit.packing.Unfit`'s kinds.
+_WORDS = {
+    'pcpu': 'a pCPU that the template names is not to be had',
+    'core': 'too few free cores',
+    'count': 'too few free pCPUs',
+    'memory': 'too little free memory',
+    'pages': 'too few free pages',
+    'shared': 'too few shared pCPUs',
+    'node': 'a node that the template names is not there',
+    'cells': 'the cells need other nodes',
+    'cache': 'too little of the caches is free',
+    'never': 'a pCPU that is never given to a template',
+}
+
+
+def _may_be_provisional(host_state, reported, request):
+    """Whether a pCPU that is taken may be about to be left again.
+
+    Nova claims pCPUs of its own choice for a server that boots, which is
+    given those of its template a moment later.  Placement knows better: it
+    grants a pCPU by its name to one of them only, and none that has an owner
+    (the one that is claimed next waits for that,
+    :mod:`nova_ext.ownership.claim`).
+    """
+    return (request.demand.names_pcpus
+            and reported.published >= {
+                cell.id for cell in host_state.numa_topology.cells}
+            and int(host_state.stats.get('num_vm_building') or 0) > 0)
+
+
+def without_owners(host, asked):
+    """A host with the pCPUs free that a template names."""
+    try:
+        exact = demand.resolve(host, asked).exact
+    except demand.Unfit:
         return host
+    named = {pcpu for pins in exact for pcpu in pins.values()}
     return usage.HostState(
         node.holding(node.taken - named) if named & node.taken else node
         for node in host.nodes)
 
 
-def candidate_nodes(host_state, host, candidate):
-    """Cell -> its only node, as an allocation candidate has chosen.
+def _claim(host_state, reported, asked, assignment):
+    """Have each candidate claim what the server will use of the nodes.
 
-    :param candidate: a dict whose ``mappings`` name the providers that each
-        granular group was given
+    Only where there is something to be claimed of; else the claim on the
+    host decides, and is reported of afterwards.
     """
-    nodes = {inventory.provider_uuid(host_state.uuid, number): number
-             for number in host.node_ids()}
-    allowed = {}
-    for suffix, providers in candidate['mappings'].items():
-        cell = flavor.cell_of_group(suffix)
-        if cell is not None:
-            allowed[cell] = {nodes[p] for p in providers if p in nodes}
-    return allowed or None
+    amounts = claim.claim(asked, assignment)
+    ours = {naming.provider_uuid(host_state.uuid, cell.id)
+            for cell in host_state.numa_topology.cells}
+    claimed = {}
+    if reported.published >= amounts.keys():
+        claimed = {naming.provider_uuid(host_state.uuid, node): {
+            'resources': resources} for node, resources in amounts.items()}
+    # Others hold these candidates, too; nor is trusted what was written for
+    # a server before this one of the same request.
+    host_state.allocation_candidates = [
+        {**candidate, 'allocations': {
+            **{uuid: allocation for uuid, allocation
+               in candidate['allocations'].items() if uuid not in ours},
+            **claimed}}
+        for candidate in host_state.allocation_candidates]

@@ -15,10 +15,13 @@
 For nova-compute only: a scheduler's own nova.conf says nothing of the hosts.
 """
 
+import functools
+
 from kongming.compute import nova_conf
 from kongming import conf as km_conf
 from kongming.host import usage
 from kongming.intent import limits
+from kongming.kernel import resctrlfs
 from kongming.template import template
 import nova.conf
 
@@ -44,7 +47,13 @@ def never():
 
 def host_state(topology, owners=usage.NOBODY):
     """What a template can have of this host; see translate.host_state."""
-    return translate.host_state(topology, owners, never())
+    return translate.host_state(topology, owners, never(), l3())
+
+
+@functools.lru_cache(1)
+def l3():
+    """pCPU -> number of its L3 cache, of this host."""
+    return resctrlfs.l3_of()
 
 
 def decode(specs):

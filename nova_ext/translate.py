@@ -24,19 +24,23 @@ _PINNED = (fields.CPUAllocationPolicy.DEDICATED,
 _ISOLATE = fields.CPUEmulatorThreadsPolicy.ISOLATE
 _NOTHING: frozenset[int] = frozenset()
 _NO_L3: dict[int, int] = {}
+_NO_CACHES = usage.CacheCapacity()
 
 
-def host_state(topology, owners=usage.NOBODY, never=usage.NO_PCPUS):
+def host_state(topology, owners=usage.NOBODY, never=usage.NO_PCPUS,
+               l3=_NO_L3, caches=None):
     """What is to be had of a host.
 
     :param topology: nova.objects.NUMATopology, usage included
     :param owners: pCPU -> name of its owner, where the caller knows it
     :param never: pCPUs that no template may have; of this host, see
         :func:`nova_ext.limits.host_state`
+    :param l3: pCPU -> number of its L3 cache
+    :param caches: node -> kongming.host.usage.CacheCapacity that is free
     :returns: kongming.host.usage.HostState
     """
     return usage.HostState(
-        [_Node(cell, owners, never) for cell in topology.cells])
+        [_Node(cell, owners, never, l3, caches) for cell in topology.cells])
 
 
 def inconsistency(topology):
@@ -63,7 +67,7 @@ class _Node(usage.NodeState):
     fit, and of most hosts few fields are asked for.
     """
 
-    def __init__(self, cell, owners, never):
+    def __init__(self, cell, owners, never, l3, caches):
         self._cell = cell
         self.id = cell.id
         self.dedicated = cell.pcpuset
@@ -74,7 +78,10 @@ class _Node(usage.NodeState):
             self.free -= never
         self.n_free = len(self.free)
         self.owners = owners
-        self.l3 = _NO_L3
+        # Of a part of them it would be known only which are apart.
+        self.l3 = l3 if l3 and l3.keys() >= self.dedicated else _NO_L3
+        if caches is not None:
+            self.cache_capacity = caches.get(self.id, _NO_CACHES)
 
     @property
     def siblings(self):  # type: ignore[override]

@@ -26,7 +26,7 @@ from nova.scheduler import utils
 from nova.scheduler import weights
 
 from nova_ext import filters
-from nova_ext import translate
+from nova_ext import stats
 
 CONF = nova.conf.CONF
 km_conf.register_opts(CONF)
@@ -60,11 +60,12 @@ class KongmingWeigher(weights.BaseHostWeigher):
 
     @staticmethod
     def _weight(host_state, request):
-        """None where it does not fit yet (:func:`.filters.allocated`)."""
+        """None where it does not fit yet (:func:`.filters.without_owners`)."""
         if (request.problem or request.demand is None
                 or not host_state.numa_topology):
             return 0.0
-        host = translate.host_state(host_state.numa_topology)
+        reported = stats.reported(host_state.stats)
+        host = filters.state_of(host_state, reported)
         result = fit.fit(host, request.demand, limits=usage.Limits(
             host_state.cpu_allocation_ratio,
             host_state.ram_allocation_ratio))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable
+from collections.abc import Mapping
 from concurrent import futures
 import dataclasses
 from typing import Any
@@ -29,7 +30,9 @@ from kongming import exception
 from kongming.host import usage
 from kongming.placement import flavor as flavor_mod
 from kongming.placement import inventory
+from kongming.placement import naming
 from kongming.publish import client as placement_mod
+from kongming.publish import leftovers
 from kongming.template import template
 
 
@@ -59,31 +62,64 @@ def hosts(conn: connection.Connection,
     """
     placement = placement_mod.Placement.of(conn)
     if name is None:
-        providers = placement.providers()
-    else:
-        providers = placement.providers(name=name)
-        if not providers:
-            raise exceptions.CommandError(
-                f"Placement knows no host '{name}'; 'openstack kongming host "
-                f"list' shows those there are.")
-        providers = placement.providers(in_tree=providers[0]['uuid'])
-    children: dict[str, list[str]] = {}
-    names = {provider['uuid']: provider['name'] for provider in providers}
-    for provider in providers:
-        if inventory.is_ours(provider['name']):
-            children.setdefault(provider['parent_provider_uuid'], []).append(
-                provider['uuid'])
-    roots = sorted((root for root in children
-                    if name in (None, names[root])), key=lambda r: names[r])
-    if name is not None and not roots:
+        return _all_hosts(conn, placement, placement.providers())
+    root = None if naming.is_ours(name) else next(
+        iter(placement.providers(name=name)), None)
+    if root is None:
+        raise exceptions.CommandError(
+            f"Placement knows no host '{name}'; 'openstack kongming host "
+            f"list' shows those there are.")
+    nodes = [provider['uuid'] for provider in placement.providers(
+        member_of=naming.aggregate_uuid(root['uuid']))]
+    if not nodes:
+        # Somebody may have put them into other aggregates.
+        nodes = [*_nodes(placement.providers()).get(
+            root['uuid'], {}).values()]
+    if not nodes:
         raise exceptions.CommandError(
             f"Host '{name}' is not published. Set compute_driver = "
             f"kongming.LibvirtDriver and [compute] cpu_dedicated_set or "
             f"cpu_shared_set in its nova.conf and restart nova-compute "
             f"there.")
+    obeys = inventory.TRAIT_HOOK in placement.traits(root['uuid'])
+    return [_host(conn, placement, name, root['uuid'], nodes, obeys)]
+
+
+def hosts_and_leftovers(conn: connection.Connection) -> tuple[
+        list[PublishedHost], list[leftovers.Leftover]]:
+    """All hosts, and node providers that are no host's, by one list."""
+    placement = placement_mod.Placement.of(conn)
+    providers = placement.providers()
+    return (_all_hosts(conn, placement, providers),
+            leftovers.find(providers))
+
+
+def leftover_nodes(conn: connection.Connection) -> list[leftovers.Leftover]:
+    """Node providers that are no host's."""
+    return leftovers.find(placement_mod.Placement.of(conn).providers())
+
+
+def _nodes(providers: Iterable[Mapping[str, Any]]
+           ) -> dict[str, dict[int, str]]:
+    """compute node's uuid -> node -> its provider's uuid."""
+    return naming.of_computes(
+        (provider['uuid'], provider['name']) for provider in providers
+        if provider['parent_provider_uuid'] is None)[0]
+
+
+def _all_hosts(conn: connection.Connection,
+               placement: placement_mod.Placement,
+               providers: Iterable[Mapping[str, Any]]
+               ) -> list[PublishedHost]:
+    names = {provider['uuid']: provider['name'] for provider in providers}
+    nodes = _nodes(providers)
+    obeying = {provider['uuid'] for provider in placement.with_trait(
+        inventory.TRAIT_HOOK)} if nodes else set()
+    roots = sorted(nodes, key=lambda root: names[root])
 
     def read(root: str) -> PublishedHost:
-        return _host(conn, placement, names[root], root, children[root])
+        return _host(conn, placement, names[root], root,
+                     nodes[root].values(), root in obeying)
 
     if len(roots) < _FEW:
         return [read(root) for root in roots]
@@ -113,10 +149,11 @@ def with_owners(conn: connection.Connection,
 
 
 def _host(conn: connection.Connection, placement: placement_mod.Placement,
-          name: str, root: str, providers: Iterable[str]) -> PublishedHost:
+          name: str, root: str, nodes: Iterable[str],
+          obeys: bool) -> PublishedHost:
     parts = []
     owners: dict[int, str] = {}
-    for uuid in providers:
+    for uuid in nodes:
         _generation, inventories = placement.inventories(uuid)
         usages: collections.Counter[str] = collections.Counter()
         for consumer, resources in placement.allocations(uuid).items():
@@ -134,9 +171,8 @@ def _host(conn: connection.Connection, placement: placement_mod.Placement,
                     for found, _traits, _usages in parts
                     if resource in found), default=1.0)
 
-    return PublishedHost(name, root, state, all(
-        inventory.TRAIT_HOOK in traits for _inventory, traits, _ in parts),
-        usage.Limits(ratio(inventory.VCPU), ratio(inventory.MEMORY_MB)))
+    return PublishedHost(name, root, state, obeys, usage.Limits(
+        ratio(inventory.VCPU), ratio(inventory.MEMORY_MB)))
 
 
 def flavor(conn: connection.Connection, name: str) -> Any:

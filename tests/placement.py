@@ -12,7 +12,8 @@
 
 """Placement as it comes from PyPI, over HTTP, on a database of its own.
 
-``python -m tests.placement URL PORTFILE`` serves until its parent is gone.
+``python -m tests.placement URL PORTFILE [RETRIES]`` serves until its parent is
+gone.
 :class:`Server` runs that and waits for it.
 """
 
@@ -33,15 +34,18 @@ class Server:
     """A Placement of one's own.
 
     :param database: SQLAlchemy's URL; default a SQLite file
+    :param conflict_retries: ``[placement] allocation_conflict_retry_count``,
+        Placement's own default if None
     """
 
-    def __init__(self, database=None):
+    def __init__(self, database=None, conflict_retries=None):
         self.folder = tempfile.TemporaryDirectory(prefix='kongming-placement-')
         folder = pathlib.Path(self.folder.name)
         port = folder / 'port'
         self.process = subprocess.Popen(
             [sys.executable, '-W', 'ignore', '-m', 'tests.placement',
-             database or f'sqlite:///{folder}/placement.db', str(port)],
+             database or f'sqlite:///{folder}/placement.db', str(port),
+             *([] if conflict_retries is None else [str(conflict_retries)])],
             stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 120
         while not port.exists() or not port.read_text():
@@ -78,7 +82,7 @@ class _Silent(simple_server.WSGIRequestHandler):
         pass
 
 
-def main(database, port):
+def main(database, port, conflict_retries=None):
     from oslo_config import cfg
     from placement import conf as placement_conf
     from placement import db_api
@@ -89,6 +93,9 @@ def main(database, port):
     conf.set_override('connection', database, 'placement_database')
     conf.set_override('sync_on_startup', True, 'placement_database')
     conf.set_override('auth_strategy', 'noauth2', 'api')
+    if conflict_retries is not None:
+        conf.set_override('allocation_conflict_retry_count',
+                          int(conflict_retries), 'placement')
     conf([], project='placement', default_config_files=[])
     db_api.configure(conf)
     server = simple_server.make_server(

@@ -78,8 +78,7 @@ class Flavor:
 
     def specs(self, deployment: str) -> dict[str, str]:
         """All extra specs."""
-        ours = flavor_mod.changes(self.properties, self.desired,
-                                  self.guest).put
+        ours = flavor_mod.changes(self.properties, self.desired).put
         return {**self.properties, **ours, MARK: deployment}
 
 
@@ -293,10 +292,10 @@ Step = (DeleteServer | DeleteFlavor | CreateFlavor | ChangeFlavor
 
 def native(specs: Mapping[str, str]) -> dict[str, str]:
     """Extra specs that are not made from the template."""
+    ours = {MARK, flavor_mod.TRAIT_KEY, *flavor_mod.outdated(specs)}
     return {key: value for key, value in specs.items()
-            if not key.startswith(template_mod.PREFIX)
-            and not flavor_mod.is_group_key(key)
-            and key not in (MARK, flavor_mod.GROUP_POLICY)}
+            if key not in ours
+            and not key.startswith(template_mod.PREFIX)}
 
 
 def words(put: Mapping[str, str], remove: tuple[str, ...] | list[str]) -> str:

@@ -162,9 +162,10 @@ class _Reader:
         before = len(self.problems)
         properties = {key: _text(value) for key, value in
                       facts.get('properties', {}).items()}
+        ours = {deployment.MARK, flavor_mod.TRAIT_KEY,
+                *flavor_mod.outdated(properties)}
         for key, value in properties.items():
-            if (key.startswith(template.PREFIX) or key == deployment.MARK
-                    or flavor_mod.is_group_key(key)):
+            if key.startswith(template.PREFIX) or key in ours:
                 self._problem(f'{place}.properties.{key}', value,
                               'it is made from the template; say it there')
         if not desired and not self._may_be_open:

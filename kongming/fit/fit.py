@@ -112,7 +112,7 @@ def fit(host: usage.HostState, demand: demand_mod.Demand, *,
     """Place a server on a host by its template.
 
     :param allowed: cell -> the only nodes it may go to, where something else
-        has a say (a Placement allocation, a device's NUMA affinity)
+        has a say (a device's NUMA affinity)
     :param limits: None leaves overcommit of shared vCPUs unchecked
     """
     if demand.problem:
@@ -205,8 +205,8 @@ def _options(host: usage.HostState, demand: demand_mod.Demand,
         try:
             if granted is not None and node.id not in granted:
                 ids = topology.format_cpu_list(granted) or 'none'
-                raise Unfit('granted', f'not among the nodes granted by '
-                                       f'Placement ({ids})')
+                raise Unfit('granted', f'not among the nodes that are left '
+                                       f'to it ({ids})')
             if exact:
                 _check_exact(host, node, exact)
             if cell.extra and resolved.emulator is not None:

@@ -10,51 +10,64 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""A host as Placement's inventories, and a template as requests to it.
+"""A host as Placement's inventories, and a template as a claim on them.
 
 What it knows
 -------------
 
-child
-    The resource provider of one host node.  Its name and uuid follow from the
-    compute node's, so that everybody knows them without a look-up.
+node provider
+    The resource provider of one host NUMA node.  It is a root of its own,
+    outside the compute node's tree: Placement reads whole trees for each host
+    that it answers with, so every native server would pay for what hung
+    there.  Its name and uuid follow from the compute node's, so that
+    everybody knows them without a look-up.  Those of a host are in one
+    aggregate.
 inventory
-    What a child offers: ``CUSTOM_KONGMING_PCPU`` and the other resource
-    classes, with their ratios.
+    What a node provider offers: ``CUSTOM_KONGMING_PCPU`` and the other
+    resource classes, with their ratios.
 reserved
-    What servers use of a node that no allocation on the child accounts for.
-    Placement offers ``total - reserved - allocated``, so a pCPU that is taken
-    is never offered, whoever took it.
-group
-    A granular request group.  Each cell of a template is one group on the
-    flavor (``resources_KM0:...``).
+    What servers use of a node that no allocation on its provider accounts
+    for.  Placement offers ``total - reserved - allocated``, so a pCPU that is
+    taken is never offered, whoever took it.
+claim
+    What a server has allocated of the nodes of its host: counts and memory,
+    and by its own class each pCPU that its template names.  KongmingFilter
+    writes it into the allocation candidate that it lets pass.
+trait
+    ``CUSTOM_KONGMING_HOOK``, on the compute node's own provider where
+    nova-compute obeys templates.  It is all that a flavor asks Placement for.
 
 What it decides
 ---------------
 
-The payloads: the children of a host, what each reserves, the allocations of a
-server after its ownership has changed, and the extra specs that a template
-puts on a flavor.  Every publisher uses these functions, so all write the same.
+The payloads: the node providers of a host, what each reserves, the
+allocations of a server before and after its ownership has changed, and the
+extra specs that a template puts on a flavor.  Every publisher uses these
+functions, so all write the same.
 
 What it never does
 ------------------
 
-It makes no request.  :mod:`kongming.publish` makes them over HTTP; in
-nova-compute ``nova_ext.placement`` does.
+It makes no request.  :mod:`kongming.publish` makes them over HTTP.
 
 Public names
 ------------
 
+``naming.provider_name``, ``provider_uuid``, ``aggregate_uuid``, ``is_ours``
+and ``of_computes``; ``cores.core_traits`` and ``cores_of_traits``;
 ``inventory.build``, ``read``, ``plan``, ``Provider`` and ``Ratios``;
-``reserved.reserved``, ``Owned`` and ``moved``; ``flavor.changes``,
-``asked_groups`` and ``groups``.
+``reserved.reserved``, ``beside``, ``allocated`` and ``Owned``;
+``claim.claim``; ``flavor.changes``, ``outdated`` and ``without_outdated``.
 
 Reading order
 -------------
 
-1. ``inventory``: from a host to children, and back.
-2. ``reserved``: what servers take of it.
-3. ``flavor``: what a template asks for.
+1. ``naming``: what the providers of a host are called, and whose they are.
+2. ``cores``: which pCPUs share a core, in traits.
+3. ``inventory``: from a host to node providers, and back.
+4. ``reserved``: what servers take of it that nobody has allocated.
+5. ``claim``: what a server that is to come allocates.
+6. ``flavor``: what a template asks for.
 """
 
-__all__ = ('flavor', 'inventory', 'reserved')
+__all__ = ('claim', 'cores', 'flavor', 'inventory', 'naming', 'reserved')

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""How a host looks in Placement: one child provider a NUMA node.
+"""How a host looks in Placement: one root provider a NUMA node.
 
 One function, :func:`build`, makes the payload for every publisher;
 :func:`read` makes a host of it again, so that a client can draw the host and
@@ -22,16 +22,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from collections.abc import Set
 import dataclasses
 import math
 import re
 from typing import Any
-import uuid
 
 from kongming.host import topology
 from kongming.host import usage
+from kongming.placement import cores
+from kongming.placement import naming
 
 PCPU = 'CUSTOM_KONGMING_PCPU'
 VCPU = 'CUSTOM_KONGMING_VCPU'
@@ -46,22 +46,19 @@ L3 = 'CUSTOM_KONGMING_L3'
 
 TRAIT = 'CUSTOM_KONGMING'
 TRAIT_OWNER = 'CUSTOM_OWNER_KONGMING'
-#: On the nodes of a host whose nova-compute obeys templates.  A host can be
-#: published without that, to be looked at; template servers must not go there.
+#: On the compute node's own provider where nova-compute obeys templates.  A
+#: host can be published without that, to be looked at; template servers must
+#: not go there.
 TRAIT_HOOK = 'CUSTOM_KONGMING_HOOK'
 TRAIT_NUMA_ROOT = 'HW_NUMA_ROOT'
 #: On the nodes whose L3 cache, or memory bandwidth, can be divided.
 TRAIT_CAT = 'CUSTOM_KONGMING_CAT_L3'
 TRAIT_MBA = 'CUSTOM_KONGMING_MBA'
 #: What only the hook knows of a host.
-_HOOKS = frozenset({TRAIT_HOOK, TRAIT_CAT, TRAIT_MBA})
+_HOOKS = frozenset({TRAIT_CAT, TRAIT_MBA})
 
 _PCPU_CLASS = re.compile('CUSTOM_KONGMING_PCPU_([0-9]+)')
 _NODE_TRAIT = re.compile('CUSTOM_KONGMING_NODE_([0-9]+)')
-_CHILD_NAME = re.compile('.*_KONGMING_NODE[0-9]+')
-_CORE_TRAIT = re.compile('CUSTOM_KONGMING_CORE((?:_[0-9]+)+)')
-_CORES_TRAIT = re.compile(
-    'CUSTOM_KONGMING_CORES_([0-9]+)_([0-9]+)_([0-9]+)_([0-9]+)_([0-9]+)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,27 +92,13 @@ def node_trait(node: int) -> str:
     return f'CUSTOM_KONGMING_NODE_{node}'
 
 
-def provider_name(nodename: str, node: int) -> str:
-    return f'{nodename}_KONGMING_NODE{node}'
-
-
-def provider_uuid(compute_uuid: str, node: int) -> str:
-    """The child's uuid, known without asking anyone."""
-    return str(uuid.uuid5(uuid.UUID(compute_uuid), f'KONGMING_NODE{node}'))
-
-
-def is_ours(name: str) -> bool:
-    """Whether a provider of this name is a child that we make."""
-    return _CHILD_NAME.fullmatch(name) is not None
-
-
 def build(nodename: str, compute_uuid: str, host: usage.HostState,
           ratios: Ratios,
           reserved: Mapping[int, Mapping[str, int]] | None = None,
           traits: Iterable[str] = (),
           capacities: Mapping[int, usage.CacheCapacity] | None = None
           ) -> list[Provider]:
-    """The children that a compute node's provider should have.
+    """The node providers that a host should have.
 
     :param nodename: the compute node's hypervisor hostname
     :param compute_uuid: uuid of its own provider
@@ -126,8 +109,8 @@ def build(nodename: str, compute_uuid: str, host: usage.HostState,
     """
     nothing = usage.CacheCapacity()
     capacities = capacities or {}
-    return [Provider(provider_name(nodename, node.id),
-                     provider_uuid(compute_uuid, node.id),
+    return [Provider(naming.provider_name(nodename, node.id),
+                     naming.provider_uuid(compute_uuid, node.id),
                      _inventory(node, ratios, (reserved or {}).get(
                          node.id, {}), capacities.get(node.id, nothing)),
                      _traits(node, capacities.get(node.id, nothing))
@@ -136,7 +119,7 @@ def build(nodename: str, compute_uuid: str, host: usage.HostState,
 
 
 def with_hooks(provider: Provider, found: Provider) -> Provider:
-    """A child with what only the hook can say, as it was found."""
+    """A provider with what only the hook can say, as it was found."""
     return dataclasses.replace(
         provider,
         inventory={**provider.inventory, **{
@@ -188,16 +171,16 @@ def _traits(node: usage.NodeState,
     able = [trait for trait, there in ((TRAIT_CAT, capacity.l3),
                                        (TRAIT_MBA, capacity.mb)) if there]
     return frozenset({TRAIT, TRAIT_OWNER, TRAIT_NUMA_ROOT, *able,
-                      node_trait(node.id), *core_traits(node.cores())})
+                      node_trait(node.id), *cores.core_traits(node.cores())})
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How a host's children get from what they are to what they should be.
+    """How node providers get from what they are to what they should be.
 
-    :ivar wanted: the children to be there, what has to stay included
-    :ivar gone: uuids of the children to delete
-    :ivar in_use: child's uuid -> resource classes that the host has no more
+    :ivar wanted: those to be there, what has to stay included
+    :ivar gone: uuids of those to delete
+    :ivar in_use: provider's uuid -> resource classes that the host has no more
         but somebody has allocated: Placement refuses to remove them, so they
         stay, with all of them reserved
     """
@@ -209,10 +192,10 @@ class Plan:
 
 def plan(wanted: Iterable[Provider], have: Iterable[Provider],
          in_use: Callable[[str], Set[str]]) -> Plan:
-    """What to do about the children that a host has.
+    """What to do about the node providers that a host has.
 
-    :param have: the children of ours that Placement has
-    :param in_use: child's uuid -> the classes allocated on it; asked only
+    :param have: those that Placement has
+    :param in_use: provider's uuid -> the classes allocated on it; asked only
         where something is to be taken away
     """
     result = {provider.uuid: provider for provider in wanted}
@@ -243,62 +226,8 @@ def same_inventory(one: Mapping[str, Mapping[str, Any]],
         for name, record in one.items() for field, value in record.items())
 
 
-def core_traits(cores: Iterable[Sequence[int]]) -> list[str]:
-    """The sibling layout in few traits.
-
-    ``CUSTOM_KONGMING_CORES_first_last_step_offset_threads`` stands for the
-    cores whose first threads are first, first+step, ... last, and whose
-    further threads lie ``offset`` apart; a core that is in no such row is
-    ``CUSTOM_KONGMING_CORE_`` and its pCPUs.  Hosts of one kind share their
-    traits, so a cloud has as many names as it has kinds of layout.
-    """
-    shapes: dict[tuple[int, int], list[int]] = {}
-    names: list[str] = []
-    for core in cores:
-        offsets = {b - a for a, b in zip(core, core[1:])}
-        if len(offsets) > 1:
-            names.append('CUSTOM_KONGMING_CORE_' + '_'.join(map(str, core)))
-        else:
-            offset = offsets.pop() if offsets else 0
-            shapes.setdefault((offset, len(core)), []).append(core[0])
-    for (offset, threads), firsts in sorted(shapes.items()):
-        for row in _rows(sorted(firsts)):
-            step = row.step if len(row) > 1 else 0
-            names.append(f'CUSTOM_KONGMING_CORES_{row[0]}_{row[-1]}_{step}_'
-                         f'{offset}_{threads}')
-    return sorted(names)
-
-
-def _rows(numbers: list[int]) -> list[range]:
-    """Ascending numbers cut into arithmetic rows, greedily."""
-    rows: list[range] = []
-    start = 0
-    while start < len(numbers):
-        end = start + 1
-        step = (numbers[end] - numbers[start]) if end < len(numbers) else 1
-        while end < len(numbers) and numbers[end] - numbers[end - 1] == step:
-            end += 1
-        rows.append(range(numbers[start], numbers[end - 1] + 1, step))
-        start = end
-    return rows
-
-
-def cores_of_traits(traits: Iterable[str]) -> list[tuple[int, ...]]:
-    """The inverse of :func:`core_traits`; foreign traits are skipped."""
-    cores: list[tuple[int, ...]] = []
-    for trait in traits:
-        if match := _CORES_TRAIT.fullmatch(trait):
-            first, last, step, offset, threads = map(int, match.groups())
-            cores.extend(
-                tuple(pcpu + offset * thread for thread in range(threads))
-                for pcpu in range(first, last + 1, step or 1))
-        elif match := _CORE_TRAIT.fullmatch(trait):
-            cores.append(tuple(map(int, match[1].split('_')[1:])))
-    return sorted(cores)
-
-
 def node_of_traits(traits: Iterable[str]) -> int | None:
-    """The node that a child provider stands for, if it is one of ours."""
+    """The node that a provider stands for, if it is one of ours."""
     for trait in traits:
         if match := _NODE_TRAIT.fullmatch(trait):
             return int(match[1])
@@ -314,10 +243,9 @@ def named_pcpus(resources: Iterable[str]) -> list[int]:
 def read(providers: Iterable[tuple[
         Mapping[str, Mapping[str, Any]], Set[str], Mapping[str, int]]],
         owners: Mapping[int, str] | None = None) -> usage.HostState:
-    """A host as its published children describe it.
+    """A host as its node providers describe it.
 
-    :param providers: (inventory, traits, usages) of each child; others are
-        skipped
+    :param providers: (inventory, traits, usages) of each; others are skipped
     :param owners: pCPU -> name of its owner, where the caller knows it
     """
     nodes = []
@@ -326,8 +254,8 @@ def read(providers: Iterable[tuple[
         if number is None:
             continue
         dedicated = frozenset(named_pcpus(inventory))
-        cores = cores_of_traits(traits)
-        everything = frozenset(p for core in cores for p in core)
+        siblings = cores.cores_of_traits(traits)
+        everything = frozenset(p for core in siblings for p in core)
 
         def used(name: str) -> int:
             record = inventory.get(name, {})
@@ -349,7 +277,7 @@ def read(providers: Iterable[tuple[
             dedicated=dedicated,
             taken=frozenset(p for p in dedicated if used(pcpu_class(p))),
             shared=everything - dedicated,
-            siblings=cores,
+            siblings=siblings,
             memory_mib=total(MEMORY_MB) + huge,
             memory_used_mib=used(MEMORY_MB) + sum(
                 (p.total - p.free) * p.size_kib for p in pages[1:]) // 1024,

@@ -21,6 +21,7 @@ so a pCPU that is taken is never offered, whoever took it.
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Mapping
 import types
 from typing import NamedTuple
@@ -28,7 +29,8 @@ from typing import NamedTuple
 from kongming.host import usage
 from kongming.placement import inventory
 
-_NOBODY: Mapping[str, Collection[str]] = types.MappingProxyType({})
+
+_NOTHING: Mapping[str, int] = types.MappingProxyType({})
 
 
 class Owned(NamedTuple):
@@ -54,9 +56,13 @@ class Owned(NamedTuple):
             inventory.PCPU: len(self.pcpus), inventory.VCPU: self.vcpus,
             **({memory: self.memory_mib * 1024 // (self.page_kib or 1)}
                if memory else {inventory.MEMORY_MB: self.memory_mib}),
-            **({inventory.CLOSID: self.claim.closids,
-                inventory.L3: self.claim.l3}
-               if self.claim.closids or self.claim.l3 else {})}
+            **self.cache_amounts()}
+
+    def cache_amounts(self) -> dict[str, int]:
+        """By resource class, what is claimed of caches."""
+        return {name: amount for name, amount in (
+            (inventory.CLOSID, self.claim.closids),
+            (inventory.L3, self.claim.l3)) if amount}
 
 
 def occupied(node: usage.NodeState,
@@ -81,88 +87,95 @@ def occupied(node: usage.NodeState,
                 for pcpu in owned.pcpus}, never=node.never)
 
 
-def moved(granted: Mapping[str, Mapping[str, int]],
-          owned: Mapping[str, Owned]) -> dict[str, dict[str, int]]:
-    """A server's allocations on our children after its ownership changed.
+def allocated(owned: Mapping[str, Owned],
+              named: Collection[int]) -> dict[str, dict[str, int]]:
+    """What a server's allocations on node providers are to be.
 
-    It goes on asking for what it asked for: counts for counts, pCPUs by their
-    own classes where it named some.  Providers that are none of ours are no
-    business of this function.
+    The same as :func:`kongming.placement.claim.claim` says of a server that
+    is still to come.
 
-    :param granted: child's uuid -> class -> amount, as it is
-    :param owned: child's uuid -> what the server has of that node now
+    :param owned: provider's uuid -> what the server has of that node
+    :param named: the pCPUs that its template names
     """
-    asked = {name for found in granted.values() for name in found}
-    exact = bool(inventory.named_pcpus(asked))
     result = {}
     for uuid, has in owned.items():
         amounts = {name: amount for name, amount in has.amounts().items()
-                   if amount and name in asked}
-        if exact:
-            amounts.update(
-                (inventory.pcpu_class(pcpu), 1) for pcpu in has.pcpus)
+                   if amount}
+        amounts.update((inventory.pcpu_class(pcpu), 1)
+                       for pcpu in has.pcpus if pcpu in named)
         if amounts:
             result[uuid] = amounts
     return result
 
 
+def beside(node: usage.NodeState, huge_mib: int,
+           allocations: Iterable[Mapping[str, int]],
+           coming: Iterable[Owned] = (),
+           claimed: Mapping[str, int] = _NOTHING) -> dict[str, int]:
+    """What to reserve of each class, without a list of servers.
+
+    :param node: with what is taken of it in all
+    :param huge_mib: what of its used memory is in huge pages
+    :param allocations: class -> amount, on this node's provider, of each
+        server that is here and has what it was allocated
+    :param coming: what servers hold of this node that are about to have what
+        they were allocated instead, here or on another node
+    :param claimed: class -> amount, of what the node does not tell
+    """
+    allocations, coming = list(allocations), list(coming)
+    taken = set(node.taken).difference(*(mine.pcpus for mine in coming))
+    # Nobody's, and yet never to be offered.
+    never = node.never & node.dedicated - taken
+    used = {inventory.PCPU: len(taken) + len(never),
+            inventory.VCPU: node.shared_used,
+            inventory.MEMORY_MB: node.memory_used_mib - huge_mib, **claimed}
+    for pages in node.pages:
+        if pages.size_kib in inventory.PAGES:
+            used[inventory.PAGES[pages.size_kib]] = pages.total - pages.free
+    for mine in coming:
+        for name, amount in mine.amounts().items():
+            if name in used and name != inventory.PCPU:
+                used[name] -= amount
+    for granted in allocations:
+        for name, amount in granted.items():
+            if name in used:
+                used[name] -= amount
+    result = {name: amount for name, amount in used.items() if amount > 0}
+    covered = {pcpu for granted in allocations
+               for pcpu in inventory.named_pcpus(granted)}
+    for pcpu in (taken - covered) | never:
+        result[inventory.pcpu_class(pcpu)] = 1
+    return result
+
+
 def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
-             allocations: Mapping[str, Mapping[str, int]],
-             pending: Mapping[str, Collection[str]] = _NOBODY
-             ) -> dict[str, int]:
+             allocations: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     """What to reserve of each class, where it is more than nothing.
 
     :param node: with what is taken of it in all
     :param servers: consumer -> what it has of this node; what a server has
         left, or is about to leave, is its migration's
     :param allocations: consumer -> class -> amount, on this node's provider
-    :param pending: consumers that are about to have what is allocated to
-        them, here or on another node, or to be allocated what they have; with
-        the classes of that allocation, which account for all they use
     """
-    taken = set(node.taken)
-    for consumer in pending:
-        taken -= servers[consumer].pcpus if consumer in servers else set()
-    # Nobody's, and yet never to be offered.
-    never = node.never & node.dedicated - taken
-    accounted: dict[str, int] = {}
-    huge = sum(owned.memory_mib for owned in servers.values()
-               if owned.page_kib in inventory.PAGES)
-    used = {inventory.PCPU: len(node.taken) + len(never),
-            inventory.VCPU: node.shared_used,
-            inventory.MEMORY_MB: max(0, node.memory_used_mib - huge)}
-    for pages in node.pages:
-        if pages.size_kib in inventory.PAGES:
-            used[inventory.PAGES[pages.size_kib]] = pages.total - pages.free
+    claimed: dict[str, int] = {}
     for owned in servers.values():
-        for name, amount in ((inventory.CLOSID, owned.claim.closids),
-                             (inventory.L3, owned.claim.l3)):
-            if amount:
-                used[name] = used.get(name, 0) + amount
-    for consumer, resource_classes in pending.items():
-        if consumer in servers:
-            for name, amount in servers[consumer].amounts().items():
-                if name in used and name in resource_classes:
-                    used[name] -= amount
-    for consumer, granted in allocations.items():
-        if consumer not in servers:
-            # Not here yet, or a stranger: it accounts for nothing in use.
-            continue
-        amounts = servers[consumer].amounts()
-        for name in used.keys() - pending.get(consumer, ()):
-            accounted[name] = accounted.get(name, 0) + min(
-                granted.get(name, 0), amounts.get(name, 0))
-    result = {}
-    for name, amount in used.items():
-        if amount > accounted.get(name, 0):
-            result[name] = amount - accounted.get(name, 0)
-    covered = {
-        pcpu for consumer, granted in allocations.items()
-        for pcpu in inventory.named_pcpus(granted)
-        if consumer in servers and pcpu in servers[consumer].pcpus}
-    for pcpu in (taken - covered) | never:
-        result[inventory.pcpu_class(pcpu)] = 1
-    return result
+        for name, amount in owned.cache_amounts().items():
+            claimed[name] = claimed.get(name, 0) + amount
+    # Whoever is not here yet, or a stranger, accounts for nothing in use.
+    return beside(
+        node, sum(owned.memory_mib for owned in servers.values()
+                  if owned.page_kib in inventory.PAGES),
+        [had(servers[consumer], granted)
+         for consumer, granted in allocations.items() if consumer in servers],
+        claimed=claimed)
+
+
+def had(owned: Owned, granted: Mapping[str, int]) -> dict[str, int]:
+    """What a server has of what it was allocated."""
+    amounts = owned.amounts()
+    amounts.update((inventory.pcpu_class(pcpu), 1) for pcpu in owned.pcpus)
+    return {name: min(amount, amounts.get(name, 0))
+            for name, amount in granted.items() if amounts.get(name, 0)}
 
 
 def reserve_unknown(reserved_amounts: dict[str, int], node: usage.NodeState,

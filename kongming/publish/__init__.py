@@ -27,21 +27,23 @@ Only what differs and is to be written.  The payloads come from
 What it never does
 ------------------
 
-It touches no provider of Nova's and no inventory that is not KongMing's.  It
-is not used inside nova-compute, where ``nova_ext.placement`` writes to Nova's
-own provider tree.
+It touches no inventory that is not KongMing's, and of Nova's own providers
+nothing but the trait that goes with the hook.  It knows nothing of Nova: what
+is in use of a host is told to it, by nova-compute or by a command.
 
 Public names
 ------------
 
-``client.Placement``; ``publisher.publish``, ``unpublish``, ``children``,
-``Occupied`` and ``Outcome``.
+``client.Placement``; ``publisher.Publisher`` with its ``Node``, ``publish``,
+``unpublish``, ``unhook``, ``Occupied`` and ``Outcome``; ``leftovers.find``,
+``clear`` and ``Leftover``.
 
 Reading order
 -------------
 
 1. ``client``: one method a request.
-2. ``publisher``: a host's children made, updated and removed.
+2. ``publisher``: a host's node providers made, updated and removed.
+3. ``leftovers``: those that no publisher looks after.
 """
 
-__all__ = ('client', 'publisher')
+__all__ = ('client', 'leftovers', 'publisher')

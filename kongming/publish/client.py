@@ -18,9 +18,12 @@ own words, with Placement's beside them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 from typing import Any
 import urllib.parse
@@ -31,8 +34,11 @@ from openstack import exceptions as sdk_exc
 from kongming import exception
 from kongming.placement import inventory
 
-#: Consumer generations (1.28) are the newest that is needed.
+#: Consumer generations (1.28) are the newest that is needed, but to make a
+#: provider a root again (1.37).
 MICROVERSION = '1.28'
+_UNPARENT = '1.37'
+_CUSTOM = 'CUSTOM_'
 
 
 @contextlib.contextmanager
@@ -55,8 +61,6 @@ class Placement:
 
     def __init__(self, adapter: Any) -> None:
         self._adapter = adapter
-        self._resource_classes: set[str] = set()
-        self._traits: set[str] = set()
 
     @classmethod
     def of(cls, conn: Any) -> Placement:
@@ -68,10 +72,11 @@ class Placement:
         with _reached('where it is'):
             return cls(conn.placement)
 
-    def _call(self, method: str, path: str, **kwargs: Any) -> Any:
+    def _call(self, method: str, path: str,
+              microversion: str = MICROVERSION, **kwargs: Any) -> Any:
         with _reached(f'{method} {path}'):
             response = self._adapter.request(
-                path, method, microversion=MICROVERSION, raise_exc=False,
+                path, method, microversion=microversion, raise_exc=False,
                 **kwargs)
         if response.status_code >= 400:
             raise _error(response, method, path)
@@ -86,11 +91,18 @@ class Placement:
         return self._call('GET', path)
 
     def providers(self, **query: str) -> list[dict[str, Any]]:
-        """:param query: filters: name, uuid, in_tree"""
+        """:param query: filters: name, uuid, in_tree, member_of, required"""
         suffix = f'?{urllib.parse.urlencode(query)}' if query else ''
         found: list[dict[str, Any]] = self.get(
             f'/resource_providers{suffix}')['resource_providers']
         return found
+
+    def with_trait(self, trait: str) -> list[dict[str, Any]]:
+        """Providers that have a trait; none where it is not known at all."""
+        try:
+            return self.providers(required=trait)
+        except exception.Invalid:
+            return []
 
     def root(self, name: str) -> dict[str, Any]:
         """The provider of a compute node.
@@ -120,89 +132,133 @@ class Placement:
         return {consumer: allocation['resources'] for consumer, allocation
                 in found['allocations'].items()}
 
-    def move(self, wanted: Mapping[
-            str, Mapping[str, Mapping[str, int]]]) -> None:
-        """Rewrite what consumers have on our providers, all or none.
+    def allocations_of(self, consumer: str) -> dict[str, Any]:
+        """All that one has, wherever; with what is needed to write it.
 
-        What they have on other providers stays.
+        :returns: as :meth:`reallocate` takes it
+        """
+        found = self.get(f'/allocations/{consumer}')
+        return {'allocations': found['allocations'],
+                'project_id': found.get('project_id'),
+                'user_id': found.get('user_id'),
+                'consumer_generation': found.get('consumer_generation')}
 
-        :param wanted: consumer -> child's uuid -> class -> amount, see
-            :func:`kongming.placement.reserved.moved`
+    def reallocate(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+        """Rewrite what consumers have, all or none.
+
+        :param wanted: consumer -> what :meth:`allocations_of` has said, with
+            other ``allocations``
         :raises kongming.exception.Conflict: if somebody changed one of them
             meanwhile, or there is not enough
-        :raises kongming.exception.NotFound: if one has no allocation (more)
         """
-        body = {}
-        ours: dict[str, bool] = {}
-        for consumer, resources in wanted.items():
-            found = self.get(f'/allocations/{consumer}')
-            if not found['allocations']:
-                raise exception.NotFound(
-                    f'{consumer} has nothing allocated in Placement')
-            for uuid in found['allocations']:
-                if uuid not in ours:
-                    ours[uuid] = inventory.is_ours(self.get(
-                        f'/resource_providers/{uuid}')['name'])
-            body[consumer] = {
-                'allocations': {
-                    **{uuid: {'resources': allocation['resources']}
-                       for uuid, allocation in found['allocations'].items()
-                       if not ours[uuid]},
-                    **{uuid: {'resources': dict(amounts)}
-                       for uuid, amounts in resources.items()}},
-                'project_id': found['project_id'],
-                'user_id': found['user_id'],
-                'consumer_generation': found['consumer_generation']}
-        self._call('POST', '/allocations', json=body)
+        self._call('POST', '/allocations', json=dict(wanted))
 
-    def create(self, provider: inventory.Provider, parent: str) -> None:
-        """A provider without inventories below another one, by its uuid."""
-        self._call('POST', '/resource_providers', json={
-            'name': provider.name, 'uuid': provider.uuid,
-            'parent_provider_uuid': parent})
+    def withdraw(self, consumer: str, providers: Collection[str]) -> None:
+        """Free what a consumer has on some providers, in one try.
+
+        What it has on others stays.
+
+        :param providers: their uuids
+        :raises kongming.exception.Conflict: if somebody changed it meanwhile
+        """
+        found = self.allocations_of(consumer)
+        left = {uuid: allocation
+                for uuid, allocation in found['allocations'].items()
+                if uuid not in providers}
+        if len(left) < len(found['allocations']):
+            self._call('PUT', f'/allocations/{consumer}',
+                       json={**found, 'allocations': left})
+
+    def create(self, provider: inventory.Provider) -> int:
+        """A root provider without anything.
+
+        :returns: its generation
+        :raises kongming.exception.Conflict: if there is one of its name or
+            uuid
+        """
+        made = self._call('POST', '/resource_providers', json={
+            'name': provider.name, 'uuid': provider.uuid})
+        return int(made['generation'])
+
+    def make_root(self, uuid: str, name: str) -> None:
+        """Take a provider out of the tree that it is in.
+
+        It keeps its uuid and what is allocated on it.
+        """
+        self._call('PUT', f'/resource_providers/{uuid}', _UNPARENT,
+                   json={'name': name, 'parent_provider_uuid': None})
+
+    def put_aggregates(self, uuid: str, generation: int,
+                       aggregates: Iterable[str]) -> int:
+        """:returns: the provider's generation after it"""
+        found = self._call(
+            'PUT', f'/resource_providers/{uuid}/aggregates', json={
+                'resource_provider_generation': generation,
+                'aggregates': sorted(aggregates)})
+        return int(found['resource_provider_generation'])
 
     def delete(self, uuid: str) -> None:
         """:raises kongming.exception.Conflict: if something is allocated"""
         self._call('DELETE', f'/resource_providers/{uuid}')
 
+    def put_inventory(self, uuid: str, generation: int, name: str,
+                      record: Mapping[str, Any]) -> int:
+        """One resource class that the provider has already.
+
+        :returns: the provider's generation after it
+        """
+        found = self._call(
+            'PUT', f'/resource_providers/{uuid}/inventories/{name}', json={
+                'resource_provider_generation': generation, **record})
+        return int(found['resource_provider_generation'])
+
     def put_inventories(self, uuid: str, generation: int,
                         inventories: Mapping[str, Mapping[str, Any]]) -> int:
         """:returns: the provider's generation after it"""
-        self._ensure_resource_classes(inventories)
-        found = self._call(
-            'PUT', f'/resource_providers/{uuid}/inventories', json={
+        found = self._put_known(
+            f'/resource_providers/{uuid}/inventories', {
                 'resource_provider_generation': generation,
-                'inventories': inventories})
+                'inventories': inventories},
+            lambda: self._make_resource_classes(inventories))
         return int(found['resource_provider_generation'])
 
     def put_traits(self, uuid: str, generation: int,
-                   traits: Iterable[str]) -> None:
-        """Make these a provider's traits, and no others."""
+                   traits: Iterable[str]) -> int:
+        """Make these a provider's traits, and no others.
+
+        :returns: the provider's generation after it
+        """
         names = sorted(traits)
-        for name in sorted(set(names) - self._known_traits(names)):
-            self._call('PUT', f'/traits/{name}')
-            self._traits.add(name)
-        self._call('PUT', f'/resource_providers/{uuid}/traits',
-                   json={'resource_provider_generation': generation,
-                         'traits': names})
+        found = self._put_known(
+            f'/resource_providers/{uuid}/traits', {
+                'resource_provider_generation': generation, 'traits': names},
+            lambda: self._make_traits(names))
+        return int(found['resource_provider_generation'])
 
-    def _ensure_resource_classes(self, names: Iterable[str]) -> None:
-        unknown = set(names) - self._resource_classes
-        if not unknown:
-            return
-        self._resource_classes.update(
-            found['name'] for found in
-            self.get('/resource_classes')['resource_classes'])
-        for name in sorted(unknown - self._resource_classes):
+    def _put_known(self, path: str, body: Mapping[str, Any],
+                   make: Callable[[], None]) -> Any:
+        """Write, and make the names that Placement doesn't know, if any.
+
+        Of most clouds it knows them all, so they are not asked for before.
+        """
+        try:
+            return self._call('PUT', path, json=body)
+        except exception.Invalid:
+            make()
+        # Also where nothing was missing any more: others make them, too.
+        return self._call('PUT', path, json=body)
+
+    def _make_resource_classes(self, names: Iterable[str]) -> None:
+        known = {found['name'] for found in
+                 self.get('/resource_classes')['resource_classes']}
+        for name in sorted(set(names) - known):
             self._call('PUT', f'/resource_classes/{name}')
-            self._resource_classes.add(name)
 
-    def _known_traits(self, names: Iterable[str]) -> set[str]:
-        unknown = set(names) - self._traits
-        if unknown:
-            self._traits.update(self.get(
-                f"/traits?name=in:{','.join(sorted(unknown))}")['traits'])
-        return self._traits
+    def _make_traits(self, names: Sequence[str]) -> None:
+        known = self.get('/traits?name=startswith:CUSTOM_')['traits']
+        for name in names:
+            if name not in known and name.startswith(_CUSTOM):
+                self._call('PUT', f'/traits/{name}')
 
 
 def _error(response: Any, method: str, path: str) -> exception.CloudError:
@@ -215,6 +271,8 @@ def _error(response: Any, method: str, path: str) -> exception.CloudError:
     text = (f'Placement refused {method} {path} ({response.status_code}): '
             f'{exception.printable(" ".join(detail.split()))}')
     match response.status_code:
+        case 400:
+            return exception.Invalid(text)
         case 401 | 403:
             return exception.Forbidden(
                 'Placement refused: this needs the admin role (the policy of '

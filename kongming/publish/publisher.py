@@ -10,16 +10,16 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""A host's children in Placement, for hosts where the hook is not installed.
+"""A host's node providers in Placement, written where they differ.
 
-The compute hook does the same by Nova's provider tree; both take what they
-write from :mod:`kongming.placement.inventory` and
-:mod:`kongming.placement.reserved`.
+The compute hook and the commands for hosts without it write by this; what
+they write they take from :mod:`kongming.placement.inventory`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import random
@@ -28,6 +28,7 @@ import time
 from kongming import exception
 from kongming.host import usage
 from kongming.placement import inventory
+from kongming.placement import naming
 from kongming.placement import reserved
 from kongming.publish import client as placement_mod
 
@@ -59,39 +60,258 @@ class Occupied:
 class Outcome:
     """What was written, in words; nothing where all was as it should be.
 
-    :ivar in_use: of what is gone from the host but still allocated, and whose
+    :ivar unremovable: provider's uuid -> the resource classes that are gone
+        from the host but still allocated
+    :ivar in_use: the same in words, with whose they are
     """
 
     written: tuple[str, ...] = ()
+    unremovable: Mapping[str, frozenset[str]] = dataclasses.field(
+        default_factory=dict)
     in_use: tuple[str, ...] = ()
 
-
-class _Child:
-    """A child as it is, read in three requests."""
-
-    def __init__(self, placement: placement_mod.Placement, name: str,
-                 uuid: str) -> None:
-        self.generation, inventories = placement.inventories(uuid)
-        self.as_is = inventory.Provider(
-            name, uuid, inventories, placement.traits(uuid))
-        self.allocations = placement.allocations(uuid)
+    def named(self, nodes: Mapping[str, Node],
+              names: Mapping[str, str]) -> Outcome:
+        """:param names: consumer -> how to call it"""
+        return dataclasses.replace(self, in_use=tuple(
+            _in_the_way(nodes[uuid], resource_classes, names)
+            for uuid, resource_classes in self.unremovable.items()))
 
 
-def children(placement: placement_mod.Placement,
-             root: str) -> dict[str, _Child]:
-    """Our providers under a compute node's, by uuid."""
-    found = {}
-    for provider in placement.providers(in_tree=root):
-        if inventory.is_ours(provider['name']):
-            child = _Child(placement, provider['name'], provider['uuid'])
-            found[provider['uuid']] = child
-    return found
+def _in_the_way(node: Node, resource_classes: frozenset[str],
+                names: Mapping[str, str]) -> str:
+    users = sorted(names.get(consumer, f'consumer {consumer}')
+                   for consumer, found in node.allocations.items()
+                   if resource_classes & found.keys())
+    return (f'{node.as_is.name} has no '
+            f'{", ".join(sorted(resource_classes))} any more, but '
+            f'{", ".join(users)} has it allocated; nothing of it is given '
+            f'out until it is free')
+
+
+@dataclasses.dataclass
+class Node:
+    """A node's provider as Placement had it last.
+
+    :ivar generation: of that moment
+    :ivar allocations: consumer -> resource class -> amount; some of them may
+        have been deleted since, which moves no generation
+    """
+
+    as_is: inventory.Provider
+    generation: int
+    allocations: Mapping[str, Mapping[str, int]]
+
+
+class Publisher:
+    """What is published of one host, and what was read of it.
+
+    An unchanged host costs nothing but a look now and then, a changed
+    reservation one request a node: what is known is written upon, and
+    Placement refuses that where somebody else was there meanwhile.
+
+    :ivar nodes: provider's uuid -> what is known of it
+    """
+
+    def __init__(self, placement: placement_mod.Placement, nodename: str,
+                 compute_uuid: str) -> None:
+        self._placement = placement
+        self._nodename = nodename
+        self._compute = compute_uuid
+        self._looked = self._adopted = False
+        self.nodes: dict[str, Node] = {}
+
+    def look(self) -> None:
+        """Read those that somebody has written to, in one request if none.
+
+        :raises kongming.exception.CloudError: if Placement doesn't answer
+        """
+        self._looked = False
+        found = {provider['uuid']: provider for provider in
+                 self._placement.providers(
+                     member_of=naming.aggregate_uuid(self._compute))}
+        for uuid in self.nodes.keys() - found.keys():
+            del self.nodes[uuid]
+        for uuid, provider in found.items():
+            known = self.nodes.get(uuid)
+            if known is None or known.generation != provider['generation']:
+                self._read(uuid, provider['name'])
+        self._looked = True
+
+    def _read(self, uuid: str, name: str) -> None:
+        # Should somebody write in between, the first of these generations is
+        # the one that is refused.
+        generation, inventories = self._placement.inventories(uuid)
+        self.nodes[uuid] = Node(
+            inventory.Provider(name, uuid, inventories,
+                               self._placement.traits(uuid)),
+            generation, self._placement.allocations(uuid))
+
+    def reallocated(self, consumer: str,
+                    allocations: Mapping[str, Mapping[str, int]]) -> None:
+        """What was written of a consumer needs not be read again.
+
+        Should Placement have counted otherwise, the next write is refused,
+        and all is read.
+
+        :param allocations: provider's uuid -> class -> amount
+        """
+        for uuid, node in self.nodes.items():
+            rest = {other: found for other, found in node.allocations.items()
+                    if other != consumer}
+            if uuid in allocations:
+                rest[consumer] = dict(allocations[uuid])
+                node.generation += 1
+            node.allocations = rest
+
+    def publish(self, build: Callable[[], Iterable[inventory.Provider]],
+                dry_run: bool = False) -> Outcome:
+        """Make Placement say what a host looks like.
+
+        :param build: what it is to say, after what :attr:`nodes` has;
+            asked again when somebody else wrote meanwhile
+        :raises kongming.exception.CloudError: if Placement refuses
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                if not self._looked:
+                    self.look()
+                done = self._publish(build(), dry_run)
+                if not self._adopted:
+                    return done
+                # What is allocated on those was not known before.
+                self._adopted = False
+                again = self._publish(build(), dry_run)
+                return dataclasses.replace(
+                    again, written=done.written + again.written)
+            except exception.Conflict as exc:
+                self._looked = False
+                if (exc.code not in (_CONCURRENT, *_IN_USE)
+                        or attempt == ATTEMPTS - 1):
+                    raise
+            except exception.CloudError:
+                # Whatever was written of it.
+                self._looked = False
+                self.nodes.clear()
+                raise
+            time.sleep(random.uniform(0, 0.05 * 2 ** min(attempt, 5)))
+        raise AssertionError('not reached')
+
+    def _publish(self, wanted: Iterable[inventory.Provider],
+                 dry_run: bool) -> Outcome:
+        todo = inventory.plan(
+            wanted, [node.as_is for node in self.nodes.values()],
+            self._in_use)
+        written = []
+        for provider in todo.wanted:
+            written += self._write(provider, dry_run)
+        for uuid in todo.gone:
+            written.append(f'{self.nodes[uuid].as_is.name} deleted')
+            if not dry_run:
+                self._placement.delete(uuid)
+                del self.nodes[uuid]
+        return Outcome(tuple(written), todo.in_use)
+
+    def _in_use(self, uuid: str) -> set[str]:
+        """The classes that are allocated on a provider, now.
+
+        Asked only where one is to be taken away.  What is deleted leaves the
+        generation as it was (placement/objects/allocation.py, delete_all).
+        """
+        node = self.nodes[uuid]
+        node.allocations = self._placement.allocations(uuid)
+        return {name for found in node.allocations.values() for name in found}
+
+    def _write(self, provider: inventory.Provider,
+               dry_run: bool) -> list[str]:
+        """:returns: what differed"""
+        written = []
+        if provider.uuid not in self.nodes:
+            written.append(f'{provider.name} created')
+            if dry_run:
+                return [*written, f'inventory of {provider.name}',
+                        f'traits of {provider.name}']
+            self._create(provider)
+        node = self.nodes[provider.uuid]
+        name, before = node.as_is.name, node.as_is.inventory
+        if not inventory.same_inventory(provider.inventory, before):
+            written.append(f'inventory of {name}')
+            if not dry_run:
+                node.generation = self._put(provider, node)
+                node.as_is = dataclasses.replace(
+                    node.as_is, inventory=provider.inventory)
+        if provider.traits != node.as_is.traits:
+            written.append(f'traits of {name}')
+            if not dry_run:
+                node.generation = self._placement.put_traits(
+                    provider.uuid, node.generation, provider.traits)
+                node.as_is = dataclasses.replace(
+                    node.as_is, traits=provider.traits)
+        return written
+
+    def _put(self, provider: inventory.Provider, node: Node) -> int:
+        before = node.as_is.inventory
+        changed = [name for name, record in provider.inventory.items()
+                   if name not in before or not inventory.same_inventory(
+                       {name: record}, {name: before[name]})]
+        if len(changed) == 1 and before.keys() == provider.inventory.keys():
+            # A sixth of the work for Placement.
+            return self._placement.put_inventory(
+                provider.uuid, node.generation, changed[0],
+                provider.inventory[changed[0]])
+        return self._placement.put_inventories(
+            provider.uuid, node.generation, provider.inventory)
+
+    def _create(self, provider: inventory.Provider) -> None:
+        name = provider.name
+        try:
+            generation = self._placement.create(provider)
+        except exception.Conflict:
+            found = self._placement.providers(uuid=provider.uuid)
+            if found:
+                # Nobody has put it where it was looked for, or a build
+                # before the first release has made it.
+                self._adopt(provider.uuid, found[0])
+                return
+            name = self._make_way(provider)
+            generation = self._placement.create(
+                dataclasses.replace(provider, name=name))
+        generation = self._placement.put_aggregates(
+            provider.uuid, generation,
+            [naming.aggregate_uuid(self._compute)])
+        self.nodes[provider.uuid] = Node(inventory.Provider(
+            name, provider.uuid, {}, frozenset()), generation, {})
+
+    def _adopt(self, uuid: str, found: Mapping[str, object]) -> None:
+        if found.get('parent_provider_uuid'):
+            self._placement.make_root(uuid, str(found['name']))
+            found = self._placement.providers(uuid=uuid)[0]
+        self._placement.put_aggregates(
+            uuid, int(str(found['generation'])),
+            [naming.aggregate_uuid(self._compute)])
+        self._read(uuid, str(found['name']))
+        self._adopted = True
+
+    def _make_way(self, provider: inventory.Provider) -> str:
+        """The name of a new one where another one has it.
+
+        It is left of a host that was installed anew under its old name; what
+        nobody has anything allocated on goes.
+        """
+        for other in self._placement.providers(name=provider.name):
+            try:
+                self._placement.delete(other['uuid'])
+            except exception.Conflict:
+                number = inventory.node_of_traits(provider.traits)
+                return naming.provider_name(
+                    self._nodename, number or 0, self._compute[:8])
+        return provider.name
 
 
 def publish(placement: placement_mod.Placement, nodename: str, root: str,
             host: usage.HostState, occupied: Callable[[], Occupied],
             dry_run: bool = False) -> Outcome:
-    """Make Placement say what a host looks like, writing only what differs.
+    """Publish a host that has no hook, writing only what differs.
 
     :param root: uuid of the compute node's own provider, which is not written
     :param host: the host with nothing in use
@@ -99,46 +319,20 @@ def publish(placement: placement_mod.Placement, nodename: str, root: str,
         meanwhile
     :raises kongming.exception.CloudError: if Placement refuses
     """
-    for attempt in range(ATTEMPTS):
-        try:
-            return _publish(placement, nodename, root, host, occupied(),
-                            dry_run)
-        except exception.Conflict as exc:
-            if (exc.code not in (_CONCURRENT, *_IN_USE)
-                    or attempt == ATTEMPTS - 1):
-                raise
-        time.sleep(random.uniform(0, 0.05 * 2 ** min(attempt, 5)))
-    raise AssertionError('not reached')
+    publisher = Publisher(placement, nodename, root)
+    names: dict[str, str] = {}
 
+    def build() -> list[inventory.Provider]:
+        now = occupied()
+        names.update(now.names)
+        return _wanted(placement, nodename, root, host, now, publisher.nodes)
 
-def _publish(placement: placement_mod.Placement, nodename: str, root: str,
-             host: usage.HostState, occupied: Occupied,
-             dry_run: bool) -> Outcome:
-    have = children(placement, root)
-    wanted = _wanted(placement, nodename, root, host, occupied, have)
-    todo = inventory.plan(
-        wanted, [child.as_is for child in have.values()],
-        lambda uuid: {name for found in have[uuid].allocations.values()
-                      for name in found})
-    written = []
-    for provider in todo.wanted:
-        child = have.get(provider.uuid)
-        for words, write in _differences(placement, provider, child, root):
-            written.append(words)
-            if not dry_run:
-                write()
-    for uuid in todo.gone:
-        written.append(f'{have[uuid].as_is.name} deleted')
-        if not dry_run:
-            placement.delete(uuid)
-    return Outcome(tuple(written), tuple(
-        _in_the_way(have[uuid], in_use, occupied.names)
-        for uuid, in_use in todo.in_use.items()))
+    return publisher.publish(build, dry_run).named(publisher.nodes, names)
 
 
 def _wanted(placement: placement_mod.Placement, nodename: str, root: str,
             host: usage.HostState, occupied: Occupied,
-            have: Mapping[str, _Child]) -> list[inventory.Provider]:
+            have: Mapping[str, Node]) -> list[inventory.Provider]:
     _generation, own = placement.inventories(root)
     ratios = inventory.Ratios(*(
         float(own.get(name, {}).get('allocation_ratio', 1.0))
@@ -146,77 +340,64 @@ def _wanted(placement: placement_mod.Placement, nodename: str, root: str,
     used = {}
     for node in host.nodes:
         servers = occupied.nodes.get(node.id, {})
-        child = have.get(inventory.provider_uuid(root, node.id))
+        known = have.get(naming.provider_uuid(root, node.id))
         full = reserved.occupied(node, servers)
         used[node.id] = reserved.reserved(
-            full, servers, child.allocations if child else {})
+            full, servers, known.allocations if known else {})
         reserved.reserve_unknown(used[node.id], full,
                                  occupied.unknown.get(node.id, 0))
-    # Whether the hook is there is the hook's to say, and what it can do.
-    hook = {inventory.TRAIT_HOOK} & frozenset().union(
-        *(child.as_is.traits for child in have.values()))
     return [inventory.with_hooks(each, have[each.uuid].as_is)
-            if hook and each.uuid in have else each
-            for each in inventory.build(nodename, root, host, ratios, used,
-                                        hook)]
-
-
-def _differences(placement: placement_mod.Placement,
-                 provider: inventory.Provider, child: _Child | None,
-                 root: str) -> list[tuple[str, Callable[[], object]]]:
-    """(what differs, how to write it), in the order to write."""
-    steps: list[tuple[str, Callable[[], object]]] = []
-    generation = [child.generation if child else 0]
-    if child is None:
-        steps.append((f'{provider.name} created',
-                      lambda: placement.create(provider, root)))
-
-    def inventories() -> None:
-        generation[0] = placement.put_inventories(
-            provider.uuid, generation[0], provider.inventory)
-
-    if child is None or not inventory.same_inventory(
-            provider.inventory, child.as_is.inventory):
-        steps.append((f'inventory of {provider.name}', inventories))
-    if child is None or provider.traits != child.as_is.traits:
-        steps.append((f'traits of {provider.name}', lambda: (
-            placement.put_traits(provider.uuid, generation[0],
-                                 provider.traits))))
-    return steps
-
-
-def _in_the_way(child: _Child, resource_classes: frozenset[str],
-                names: Mapping[str, str]) -> str:
-    users = sorted(names.get(consumer, f'consumer {consumer}')
-                   for consumer, found in child.allocations.items()
-                   if resource_classes & found.keys())
-    return (f'{child.as_is.name} has no '
-            f'{", ".join(sorted(resource_classes))} any more, but '
-            f'{", ".join(users)} has it allocated; nothing of it is given '
-            f'out until it is free')
+            if each.uuid in have else each
+            for each in inventory.build(nodename, root, host, ratios, used)]
 
 
 def unpublish(placement: placement_mod.Placement, root: str,
               name_of: Callable[[str], str],
               dry_run: bool = False) -> Outcome:
-    """Take a host's children out of Placement.
+    """Take a host's node providers out of Placement.
 
-    Nova's own provider has nothing of ours on it and stays as it is.
+    Nova's own provider has nothing of ours on it but the trait that says
+    whether templates are obeyed; it stays as it is.
 
     :param name_of: consumer -> how to call it
     :raises kongming.exception.InUse: while anything is allocated on any of
         them; nothing is taken away then
     """
-    have = children(placement, root)
-    consumers = sorted({consumer for child in have.values()
-                        for consumer in child.allocations})
+    publisher = Publisher(placement, '', root)
+    publisher.look()
+    consumers = sorted({consumer for node in publisher.nodes.values()
+                        for consumer in node.allocations})
     if consumers:
         shown = ', '.join(map(name_of, consumers))
         raise exception.InUse(
             f'{len(consumers)} server(s) have resources of these nodes '
             f'allocated: {shown}. Delete or move them first.')
-    for uuid in have:
+    for uuid in publisher.nodes:
         if not dry_run:
             placement.delete(uuid)
-    return Outcome(tuple(f'{child.as_is.name} deleted'
-                         for child in have.values()))
+    return Outcome(tuple(f'{node.as_is.name} deleted'
+                         for node in publisher.nodes.values()))
+
+
+def unhook(placement: placement_mod.Placement, root: str,
+           dry_run: bool = False) -> Outcome:
+    """Say that no template is obeyed on a host any more.
+
+    :param root: uuid of the compute node's own provider; Nova keeps the trait
+        on it whatever driver the host has then
+    :raises kongming.exception.CloudError: if Placement refuses
+    """
+    for attempt in range(ATTEMPTS):
+        generation, _inventories = placement.inventories(root)
+        traits = placement.traits(root)
+        if inventory.TRAIT_HOOK not in traits:
+            return Outcome()
+        try:
+            if not dry_run:
+                placement.put_traits(root, generation,
+                                     traits - {inventory.TRAIT_HOOK})
+            return Outcome((f'trait {inventory.TRAIT_HOOK} removed',))
+        except exception.Conflict:
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError('not reached')

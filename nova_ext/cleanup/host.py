@@ -319,6 +319,8 @@ class Cleanup:
                 written = publisher.unpublish(
                     placement, node.uuid, self._name_of,
                     self._dry_run).written
+                written += publisher.unhook(placement, node.uuid,
+                                            self._dry_run).written
             except km_exc.InUse as exc:
                 written, reason = (), str(exc)
             if written or reason:

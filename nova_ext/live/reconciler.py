@@ -42,7 +42,6 @@ from nova_ext.live import record
 from nova_ext.live import steps
 from nova_ext.ownership import claim
 from nova_ext.ownership import ownership
-from nova_ext.placement import allocations
 from nova_ext import translate
 
 LOG = logging.getLogger(__name__)
@@ -64,7 +63,6 @@ class Reconciler:
         self._asked = self._answered = 0
         self._patient = False
         self._failures = failures.Failures()
-        self.allocations = allocations.Allocations(driver)
 
     def run(self, patient=False):
         """One pass; safe to be called at any time, from any thread.
@@ -125,11 +123,10 @@ class Reconciler:
         self._enforcer.clos.here = {
             server.uuid for server in with_template
             if cache_claims.mentioned(server.flavor.extra_specs)}
+        self._driver.publisher.claim_caches(with_template)
         with self._affinity_lock:
             self._reconcile(context, rt, compute, servers, without_numa,
                             _owners(everybody))
-        self.allocations.give_back(
-            context, nodename, {server.uuid for server in everybody})
         self._set_alarm()
         return self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)
@@ -157,8 +154,6 @@ class Reconciler:
         intents = self._enforce(context, servers, without_numa)
         if not compute.numa_topology:
             return
-        nodename = compute.hypervisor_hostname
-        self.allocations.catch_up(context, nodename, servers)
         host = _topology(compute)
         if translate.inconsistency(host):
             return
@@ -179,8 +174,7 @@ class Reconciler:
             self._refuse(servers[uuid], record.ChangeFailed(reason=reason))
         plan = self._without_borrowed(plan, servers)
         if plan.steps:
-            self._carry_out(context, rt, nodename, plan, servers, intents)
-            self.allocations.catch_up(context, nodename, servers)
+            self._carry_out(context, rt, plan, servers, intents)
 
     def _without_borrowed(self, plan, servers):
         """A plan without the steps whose pCPUs borrowers don't leave."""
@@ -316,7 +310,7 @@ class Reconciler:
         if mine.has_target:
             # A step was cut short.
             server.numa_topology = self._steps.drop_target(context, server)
-            self.allocations.stale.add(server.uuid)
+            self._driver.publisher.owns_otherwise({server.uuid})
         if ownership.Ownership(server.numa_topology).lacks_pcpus:
             raise record.ChangeFailed(
                 reason='It owns fewer pCPUs than it needs, since its boot was '
@@ -325,7 +319,7 @@ class Reconciler:
         if server.numa_topology.obj_what_changed():
             server.numa_topology = self._steps.unmark(context, server)
 
-    def _carry_out(self, context, rt, nodename, plan, servers, intents):
+    def _carry_out(self, context, rt, plan, servers, intents):
         """All of a plan, or nothing of what servers exchange with others.
 
         One that fails is no reason for others that have nothing to do with
@@ -356,8 +350,7 @@ class Reconciler:
                     reason=str(exc)).with_traceback(exc.__traceback__)
                 continue
             done.append(step)
-            self.allocations.stale.add(step.server)
-        self.allocations.follow(context, changes)
+        self._driver.publisher.owns_otherwise(changes)
         for uuid, change in changes.items():
             error = errors.get(group[uuid])
             self._enforcer.given_anew(uuid)
@@ -367,9 +360,6 @@ class Reconciler:
                                         time.monotonic())
             else:
                 self._failures.succeeded(uuid)
-        # Placement's 'reserved' follows, as after a claim.  The report is the
-        # host's, whichever server it is made for.
-        rt.update_usage(context, servers[uuid], nodename)
 
     def _roll_back(self, context, done, servers, intents):
         for step in reversed(done):

@@ -27,7 +27,8 @@ uncertain
     A server of which the answer to a save was lost.  The resource tracker
     stays charged with both places until the database is known.
 granted nodes
-    The nodes that Placement's allocation and PCI devices leave to a cell.
+    The nodes that PCI devices leave to a cell.  What was claimed of nodes in
+    Placement binds nobody: the host decides, and the allocation follows.
 
 What it decides
 ---------------

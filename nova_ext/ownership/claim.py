@@ -31,8 +31,6 @@ from kongming.fit import demand
 from kongming.fit import fit
 from kongming.host import usage
 from kongming.intent import merge
-from kongming.placement import flavor
-from kongming.placement import inventory
 from kongming.template import cache_claims
 from kongming.template import template
 from nova.compute import resource_tracker
@@ -58,7 +56,7 @@ LOG = logging.getLogger(__name__)
 WAIT = 30.0
 _POLL = 0.1, 1.0
 #: States from which a server is claimed and spawned; an unshelved one, too.
-_BOOTING = (vm_states.BUILDING, vm_states.SHELVED_OFFLOADED)
+BOOTING = (vm_states.BUILDING, vm_states.SHELVED_OFFLOADED)
 
 
 class _Refused(Exception):
@@ -76,15 +74,15 @@ class _Refused(Exception):
         self.stale = stale
 
 
-def repin(rt, context, server, allocations):
+def repin(rt, context, server, claims):
     """Give a claimed server the pCPUs and nodes of its template.
 
     Changes nothing for a server that has them already, so it can be repeated.
 
     :param rt: Nova's resource tracker, which holds the claim
     :param server: nova_ext.ownership.claimed.ClaimedServer
-    :param allocations: the server's Placement allocations by provider uuid;
-        a node granted there is the node that is used
+    :param claims: uuid -> node -> kongming.host.usage.CacheClaim, of servers
+        here; what this one claims is added
     :returns: whether anything was changed
     :raises nova.exception.ComputeResourcesUnavailable: if the template can't
         be had here; Nova aborts the claim then and tries its next host
@@ -95,15 +93,13 @@ def repin(rt, context, server, allocations):
         raise _unavailable(exc) from exc
     if beyond:
         raise _unavailable('; '.join(map(str, beyond)))
-    reason = _cache_refusal(rt, server, desired, allocations)
-    if reason:
-        raise _unavailable(reason)
+    state = _Caches(rt, server, desired, claims)
     deadline = time.monotonic() + WAIT
     pause, longest = _POLL
     audited = False
     while True:
         try:
-            return _swap(rt, context, server, desired, allocations)
+            return _swap(rt, context, server, desired, state)
         except _Refused as exc:
             if exc.stale and not audited:
                 # A server that is deleted soon after it has come by live
@@ -144,21 +140,38 @@ def _desired(server):
     return desired, beyond
 
 
-def _cache_refusal(rt, server, desired, allocations):
-    """Why it can't have what its template says of caches, or None."""
-    if not cache_claims.concerns(desired) or server.at_home:
-        return None
-    reason = cache.why_not()
-    if reason:
-        return f'cache: {reason}'
-    compute = rt.compute_nodes[server.nodename]
-    host = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
-    return flavor.ungranted(
-        cache_claims.claims(desired, translate.guest_of(server.topology)),
-        [allocation['resources'] for uuid, allocation
-         in (allocations or {}).items()
-         if uuid in {inventory.provider_uuid(compute.uuid, cell.id)
-                     for cell in host.cells}])
+class _Caches:
+    """A host with what is free of its caches, where a server claims some.
+
+    :raises nova.exception.ComputeResourcesUnavailable: if it has none
+    """
+
+    def __init__(self, rt, server, desired, claims):
+        self._claims, self._uuid = claims, server.instance.uuid
+        self._capacities = None
+        if not cache_claims.concerns(desired) or server.at_home:
+            return
+        reason = cache.why_not()
+        if reason:
+            raise _unavailable(f'cache: {reason}')
+        self._capacities = cache.capacities(write_ahead.host_topology(
+            rt.compute_nodes[server.nodename]))
+
+    def of(self, topology, owners=usage.NOBODY):
+        """:returns: kongming.host.usage.HostState"""
+        host = limits.host_state(topology, owners)
+        if self._capacities is not None:
+            for node in host.nodes:
+                node.cache_capacity = cache.left(
+                    self._capacities, self._claims, node.id, self._uuid)
+        return host
+
+    def retain(self, asked, assignment):
+        """What it claims, for those that come next."""
+        if self._capacities is not None:
+            self._claims[self._uuid] = {
+                going.node: cell.claim for cell, going
+                in zip(asked.cells, assignment.cells) if cell.claim}
 
 
 def _unavailable(reason):
@@ -166,7 +179,7 @@ def _unavailable(reason):
 
 
 @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
-def _swap(rt, context, server, desired, allocations):
+def _swap(rt, context, server, desired, state):
     """One attempt, under Nova's resource lock."""
     instance, compute = server.instance, rt.compute_nodes[server.nodename]
     claimed = server.topology
@@ -191,16 +204,18 @@ def _swap(rt, context, server, desired, allocations):
     charged = write_ahead.is_charged(rt, instance.uuid, claimed, now)
     host = write_ahead.without(now, claimed) if charged else now
     bounds = {
-        'allowed': granted.allowed(server, compute.uuid, host, allocations),
+        'allowed': granted.allowed(server),
         'limits': usage.Limits(compute.cpu_allocation_ratio,
                                compute.ram_allocation_ratio)}
-    result = (fit.fit(limits.host_state(host), asked, **bounds)
-              or _beside_booting(rt, context, server, host, asked, bounds))
+    result = (fit.fit(state.of(host), asked, **bounds)
+              or _beside_booting(rt, context, server, host, asked, bounds,
+                                 state))
     mine = ownership.Ownership(claimed)
     wanted = mine.assigned(result)
     if mine == ownership.Ownership(wanted):
         return False
     write_ahead.write(rt, server, claimed if charged else None, wanted)
+    state.retain(asked, result)
     LOG.info('The template\'s pins are claimed: %s', result,
              instance=instance)
     return True
@@ -218,7 +233,7 @@ def _asked(server):
         for cell, asked in zip(guest.cells, wanted.cells)))
 
 
-def _beside_booting(rt, context, server, host, asked, bounds):
+def _beside_booting(rt, context, server, host, asked, bounds, state):
     """A second look, at who is in the way.
 
     Servers that are about to settle use no memory yet, and may settle on
@@ -247,34 +262,34 @@ def _beside_booting(rt, context, server, host, asked, bounds):
     with_pins = without.obj_clone()
     for cell, now in zip(with_pins.cells, host.cells):
         cell.pinned_cpus = now.pinned_cpus
-    result = fit.fit(limits.host_state(with_pins), asked, **bounds)
+    result = fit.fit(state.of(with_pins), asked, **bounds)
     if result:
         return result
     LOG.info('%(host)s: the template does not fit: %(reason)s',
              {'host': rt.host, 'reason': fit.fit(
-                 limits.host_state(host, owners), asked, **bounds)},
+                 state.of(host, owners), asked, **bounds)},
              instance=instance)
-    why = str(fit.fit(limits.host_state(host), asked, **bounds))
+    why = str(fit.fit(state.of(host), asked, **bounds))
     if granted.has_near_devices(instance):
         nodes = sorted({cell.id for cell in server.topology.cells})
         why += (f' (PCI devices that have to be near were claimed for node '
                 f'{", ".join(map(str, nodes))})')
-    passing = bool(fit.fit(limits.host_state(without), asked, **bounds))
+    passing = bool(fit.fit(state.of(without), asked, **bounds))
     if passing:
         _let_go(rt, server)
         raise _Refused(why, passing)
     raise _Refused(why, passing, stale=_is_stale(
-        rt, context, without, owners.keys(), asked, bounds))
+        rt, context, without, owners.keys(), asked, bounds, state))
 
 
-def _is_stale(rt, context, host, owned, asked, bounds):
+def _is_stale(rt, context, host, owned, asked, bounds, state):
     """Whether it would fit but for pCPUs that no server owns."""
     if all(cell.pinned_cpus <= owned for cell in host.cells):
         return False
     owned = owned | _of_migrations(rt, context)
     for cell in host.cells:
         cell.pinned_cpus &= owned
-    return bool(fit.fit(limits.host_state(host), asked, **bounds))
+    return bool(fit.fit(state.of(host), asked, **bounds))
 
 
 def _of_migrations(rt, context):
@@ -297,7 +312,7 @@ def _of_migrations(rt, context):
 def will_be_repinned(other, host):
     """Whether a server holds pCPUs that it will swap before it runs."""
     specs = other.flavor.extra_specs
-    if (other.vm_state not in _BOOTING
+    if (other.vm_state not in BOOTING
             or not template.has_template(specs)):
         return False
     if other.task_state != task_states.SPAWNING:

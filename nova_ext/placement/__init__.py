@@ -15,35 +15,40 @@
 What it knows
 -------------
 
-The provider tree that Nova hands to its driver, and the allocations of servers
-whose ownership has changed.
+What the resource tracker knows: which pCPUs are taken, and who is here; and
+what was read of the host's node providers last.
 
 stale allocation
-    An allocation on KongMing's children that no longer matches what the server
-    owns.
+    An allocation on a node provider that does not say what the server owns.
+stranger
+    A consumer with an allocation on a node provider that is not on the host.
 
 What it decides
 ---------------
 
-When an allocation follows its server.  Inventories, reserved amounts and
-allocations are computed by :mod:`kongming.placement`.
+When Placement is written to, and whose allocations follow.  Inventories,
+reserved amounts and allocations are computed by :mod:`kongming.placement`.
 
 What it never does
 ------------------
 
-It changes no inventory of Nova's own provider.  It fails no periodic task of
-Nova: a fault is logged, and the tree stays as Nova made it.
+Nothing of it runs under Nova's resource lock, but for a comparison that wakes
+it.  It writes to no provider of Nova's, keeps no list of servers, and asks
+nothing for a host without servers with a template but when pCPUs change
+hands.  It writes no allocation of a server that Nova is at work on.
 
 Public names
 ------------
 
-``publish.update``; ``allocations.Allocations``.
+``publisher.Publisher``.
 
 Reading order
 -------------
 
-1. ``publish``: the children in Nova's tree, and what they reserve.
-2. ``allocations``: allocations that follow ownership.
+1. ``publisher``: the thread, and when it writes.
+2. ``accounting``: what is in use, and what no allocation accounts for.
+3. ``allocations``: allocations that follow, and what is given back.
+4. ``adapter``: how Placement is reached.
 """
 
-__all__ = ('allocations', 'publish')
+__all__ = ('publisher',)

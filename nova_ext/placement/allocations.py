@@ -10,126 +10,209 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Allocations in Placement that follow what servers own."""
+"""Allocations on node providers that follow what servers own.
 
-from keystoneauth1 import exceptions as ks_exc
-from kongming.placement import flavor
-from kongming.placement import inventory
-from kongming.placement import reserved
+Nova claims them with the rest of a server, moves and deletes them with it.
+What is seen to here is what it does not know of: a live change, a claim that
+was fitted anew on its host, and what is left on a host that a server has not
+come to, or has been evacuated from (nova/scheduler/client/report.py,
+remove_provider_tree_from_instance_allocation knows the compute node's tree
+only).
+
+Nothing is written of a server that Nova is at work on; what is written names
+the consumer's generation, so that whoever was there meanwhile wins.
+"""
+
+import time
+import typing
+
+from kongming import exception as km_exc
+from kongming.placement import naming
+from nova.compute import vm_states
 from nova import exception
 from nova import objects
 from oslo_log import log as logging
 
-from nova_ext import cache
-from nova_ext.placement import publish
+from nova_ext.placement import accounting
 
 LOG = logging.getLogger(__name__)
-#: The first in which an allocation says its consumer's generation.
-_VERSION = '1.28'
+#: For how long a consumer that the cell's database doesn't know may still be
+#: a server that is on its way here, in seconds.
+_UNKNOWN = 1200.0
 
 
 class Allocations:
-    """:param driver: nova_ext.driver.LibvirtDriver"""
+    """:param driver: nova_ext.driver.LibvirtDriver
+    :param placement: kongming.publish.client.Placement
+    """
 
-    def __init__(self, driver):
+    def __init__(self, driver, placement):
         self._driver = driver
-        #: Servers whose allocation doesn't name what they own yet; what they
+        self._placement = placement
+        #: Servers whose allocation doesn't say what they own yet; what they
         #: own is not to be reserved, or it could never be allocated to them.
         self.stale = set()
-        self._checked = False
-        #: Servers that may have something allocated here and never come.
-        self.expected = set()
-        self._asked = False
+        self._checked = set()
+        #: consumer -> since when nobody knows it
+        self._unknown = {}
 
-    def catch_up(self, context, nodename, servers):
-        """Allocations that did not follow a change, or a crash before.
+    def differs(self, server, allocations, compute):
+        """Whether a server was claimed something else than it has now.
 
-        :param servers: by uuid
+        :param allocations: provider's uuid -> what Nova says of it
         """
-        if not self._checked:
+        nodes = self._nodes(compute)
+        mine = {uuid: found['resources'] for uuid, found
+                in (allocations or {}).items() if uuid in nodes}
+        return bool(mine) and mine != accounting.allocated(server, compute)
+
+    def follow(self, context, nodename, consumers=()):
+        """Have allocations say what servers own.
+
+        All in one request, since one may get what another gives up.
+
+        :param consumers: those who have something allocated here
+        :returns: what was written, see :meth:`_write`
+        """
+        rt = self._driver._tracker
+        if nodename not in self._checked:
             # What was before this process is not known.
-            self.stale |= servers.keys()
-            self._checked = True
-        self.stale &= servers.keys()
-        if not self.stale:
-            return
-        left = self.follow(context, self.stale)
-        if not left:
-            return
-        # Now that they are known to be stale, nothing is reserved for them.
-        tracker, server = self._driver._tracker, servers[min(left)]
-        tracker.update_usage(context, server, nodename)
-        if self.follow(context, left) != left:
-            tracker.update_usage(context, server, nodename)
+            self._checked.add(nodename)
+            self.stale |= set(consumers) & rt.tracked_instances
+        here = [uuid for uuid in list(self.stale)
+                if uuid in rt.tracked_instances]
+        self.stale.intersection_update(
+            rt.tracked_instances | rt.tracked_migrations.keys())
+        wanted = {}
+        for uuid in here:
+            payload = self._wanted(context, uuid, nodename)
+            if payload == {}:
+                self.stale.discard(uuid)
+            elif payload:
+                wanted[uuid] = payload
+        return self._write(wanted)
 
-    def give_back(self, context, nodename, here):
-        """Free what is allocated here for servers that did not come.
-
-        A move that was cut short leaves it, and Nova only warns
-        (nova/compute/resource_tracker.py,
-        _remove_deleted_instances_allocations): without pCPUs by name it is in
-        nobody's way while there is capacity.  But those would be granted to
-        nobody again, not even to the same server.
-
-        :param here: servers that are here
+    def _write(self, wanted):
         """
+        :param wanted: uuid -> what the client's ``reallocate`` takes
+        :returns: uuid -> provider's uuid -> resource class -> amount
+        """
+        if not wanted:
+            return {}
         try:
-            if not self._asked:
-                # What was before this process is not known.
-                self.expected |= self._consumers(context, nodename)
-                self._asked = True
-            self.expected -= here
-            for uuid in list(self.expected):
-                if self._is_over(context, uuid, nodename):
-                    self.expected.discard(uuid)
-        except (exception.NovaException, ks_exc.ClientException) as exc:
-            LOG.debug('Nothing is given back now: %s', exc)
+            self._placement.reallocate(wanted)
+        except km_exc.Conflict as exc:
+            if len(wanted) > 1:
+                written: dict[str, typing.Any] = {}
+                for uuid, payload in wanted.items():
+                    written |= self._write({uuid: payload})
+                return written
+            LOG.debug('The allocations of %s are not written now: %s',
+                      *wanted, exc)
+            return {}
+        self.stale -= wanted.keys()
+        return {uuid: {provider: found['resources'] for provider, found
+                       in payload['allocations'].items()}
+                for uuid, payload in wanted.items()}
 
-    def _consumers(self, context, nodename):
-        """Who has something allocated on our nodes.
+    def _wanted(self, context, uuid, nodename):
+        """What is to be written of a server.
 
-        :raises nova.exception.ResourceProviderAllocationRetrievalFailed: if
-            Placement doesn't answer
+        :returns: {} where it is so; None where it can't be told now
         """
-        found = set()
-        for provider in self._nodes(nodename):
-            response = self._driver.virtapi.reportclient.get(
-                f'/resource_providers/{provider}/allocations',
-                global_request_id=context.global_id)
-            if response.status_code == 200:
-                found.update(response.json()['allocations'])
-            elif response.status_code != 404:  # not published
-                raise exception.ResourceProviderAllocationRetrievalFailed(
-                    rp_uuid=provider, error=response.text)
-        return found
+        server = accounting.read(context, uuid)
+        if server is None:
+            return {}
+        rt = self._driver._tracker
+        if server.numa_topology is None:
+            return {}
+        if server.host != rt.host or accounting.is_nova_at_work(rt, server):
+            return None
+        if server.node != nodename:
+            return None
+        found = self._placement.allocations_of(uuid)
+        compute = rt.compute_nodes[nodename]
+        if not self.differs(server, found['allocations'], compute):
+            return {}
+        nodes = self._nodes(compute)
+        return {**found, 'allocations': {
+            **{provider: {'resources': allocation['resources']}
+               for provider, allocation in found['allocations'].items()
+               if provider not in nodes},
+            **{provider: {'resources': amounts} for provider, amounts
+               in accounting.allocated(server, compute).items()}}}
 
-    def _is_over(self, context, uuid, nodename):
-        """See to a server that may have been about to come.
+    def sort(self, context, consumers):
+        """Who of those that have something allocated here are here.
 
-        :returns: whether it is to be expected no more
+        :returns: those that are, and those that are known not to be, nor to
+            be about to come
         """
-        # First, so that what is allocated from here on is left alone.
-        found = self._driver.virtapi.reportclient.get_allocs_for_consumer(
-            context, uuid)
-        try:
-            server = objects.Instance.get_by_uuid(
-                context, uuid, expected_attrs=['migration_context'])
-        except exception.InstanceNotFound:
-            return True  # deleted, or a migration
+        present = accounting.here(self._driver._tracker)
+        strangers = set(consumers) - present
+        for consumer in self._unknown.keys() - strangers:
+            del self._unknown[consumer]
+        elsewhere: set[str] = set()
+        for consumer in strangers:
+            where = self._where(context, consumer)
+            if where is not None:
+                (present if where else elsewhere).add(consumer)
+        return present, elsewhere
+
+    def _where(self, context, consumer):
+        """Whether one is here; None where it may be about to come."""
+        server = accounting.read(context, consumer)
+        if server is None:
+            return False if self._is_nobody(context, consumer) else None
+        self._unknown.pop(consumer, None)
         if server.host == self._driver._tracker.host:
-            return True
-        if server.host is None or server.task_state is not None:
-            return False
-        self._drop_move(context, server)
+            # The tracker finds it with its next audit: it was evacuated from
+            # ERROR, say.
+            return server.task_state is None or None
+        if (server.host is None or server.task_state is not None
+                or server.vm_state == vm_states.RESIZED):
+            return None
+        return False
+
+    def give_back(self, context, nodename, elsewhere):
+        """Free what is allocated here for servers that are not here.
+
+        :returns: what was written, see :meth:`_write`
+        """
+        written: dict[str, typing.Any] = {}
+        for consumer in elsewhere:
+            written |= self._give_back(context, consumer, nodename)
+        return written
+
+    def _give_back(self, context, consumer, nodename):
+        # First, so that what is allocated from here on is left alone.
+        found = self._placement.allocations_of(consumer)
+        server = accounting.read(context, consumer)
+        if server is not None:
+            if self._where(context, consumer) is not False:
+                return {}
+            self._drop_move(context, server)
+        nodes = self._nodes(self._driver._tracker.compute_nodes[nodename])
         left = {provider: {'resources': allocation['resources']}
                 for provider, allocation in found['allocations'].items()
-                if provider not in self._nodes(nodename)}
+                if provider not in nodes}
         if len(left) == len(found['allocations']):
-            return True
-        LOG.info('What it had allocated on the nodes of %s is given back, as '
-                 'it did not come', nodename, instance=server)
-        return self._post(context, {
-            uuid: self._payload(found, left)}) is None
+            return {}
+        LOG.info('What it had allocated on the NUMA nodes of %s is given '
+                 'back, as it is not there', nodename, instance_uuid=consumer)
+        return self._write({consumer: {**found, 'allocations': left}})
+
+    def _is_nobody(self, context, consumer):
+        """Whether the cell has not known a consumer for long.
+
+        A server is claimed for before it is in the database of its cell.
+        """
+        try:
+            objects.Migration.get_by_uuid(context, consumer)
+        except exception.MigrationNotFound:
+            since = self._unknown.setdefault(consumer, time.monotonic())
+            return time.monotonic() >= since + _UNKNOWN
+        return False
 
     def _drop_move(self, context, server):
         """Where it was to come here.
@@ -148,89 +231,11 @@ class Allocations:
         if migration.dest_compute == self._driver._tracker.host:
             server.drop_migration_context()
 
-    def _nodes(self, nodename):
-        """provider of ours -> node"""
-        compute = self._driver._tracker.compute_nodes[nodename]
-        if not compute.numa_topology:
-            return {}
-        topology = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
-        return {inventory.provider_uuid(compute.uuid, cell.id): cell.id
-                for cell in topology.cells}
-
     @staticmethod
-    def _payload(found, allocations):
-        """Of one consumer; refused where it has changed since."""
-        return {'allocations': allocations,
-                'consumer_generation': found['consumer_generation'],
-                'project_id': found['project_id'],
-                'user_id': found['user_id']}
-
-    def follow(self, context, uuids):
-        """Have allocations name the pCPUs that servers own.
-
-        All in one request, since one may get what another gives up.
-
-        :returns: the servers for which it couldn't be done now
-        """
-        uuids = set(uuids)
-        payload = {}
-        try:
-            for uuid in uuids:
-                payload.update(self._wanted(context, uuid))
-            left = self._post(context, payload)
-        except (exception.NovaException, ks_exc.ClientException) as exc:
-            left = str(exc)
-        if left:
-            LOG.info('Allocations will follow later: %s', left)
-            if len(uuids) > 1:
-                stale = set()
-                for uuid in uuids:
-                    stale |= self.follow(context, {uuid})
-                return stale
-            self.stale |= uuids
-            return uuids
-        self.stale -= uuids
-        return set()
-
-    def _post(self, context, payload):
-        """:returns: why it couldn't be done, or None"""
-        if not payload:
-            return None
-        response = self._driver.virtapi.reportclient.post(
-            '/allocations', payload, version=_VERSION,
-            global_request_id=context.global_id)
-        if response is None:
-            return 'Placement could not be reached'
-        return None if response.status_code == 204 else response.text
-
-    def _wanted(self, context, uuid):
-        """What is to be posted for a server; empty where it is so."""
-        server = objects.Instance.get_by_uuid(
-            context, uuid, expected_attrs=['flavor', 'numa_topology'])
-        if not flavor.asked_groups(server.flavor.extra_specs):
-            return {}
-        compute = self._driver._tracker.compute_nodes[server.node]
-        found = self._driver.virtapi.reportclient.get_allocs_for_consumer(
-            context, uuid)
+    def _nodes(compute):
+        """uuids of the node providers of a host"""
+        if not compute.numa_topology:
+            return set()
         topology = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
-        nodes = self._nodes(server.node)
-        claims = cache.claims(server.flavor.extra_specs, server.numa_topology)
-        owned = {
-            provider: publish.owned(server.numa_topology, number, topology,
-                                    claims.get(number))
-            for provider, node in nodes.items()
-            for number, cell in enumerate(server.numa_topology.cells)
-            if cell.id == node}
-        allocations = {provider: allocation['resources'] for
-                       provider, allocation in found['allocations'].items()}
-        granted = {provider: resources for provider, resources
-                   in allocations.items() if provider in nodes}
-        wanted = reserved.moved(granted, owned)
-        if not granted or wanted == granted:
-            return {}
-        for provider in granted:
-            del allocations[provider]
-        allocations.update(wanted)
-        return {uuid: self._payload(found, {
-            provider: {'resources': resources}
-            for provider, resources in allocations.items()})}
+        return {naming.provider_uuid(compute.uuid, cell.id)
+                for cell in topology.cells}

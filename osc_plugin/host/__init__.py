@@ -32,7 +32,7 @@ publishes: each command pays for its own imports only.
 Public names
 ------------
 
-The commands, as entry points: ``host``, ``map`` and ``publish``.
+The commands, as entry points: ``host``, ``map``, ``publish`` and ``clean``.
 
 Reading order
 -------------
@@ -40,6 +40,7 @@ Reading order
 1. ``host``: ``list``, and the sums of a host.
 2. ``map``: ``show`` and ``map``, which draw it.
 3. ``publish``: ``publish`` and ``unpublish``.
+4. ``clean``: what no host needs any more.
 """
 
-__all__ = ('host', 'map', 'publish')
+__all__ = ('clean', 'host', 'map', 'publish')

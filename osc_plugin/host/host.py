@@ -31,10 +31,15 @@ class ListHost(command.Lister):
     that float over the shared ones, and 'obeys' says whether the host's
     nova-compute obeys templates.
 
+    A warning tells of node providers that are left of hosts which are gone,
+    or of an older build. --leftovers lists those instead of hosts, and
+    'openstack kongming host clean' clears them.
+
     Examples::
 
         openstack kongming host list
         openstack kongming host list --free 16 --long
+        openstack kongming host list --leftovers
     """
 
     def get_parser(self, prog_name):
@@ -46,13 +51,26 @@ class ListHost(command.Lister):
                                  'free pCPUs.')
         parser.add_argument('--obeying', action='store_true',
                             help='Only hosts that obey templates.')
+        parser.add_argument('--leftovers', action='store_true',
+                            help="List node providers that are no host's, "
+                                 "and why, instead.")
         return parser
 
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
+        if parsed_args.leftovers:
+            return ('provider', 'uuid', 'reason'), [
+                (left.name, left.uuid, left.why)
+                for left in cloud.leftover_nodes(conn)]
+        hosts, left = cloud.hosts_and_leftovers(conn)
+        if left:
+            self.app.stderr.write(
+                f"warning: {len(left)} node provider(s) in Placement are no "
+                f"host's; 'openstack kongming host list --leftovers' shows "
+                f"them, and 'openstack kongming host clean' clears them\n")
         names = _COLUMNS if parsed_args.long else _COLUMNS[:5]
         return names, [
-            _row(host)[:len(names)] for host in cloud.hosts(conn)
+            _row(host)[:len(names)] for host in hosts
             if (host.obeys or not parsed_args.obeying) and any(
                 node.n_free >= parsed_args.free for node in host.state.nodes)]
 

@@ -60,9 +60,9 @@ class UnpublishHost(command.ShowOne):
     """Take a host's NUMA nodes out of Placement again.
 
     Refused while a server has anything of them allocated. Nova's own provider
-    of the host stays as it is. Where nova-compute publishes the host by
-    itself, turn that off first ([kongming] publish_inventory, or the native
-    compute_driver), or it comes back with the next report.
+    of the host loses the trait that says that templates are obeyed, and stays
+    as it is otherwise. Give nova-compute the native compute_driver first, or
+    all of it comes back with its next report.
 
     Examples::
 
@@ -88,5 +88,8 @@ class UnpublishHost(command.ShowOne):
             placement, root['uuid'],
             lambda consumer: servers.name_of(conn, consumer),
             parsed_args.dry_run)
+        unhooked = publisher.unhook(placement, root['uuid'],
+                                    parsed_args.dry_run)
         return (('host', 'uuid', 'deleted'),
-                (root['name'], root['uuid'], columns.Lines(done.written)))
+                (root['name'], root['uuid'],
+                 columns.Lines(done.written + unhooked.written)))

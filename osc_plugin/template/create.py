@@ -83,8 +83,7 @@ class CreateTemplate(command.ShowOne):
         for warning in template_cmd.check(conn, name, wanted,
                                           not parsed_args.no_check):
             self.app.stderr.write(f'warning: {warning}\n')
-        written = {**specs, **flavor_mod.changes(
-            specs, desired, wanted.guest).put}
+        written = {**specs, **flavor_mod.changes(specs, desired).put}
         if parsed_args.dry_run:
             return ('flavor', 'written'), (
                 name, template_options.SpecsColumn(written))

@@ -139,6 +139,6 @@ class ImportTemplate(command.ShowOne):
             raise exceptions.CommandError('\n'.join(
                 f"flavor '{found.name}': {problem}" for problem in problems))
         cloud.write_specs(conn, found.id, flavor_mod.changes(
-            found.extra_specs, desired, asking))
+            found.extra_specs, desired))
         return template_cmd.COLUMNS, template_cmd.row(
             cloud.flavor(conn, found.id))

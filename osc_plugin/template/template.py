@@ -41,20 +41,31 @@ def check(conn, name, wanted, hosts=True):
     if problems:
         raise exceptions.CommandError('\n'.join(
             f"flavor '{name}': {problem}" for problem in problems))
-    published = cloud.hosts(conn) if hosts else []
-    if hosts:
-        _check_hosts(published, wanted)
-    return lint.lint(wanted, published[0].state if published else None)
+    if not hosts:
+        return lint.lint(wanted)
+    published = cloud.hosts(conn)
+    warnings = _check_hosts(published, wanted)
+    return [*warnings, *lint.lint(wanted, published[0].state)]
 
 
 def _check_hosts(published, wanted):
-    """Whether any host could take it if it were empty."""
-    reasons = []
+    """Whether any host could take it if it were empty.
+
+    :returns: warnings
+    :raises CommandError: if none could
+    """
+    reasons, unhooked = [], []
     for host in published:
         result = fit.fit(host.state.emptied(), wanted)
+        if result and host.obeys:
+            return []
         if result:
-            return
+            unhooked.append(host.name)
         reasons.append(f'{host.name}: {result}')
+    if unhooked:
+        return [f'it fits only where no nova-compute obeys templates '
+                f'({", ".join(unhooked)}), so no server of it can be '
+                f'scheduled yet']
     if not reasons:
         raise exceptions.CommandError(
             'No host is published yet, so nothing is known of their '
@@ -66,14 +77,13 @@ def _check_hosts(published, wanted):
 def row(found):
     """A flavor as ``show`` and ``list`` print it."""
     specs = found.extra_specs
+    asking = {flavor_mod.TRAIT_KEY, *flavor_mod.outdated(specs)}
     return (found.name, found.vcpus, found.ram,
             template_options.SpecsColumn({
                 key: specs[key] for key in specs
                 if key.startswith(template.PREFIX)}),
             template_options.SpecsColumn({
-                key: specs[key] for key in specs
-                if flavor_mod.is_group_key(key)
-                or key == flavor_mod.GROUP_POLICY}))
+                key: specs[key] for key in specs if key in asking}))
 
 
 class SetTemplate(command.ShowOne):
@@ -126,7 +136,7 @@ class SetTemplate(command.ShowOne):
         for warning in check(conn, found.name, wanted,
                              not parsed_args.no_check):
             self.app.stderr.write(f'warning: {warning}\n')
-        changes = flavor_mod.changes(found.extra_specs, desired, wanted.guest)
+        changes = flavor_mod.changes(found.extra_specs, desired)
         propagation, planned = None, []
         if parsed_args.propagate:
             propagation = propagate.Propagation(conn, found.name, desired)
@@ -165,7 +175,7 @@ class UnsetTemplate(command.Command):
         conn = self.app.client_manager.kongming
         found = cloud.flavor(conn, parsed_args.flavor)
         cloud.write_specs(conn, found.id, flavor_mod.changes(
-            found.extra_specs, None, None))
+            found.extra_specs, None))
 
 
 class ShowTemplate(command.ShowOne):

@@ -182,7 +182,7 @@ class Cloud:
                 self.start_compute(name)
 
     def wait_for_hosts(self, names=None):
-        """Until each host is known, reports and has its children."""
+        """Until each host is known, reports and is published."""
         with self._step('all nova-computes report'):
             for name in names or self.hosts:
                 self.compute(name).wait_until(

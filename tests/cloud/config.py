@@ -97,6 +97,8 @@ class Config:
         placement = self._own('placement')
         placement['placement_database'] = placement.pop('database')
         del placement['DEFAULT']['transport_url']
+        # As doc/source/admin.rst has it for MariaDB.
+        placement['placement'] = {'allocation_conflict_retry_count': '1'}
         write(etc / 'placement' / 'placement.conf', placement)
 
         glance = self._own('glance')

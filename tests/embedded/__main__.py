@@ -54,6 +54,7 @@ def _served(args):
 
     class Served(cloud.CLOUDS[args.hypervisor]):
         HOOKED = not args.native
+        PUBLISHES = True
         SHARED_PCPUS = 0 if args.dedicated else 1
 
         def serve(self):

@@ -44,6 +44,7 @@ import psutil
 
 from kongming import conf as km_conf
 from kongming.host import topology
+from kongming.placement import naming
 from nova_ext import privileged
 from tests.embedded import databases
 from tests.embedded import guests
@@ -75,6 +76,8 @@ class KongmingMixin:
     #: False: the native driver and filters, to compare with.
     HOOKED = True
     RECONCILE_INTERVAL = 0
+    #: Whether nova-compute publishes by itself, and then at once.
+    PUBLISHES = False
     #: How often a server is looked at, twice a second, until it is there.
     RETRIES = 60
     #: Further filters of Nova's.
@@ -197,10 +200,14 @@ class KongmingMixin:
 
     def _setup_compute_service(self):
         self.flags(api_paste_config=_API_PASTE, group='wsgi')
-        # Tests trigger the reconciler themselves.
+        # Tests trigger reconciler and publisher themselves.
+        if not self.PUBLISHES:
+            self.useFixture(fixtures.MonkeyPatch(
+                'nova_ext.placement.publisher.Publisher.start',
+                lambda this: None))
         km_conf.register_opts(CONF)
         self.flags(reconcile_interval=self.RECONCILE_INTERVAL,
-                   group='kongming')
+                   publish_interval=0, group='kongming')
         self.flags(compute_driver=(
             'kongming.LibvirtDriver' if self.HOOKED
             else 'libvirt.LibvirtDriver'))
@@ -249,18 +256,37 @@ class KongmingMixin:
         return {cell.id: (set(cell.pinned_cpus), cell.memory_usage)
                 for cell in topology.cells}
 
+    def publish(self, anew=False):
+        """Have Placement told now by every compute that has the hook."""
+        for compute in list(self.computes.values()):
+            publisher = getattr(compute.driver, 'publisher', None)
+            if publisher:
+                publisher.run(look=True, anew=anew)
+
+    def restart_compute_service(self, *args, **kwargs):
+        restarted = super().restart_compute_service(*args, **kwargs)
+        self.publish_and_audit()
+        return restarted
+
+    def publish_and_audit(self):
+        """Have hosts publish, and their stats say so."""
+        self.publish()
+        self.audit()
+
     def audit(self):
         """Run Nova's periodic audit on every compute now."""
         for compute in self.computes.values():
             compute.manager.update_available_resource(
                 nova_context.get_admin_context())
 
-    def children(self, host='compute1'):
+    def children(self, host='compute1', publish=True):
         """node -> (inventories, usages, traits) of our providers."""
-        root = self.compute_rp_uuids[host]
+        if publish:
+            self.publish()
         found = {}
         for provider in self.placement.get(
-                f'/resource_providers?in_tree={root}',
+                '/resource_providers?member_of=' + naming.aggregate_uuid(
+                    self.compute_rp_uuids[host]),
                 version='1.14').body['resource_providers']:
             name, sep, node = provider['name'].partition('_KONGMING_NODE')
             if sep:
@@ -275,6 +301,7 @@ class KongmingMixin:
 
     def allocations_of(self, server_id):
         """provider uuid -> resources."""
+        self.publish()
         return {uuid: found['resources'] for uuid, found in
                 self.placement.get(f'/allocations/{server_id}').body[
                     'allocations'].items()}
@@ -305,7 +332,10 @@ class SimulatedCloud(KongmingMixin, base.ServersTestBase):
         return fakelibvirt.HostInfo(**self.SHAPE)
 
     def start_host(self, name='compute1'):
-        return self.start_compute(hostname=name, host_info=self.host_info())
+        started = self.start_compute(hostname=name,
+                                     host_info=self.host_info())
+        self.publish_and_audit()
+        return started
 
     def connection_of(self, server_id):
         host = self.instance(server_id).host
@@ -388,6 +418,7 @@ class LibvirtCloud(KongmingMixin, integrated_helpers._IntegratedTestBase):
         self.computes[name] = self.start_service('compute', host=name)
         self.addCleanup(self._delete_servers)
         self.compute_rp_uuids[name] = self.compute_node(name).uuid
+        self.publish_and_audit()
         return name
 
     def connection_of(self, server_id):

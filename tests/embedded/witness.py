@@ -22,6 +22,7 @@ from xml.etree import ElementTree
 
 from kongming.host import topology
 from kongming.placement import inventory
+from kongming.placement import naming
 
 
 def domain(xml):
@@ -130,5 +131,5 @@ def placement(compute_uuid, allocations, nodes=range(64)):
     """
     return {node: frozenset(inventory.named_pcpus(allocations[uuid]))
             for node in nodes
-            if (uuid := inventory.provider_uuid(compute_uuid, node))
+            if (uuid := naming.provider_uuid(compute_uuid, node))
             in allocations}

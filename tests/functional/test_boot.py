@@ -26,9 +26,7 @@ from unittest import mock
 import testtools
 
 from kongming.placement import flavor as flavor_mod
-from kongming.placement import inventory
-from kongming.template import guest
-from kongming.template import template
+from kongming.placement import naming
 from nova.virt.libvirt import driver as nova_driver
 from nova_ext.ownership import claim
 from oslo_utils import importutils
@@ -45,20 +43,23 @@ def only(pcpu):
 
 class BootBase(cloud.SimulatedCloud):
 
-    def flavor(self, specs, vcpus=2, groups=True, memory=1024, **hw):
+    def flavor(self, specs, vcpus=2, trait=True, memory=1024, **hw):
         """A flavor as ``template set`` makes it."""
         specs = {f'kongming:{key}': value for key, value in specs.items()}
         hw = {**PINNED, **{f'hw:{k}': v for k, v in hw.items()}}
-        if groups:
-            specs.update(flavor_mod.groups(
-                template.decode(specs), guest.from_flavor(vcpus, memory, hw)))
+        if trait:
+            specs[flavor_mod.TRAIT_KEY] = flavor_mod.REQUIRED
         return self._create_flavor(vcpu=vcpus, memory_mb=memory, disk=1,
                                    ephemeral=0, swap=0,
                                    extra_spec={**hw, **specs})
 
-    def boot(self, flavor_id, state='ACTIVE'):
+    def boot(self, flavor_id, state='ACTIVE', **kwargs):
         return self._create_server(flavor_id=flavor_id, networks='none',
-                                   expected_state=state)
+                                   expected_state=state, **kwargs)
+
+    def force(self, flavor_id, state='ACTIVE', host='compute1'):
+        """A server that no filter has seen."""
+        return self.boot(flavor_id, state, az=f'nova:{host}')
 
     def post(self, flavor_id):
         """A server that is asked for, and not waited for."""
@@ -179,18 +180,22 @@ class BootTest(BootBase):
         self.assertIn('No valid host', second['fault']['message'])
         self.assertEqual(before, self.usage())
 
-    def test_filter_says_why_where_placement_was_not_asked(self):
+    def test_filter_says_why(self):
         self.start_host()
-        flavor_id = self.flavor({'pin.0': '0:2 1:3'}, groups=False)
+        flavor_id = self.flavor({'pin.0': '0:2 1:3'}, trait=False)
         self.boot(flavor_id)
+        # A server that boots is not in its place yet; none does any more.
+        self.audit()
         self.boot(flavor_id, 'ERROR')
-        self.assertIn('compute1: node 0: pCPU 2 is owned by another server',
+        self.assertIn('The template fits on 0 of 1 hosts; 1: a pCPU that the '
+                      'template names is not to be had (compute1: node 0: '
+                      'pCPU 2 is owned by another server',
                       self.stdlog.logger.output)
 
     def test_next_host_is_tried(self):
         self.start_host('compute1')
         self.start_host('compute2')
-        flavor_id = self.flavor({'pin.0': '0:2 1:3'}, groups=False)
+        flavor_id = self.flavor({'pin.0': '0:2 1:3'}, trait=False)
         hosts = {self.boot(flavor_id)['OS-EXT-SRV-ATTR:host']
                  for _ in range(2)}
         self.assertEqual({'compute1', 'compute2'}, hosts)
@@ -199,11 +204,11 @@ class BootTest(BootBase):
         """The filter passed, but the pCPUs went in between."""
         self.start_host('compute1')
         self.start_host('compute2')
-        flavor_id = self.flavor({'pin.0': '0:2 1:3'}, groups=False)
+        flavor_id = self.flavor({'pin.0': '0:2 1:3'}, trait=False)
         first = self.boot(flavor_id)['OS-EXT-SRV-ATTR:host']
         self.flags(max_attempts=3, group='scheduler')
-        with mock.patch('nova_ext.filters.KongmingFilter._passes',
-                        return_value=True):
+        with mock.patch('nova_ext.filters.KongmingFilter._misfit',
+                        return_value=None):
             second = self.boot(flavor_id)
             self.assertNotEqual(first, second['OS-EXT-SRV-ATTR:host'])
             third = self.boot(flavor_id, 'ERROR')
@@ -215,10 +220,10 @@ class BootTest(BootBase):
 
     def test_fault_names_no_other_server(self):
         self.start_host()
-        flavor_id = self.flavor({'pin.0': '0:2 1:3'}, groups=False)
+        flavor_id = self.flavor({'pin.0': '0:2 1:3'}, trait=False)
         owner = self.boot(flavor_id)
-        with mock.patch('nova_ext.filters.KongmingFilter._passes',
-                        return_value=True):
+        with mock.patch('nova_ext.filters.KongmingFilter._misfit',
+                        return_value=None):
             refused = self.boot(flavor_id, 'ERROR')
         self.assertNotIn(owner['id'], str(refused['fault']))
         self.assertIn(f"owned by server {owner['name']} ({owner['id']})",
@@ -258,8 +263,8 @@ class BootTest(BootBase):
     def test_servers_that_boot_together_on_each_others_pcpus(self):
         """Nova claims ascending pCPUs; the templates name others' claims."""
         self.start_host()
-        flavors = [self.flavor({'pin.0': f'0:{a} 1:{b}'}, groups=groups)
-                   for groups in (False, True)
+        flavors = [self.flavor({'pin.0': f'0:{a} 1:{b}'}, trait=trait)
+                   for trait in (False, True)
                    for a, b in ((6, 7), (4, 5), (2, 3))]
         servers = []
         for flavor_id in flavors[:3]:
@@ -278,7 +283,7 @@ class BootTest(BootBase):
         """A bad template in the database: nothing is booted or changed."""
         self.start_host()
         with mock.patch('kongming.template.template.check_entry'):
-            flavor_id = self.flavor({'pin.0': '0:2 1:2'}, groups=False)
+            flavor_id = self.flavor({'pin.0': '0:2 1:2'}, trait=False)
         self.boot(flavor_id, 'ERROR')
         self.assertIn('pCPU 2 stands here a second time',
                       self.stdlog.logger.output)
@@ -292,7 +297,7 @@ class CandidateTest(BootBase):
         self.start_host()
         for _ in range(4):
             server = self.boot(self.flavor({'node.0': '1'}, vcpus=1))
-            uuid = inventory.provider_uuid(
+            uuid = naming.provider_uuid(
                 self.compute_rp_uuids['compute1'], 1)
             self.assertIn(uuid, self.allocations_of(server['id']))
             self.assertEqual({0: only(1)}, self.pins(server)[1])
@@ -300,7 +305,7 @@ class CandidateTest(BootBase):
     def test_candidates_of_the_wrong_node_are_dropped(self):
         """Placement knows no relative addresses: the filter has to choose."""
         self.start_host()
-        uuid = inventory.provider_uuid(self.compute_rp_uuids['compute1'], 1)
+        uuid = naming.provider_uuid(self.compute_rp_uuids['compute1'], 1)
         for core in (1, 2, 3):
             server = self.boot(self.flavor(
                 {'pin.0': f'0:n1c{core}t0'}, vcpus=1))
@@ -315,7 +320,8 @@ class CandidateTest(BootBase):
         self.assertEqual({0: only(1), 1: only(0)}, nodes)
         granted = witness.placement(self.compute_rp_uuids['compute1'],
                                     self.allocations_of(server['id']))
-        self.assertEqual({0, 1}, set(granted))
+        # The other one's node is nobody's business but its host's.
+        self.assertEqual({1}, set(granted))
 
 
 class BadInputTest(BootBase):
@@ -359,7 +365,7 @@ class BadInputTest(BootBase):
                 ({'pin.0': '4:2'}, 1, "beyond the flavor's 1 vCPU(s)"),
                 ({'node.3': '0'}, 1, 'the guest has 1 NUMA cell(s)'),
                 ({'node.0': '7'}, 1, 'the host has no such node')):
-            self.boot(self.flavor(specs, vcpus, groups=False), 'ERROR')
+            self.boot(self.flavor(specs, vcpus, trait=False), 'ERROR')
             self.assertIn(words, self.stdlog.logger.output)
         self.assertNothingOwned()
 
@@ -428,7 +434,8 @@ class GuardTest(BootBase):
             self.start_host()
             self.assertEqual({}, self.children())
             self.boot(self._create_flavor(extra_spec=PINNED))
-        self.assertIn('could not be published', self.stdlog.logger.output)
+        self.assertIn('Placement is not told of the NUMA nodes',
+                      self.stdlog.logger.output)
         self.audit()
         self.assertEqual({0, 1}, set(self.children()))
 

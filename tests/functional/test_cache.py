@@ -185,6 +185,8 @@ class RefusedTest(CacheBase):
         # There are two, and so one a node.
         self._delete_server(self.boot(flavor, 'ERROR'))
         self._delete_server(server)
+        # The host's stats say so with its next audit.
+        self.audit()
         server = self.boot(self.cached())
 
         self.kernel.set_aside(2)
@@ -200,7 +202,7 @@ class RefusedTest(CacheBase):
         self.kernel.set_aside(6)
         self.audit()
         self.kernel.is_here = lambda: False
-        self.boot(self.cached(), 'ERROR')
+        self.force(self.cached(), 'ERROR')
         self.assertIn('cache: resctrl is not mounted on /sys/fs/resctrl of '
                       'this host', self.stdlog.logger.output)
         self.audit()
@@ -208,19 +210,10 @@ class RefusedTest(CacheBase):
         self.assertEqual((set(), set()), (ABLE & traits,
                                           {CLOSID, L3} & records.keys()))
 
-    def test_nobody_has_asked_placement(self):
-        """The flavor was written by hand."""
-        flavor = self.cached(groups=False)
-        self.boot(flavor, 'ERROR')
-        self.assertIn('compute1: cache: it needs 1 of CUSTOM_KONGMING_CLOSID '
-                      'and Placement has granted 0 on this host',
-                      self.stdlog.logger.output)
-        # Booted all the same, it is not allocated to others.
-        self.useFixture(fixtures.MonkeyPatch(
-            'kongming.placement.flavor.ungranted',
-            lambda claims, granted: None))
-        server = self.boot(flavor)
-        self.audit()
+    def test_on_a_forced_host(self):
+        """Nothing is allocated, and so it is reserved."""
+        server = self.force(self.cached())
+        self.ring(server)
         self.assertEqual([(1, 1, 0), (54, 30, 0)], self.counted())
         self.ring(server)
         self.assertEqual({0: 0x7c0, 1: 0x7}, self.group(server)[0]['L3'])

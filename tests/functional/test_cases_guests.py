@@ -101,9 +101,7 @@ class RequestLineTest(testtools.TestCase):
     def request_line(self, vcpus):
         specs = {**DEDICATED, 'kongming:node.0': '1',
                  'kongming:pin.0': f'0-{vcpus - 1}:8-{vcpus + 7}'}
-        specs |= flavor_mod.changes(
-            specs, template.decode(specs),
-            guest.from_flavor(vcpus, 65536, specs)).put
+        specs |= flavor_mod.changes(specs, template.decode(specs)).put
         asked = utils.ResourceRequest.from_request_spec(objects.RequestSpec(
             flavor=flavor(vcpus, specs, 65536), project_id='p',
             image=objects.ImageMeta(properties=objects.ImageMetaProps()),
@@ -113,11 +111,9 @@ class RequestLineTest(testtools.TestCase):
         return (f'GET /allocation_candidates?{asked.to_querystring()} '
                 f'HTTP/1.1')
 
-    @expected.failure(issue=5, because='CUSTOM_KONGMING_PCPU_8')
     def test_no_pcpu_is_named(self):
         self.assertNotIn('CUSTOM_KONGMING_PCPU_', self.request_line(2))
 
-    @expected.failure(issue=5, because='12047 not less than or equal to 8190')
     def test_a_stock_web_server_takes_it(self):
         """Apache's LimitRequestLine is 8190 bytes."""
         self.assertLessEqual(len(self.request_line(384)), 8190)

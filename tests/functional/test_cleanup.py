@@ -484,7 +484,8 @@ class InventoriesTest(CleanupBase):
         dry = self.clean_up('--inventories', '--dry-run')
         self.assertEqual({0, 1}, set(self.children()))
         (_uuid, _result, found, _reason), = dry
-        self.assertEqual(3, len(found))
+        self.assertEqual(4, len(found))
+        self.assertIn('trait CUSTOM_KONGMING_HOOK removed', found)
         self.assertEqual([('', 'done', found, '')],
                          self.clean_up('--inventories'))
         self.assertEqual({}, self.children())

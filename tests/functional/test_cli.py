@@ -156,6 +156,20 @@ class CliBase(testtools.TestCase):
     def json(self, *words, **kwargs):
         return json.loads(self.openstack(*words, '-f', 'json', **kwargs)[0])
 
+    def wait_for(self, expected, ask):
+        """Placement is told a moment after Nova.
+
+        :param ask: called until it says what is expected
+        """
+        deadline = time.monotonic() + 30
+        while (found := ask()) != expected and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        self.assertEqual(expected, found)
+
+    def free(self):
+        """pCPUs of the first host, as Placement knows it."""
+        return self.json('kongming', 'host', 'list')[0]['free']
+
     def nova(self):
         """Nova's own client as an independent witness; it is an admin's."""
         session = sdk_config.OpenStackConfig(config_files=[
@@ -227,8 +241,8 @@ class TemplateTest(CliBase):
                           path)
         wanted = {'kongming:node.0': '1', 'kongming:pin.0': '0:15 1:12'}
         self.assertEqual(wanted, shown['template'])
-        self.assertEqual('1', shown['placement'][
-            'resources_KM0:CUSTOM_KONGMING_PCPU_15'])
+        self.assertEqual({'trait:CUSTOM_KONGMING_HOOK': 'required'},
+                         shown['placement'])
         self.assertEqual(shown, self.json('kongming', 'template', 'show',
                                           flavor))
         self.assertEqual(
@@ -240,12 +254,26 @@ class TemplateTest(CliBase):
         shown = self.json('kongming', 'template', 'set', '--flavor', flavor,
                           '--pin', '0=0:n0c1t0')
         self.assertEqual({'kongming:pin.0': '0:n0c1t0'}, shown['template'])
-        self.assertNotIn('trait_KM0:CUSTOM_KONGMING_NODE_1',
-                         self.specs(flavor))
+        self.assertNotIn('kongming:node.0', self.specs(flavor))
 
         self.openstack('kongming', 'template', 'unset', '--flavor', flavor)
         self.assertEqual(native, self.seen(flavor))
         self.openstack('kongming', 'template', 'unset', '--flavor', flavor)
+
+    def test_set_on_a_flavor_of_an_older_build(self):
+        flavor = self.flavor(
+            2, 'resources_KM0:CUSTOM_KONGMING_PCPU=2',
+            'trait_KM0:CUSTOM_KONGMING_HOOK=required', 'group_policy=none')
+        self.assertEqual(
+            ['group_policy', 'resources_KM0:CUSTOM_KONGMING_PCPU',
+             'trait_KM0:CUSTOM_KONGMING_HOOK'],
+            self.json('kongming', 'template', 'set', '--flavor', flavor,
+                      '--pin', '0=0:15', '--dry-run')['removed'])
+        self.openstack('kongming', 'template', 'set', '--flavor', flavor,
+                       '--pin', '0=0:15')
+        self.assertEqual(
+            {'hw:cpu_policy': 'dedicated', 'kongming:pin.0': '0:15',
+             'trait:CUSTOM_KONGMING_HOOK': 'required'}, self.seen(flavor))
 
     def test_boot_and_check(self):
         flavor = self.flavor(1)
@@ -256,11 +284,13 @@ class TemplateTest(CliBase):
         name = self.getUniqueString()
         self.openstack('server', 'create', '--flavor', flavor, '--image',
                        'idle', '--nic', 'none', '--wait', name)
+        self.wait_for(11, self.free)
         row, = self.json('kongming', 'template', 'check', flavor, status=1)
         self.assertFalse(row['fits'])
         self.assertRegex(row['how'], f'^node 0: pCPU 7 is owned by server '
                                      f'{name} ')
         self.openstack('server', 'delete', '--wait', name)
+        self.wait_for(12, self.free)
         self.openstack('kongming', 'template', 'check', flavor)
 
     def test_create_delete(self):
@@ -333,6 +363,7 @@ class TemplateTest(CliBase):
                            'idle', '--nic', 'none', '--wait', names[-1])
             self.addCleanup(self.openstack, 'server', 'delete', '--wait',
                             names[-1])
+            self.wait_for(6 + 2 * left, self.free)
             row, = self.json('kongming', 'template', 'check', flavor,
                              status=0 if left else 1)
             self.assertEqual((left, bool(left)), (row['times'], row['fits']))

@@ -67,8 +67,8 @@ class DocumentTest(test_cli.CliBase):
                           other, vnfd)
         self.assertEqual({'kongming:node.0': '1',
                           'kongming:pin.0': '0:15 1:12'}, shown['template'])
-        self.assertIn('resources_KM0:CUSTOM_KONGMING_PCPU_15',
-                      shown['placement'])
+        self.assertEqual({'trait:CUSTOM_KONGMING_HOOK': 'required'},
+                         shown['placement'])
         self.assertLessEqual({**shown['template'],
                               **shown['placement']}.items(),
                              self.seen(other).items())

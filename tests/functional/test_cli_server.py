@@ -84,11 +84,11 @@ class ServerTest(test_cli.CliBase):
             self.witnessed(name), action.request_id).events
         self.assertEqual(('Success', action.request_id), (
             event['result'], done['last_change']['request_id']))
-        nodes = {pcpu: owner for node in self.json(
-            'kongming', 'host', 'show', 'compute1')['map']
-            for pcpu, owner in node['owners'].items()}
-        self.assertEqual({'15', '10'}, {
-            p for p, owner in nodes.items() if name in owner})
+        self.wait_for(10, self.free)
+        self.wait_for(['10', '15'], lambda: [
+            pcpu for node in self.json('kongming', 'host', 'show',
+                                       'compute1')['map']
+            for pcpu, owner in node['owners'].items() if name in owner])
         drawn, _err = self.openstack('kongming', 'host', 'map', 'compute1',
                                      '--color', 'always', '--width', '60')
         self.assertIn(f'server {name} (', drawn)

@@ -13,22 +13,19 @@
 """A fault in any function of the hook, on every way that leads into it."""
 
 import inspect
-import sys
 import threading
 from unittest import mock
 
 import fixtures
 
 from nova.compute import power_state
-from nova.compute import resource_tracker
 from nova.tests.functional.libvirt import base as nova_base
 from nova.virt import event as virtevent
-from nova_ext import driver as hook
 from nova_ext.live import reclaim
 from nova_ext.live import reconciler
 from nova_ext.ownership import claim
 from nova_ext.ownership import claimed
-from nova_ext.placement import publish
+from nova_ext.placement import accounting
 from nova_ext import translate
 from tests.functional import test_boot
 from tests.functional import test_life
@@ -39,7 +36,6 @@ STEPS = ('nova.objects.Instance.save', 'nova.objects.ComputeNode.save',
          'kongming.fit.fit.fit',
          'nova_ext.ownership.claimed.ClaimedServer.save',
          'nova_ext.ownership.ownership.Ownership.assigned')
-_REPORT = hook.LibvirtDriver._report.__code__
 
 
 def functions_of(module):
@@ -76,15 +72,17 @@ class NativeTest(FaultBase):
         super().setUp()
         paths = [
             path for module in (
-                claim, claimed, reclaim, reconciler, publish, translate)
+                claim, claimed, reclaim, reconciler, accounting, translate)
             for path in functions_of(module)]
         self.assertLess(40, len(paths))
         for path in paths:
             self.useFixture(fixtures.MonkeyPatch(path, broken))
         self.server = self.fill('compute1')
         self.audit()
-        # It is published as far as it goes, and logged.
-        self.assertIn('could not be published', self.stdlog.logger.output)
+        # Nothing is published, and logged.
+        self.publish()
+        self.assertIn('Placement is not told of the NUMA nodes',
+                      self.stdlog.logger.output)
 
     def tearDown(self):
         self._delete_server(self.server)
@@ -200,19 +198,12 @@ class TemplateTest(FaultBase):
 
     def test_placement_is_updated_later(self):
         """That fails nothing: the next report says the same."""
-        real, reported = resource_tracker.ResourceTracker.update_usage, []
-
-        def update(*args, **kwargs):
-            if sys._getframe(1).f_code is _REPORT:
-                reported.append(args)
-                raise RuntimeError('broken')
-            return real(*args, **kwargs)
-
-        with mock.patch.object(resource_tracker.ResourceTracker,
-                               'update_usage', update):
+        with mock.patch('nova_ext.placement.adapter.Adapter.request',
+                        side_effect=RuntimeError('broken')) as request:
             self.create()
-        self.assertEqual(1, len(reported))
-        self.assertIn('Placement could not be updated at once',
+            self.publish()
+        self.assertTrue(request.called)
+        self.assertIn('Placement is not told of the NUMA nodes',
                       self.stdlog.logger.output)
         self.audit()
         self.assertHolds(self.server, host='compute1')

@@ -27,6 +27,8 @@ from unittest import mock
 
 import fixtures
 import nova.conf
+from oslo_config import cfg
+from placement import conf as placement_conf
 import testtools
 
 from kongming.template import template
@@ -190,16 +192,27 @@ class CommandTest(base.TestCase):
             if name.replace(' ', '_') not in names))
 
 
+def _placement_conf():
+    conf = cfg.ConfigOpts()
+    placement_conf.register_opts(conf)
+    return conf
+
+
 class NovaConfTest(base.TestCase):
-    """Options of nova.conf are Nova's, KongMing's or privsep's."""
+    """Options of nova.conf are Nova's, KongMing's or privsep's.
+
+    Those of placement.conf are Placement's.
+    """
 
     def test_blocks(self):
         found = 0
         for block in documents.all_blocks('ini'):
             parsed = configparser.ConfigParser(strict=False)
             parsed.read_string(block.text)
+            conf = (_placement_conf() if 'placement.conf' in block.caption
+                    else CONF)
             for section in [*parsed.sections(), 'DEFAULT']:
-                group = CONF if section == 'DEFAULT' else CONF[section]
+                group = conf if section == 'DEFAULT' else conf[section]
                 for name in parsed[section]:
                     if section == 'DEFAULT' or name not in parsed.defaults():
                         self.assertIn(name, list(group), block)

@@ -142,7 +142,7 @@ class DeviceTest(test_life.LifeBase):
         first = 10 * node
         flavor = self.flavor({'node.0': str(node),
                               'pin.0': f'0:{first + 3} 1:{first + 2}'},
-                             groups=False)
+                             trait=False)
         self.api.post_extra_spec(flavor, {'extra_specs': {
             'pci_passthrough:alias': 'a1:1'}})
         return flavor, {0: first + 3, 1: first + 2}

@@ -20,6 +20,8 @@ from unittest import mock
 import fixtures
 
 from kongming.fit import fit
+from kongming.placement import inventory
+from kongming.placement import naming
 from nova.compute import manager
 import nova.conf
 from nova import context as nova_context
@@ -28,7 +30,9 @@ from nova import objects
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.libvirt import base as nova_base
 from nova.virt.libvirt import driver as nova_driver
+from nova_ext import limits
 from nova_ext.ownership import claim
+from nova_ext.placement import accounting
 from tests.embedded import guests
 from tests.functional import test_boot
 
@@ -132,6 +136,39 @@ class LifeBase(test_boot.BootBase):
                     self.assertEqual(1, usages[name]
                                      + records[name]['reserved'], name)
             self.audit()
+        self.assertAccounted()
+
+    def assertAccounted(self):
+        """Placement has all that is taken of all hosts, once, and no more.
+
+        What is taken is allocated to a server that is there, or reserved.
+        """
+        self.publish()
+        for host, compute in self.computes.items():
+            here = accounting.here(compute.manager.rt)
+            taken = self.usage(host)
+            for node, (records, usages, _traits) in self.children(
+                    host, publish=False).items():
+                pinned, memory = taken[node]
+                pinned = pinned | limits.never() & {
+                    *inventory.named_pcpus(records)}
+                used = {
+                    name.removeprefix('CUSTOM_KONGMING_'):
+                    usages[name] + record['reserved']
+                    for name, record in records.items()}
+                self.assertEqual(
+                    {**{f'PCPU_{pcpu}': 1 for pcpu in pinned},
+                     **({'PCPU': len(pinned)} if pinned else {})},
+                    {name: amount for name, amount in used.items()
+                     if amount and 'PCPU' in name}, (host, node))
+                self.assertEqual(
+                    memory, used['MEMORY_MB'] + 2 * used.get('PAGES_2M', 0)
+                    + 1024 * used.get('PAGES_1G', 0), (host, node))
+                consumers = self.placement.get(
+                    '/resource_providers/' + naming.provider_uuid(
+                        self.compute_rp_uuids[host], node) + '/allocations'
+                    ).body['allocations']
+                self.assertLessEqual(consumers.keys(), here, (host, node))
 
     def assertFree(self, host, *left):
         """Nobody has anything of a host but native servers these pCPUs."""
@@ -145,6 +182,7 @@ class LifeBase(test_boot.BootBase):
                 if pcpu.isdigit():
                     self.assertEqual(int(int(pcpu) in left),
                                      record['reserved'], name)
+        self.assertAccounted()
 
 
 class InPlaceTest(LifeBase):
@@ -353,6 +391,8 @@ class ResizeTest(LifeBase):
                       self.stdlog.logger.output)
         pins = self.instance(self.server['id']).numa_topology.cpu_pinning
         self.assertNotEqual(set(PINS.values()), set(pins))
+        # Nothing is allocated otherwise while Nova may go back.
+        self._confirm_resize(self.server)
         self.assertHolds(self.server, {
             v: p for cell in self.instance(
                 self.server['id']).numa_topology.cells
@@ -466,8 +506,7 @@ class LiveMigrationTest(nova_base.LibvirtMigrationMixin, LifeBase):
         self._live_migrate(self.server, 'completed')
         self._delete_server(self.server)
         self.assertLessEqual({10, 13}, self.usage('compute2')[1][0])
-        again = self._create_server(
-            flavor_id=self.flavor(TEMPLATE), networks='none', host='compute2')
+        again = self.force(self.flavor(TEMPLATE), host='compute2')
         self.assertHolds(again, host='compute2')
 
     def test_the_audit_of_a_boot_fails(self):
@@ -481,8 +520,7 @@ class LiveMigrationTest(nova_base.LibvirtMigrationMixin, LifeBase):
                 self.dest.manager.rt, 'update_available_resource',
                 side_effect=nova_exc.ResourceProviderUpdateConflict(
                     uuid='u', generation=1, error='no')) as audit:
-            again = self._create_server(flavor_id=flavor, networks='none',
-                                        host='compute2')
+            again = self.force(flavor, host='compute2')
         audit.assert_called_once()
         self.assertEqual('ACTIVE', again['status'])
         self.assertNotEqual(PINS, self.instance(
@@ -599,7 +637,7 @@ class NumberingTest(LifeBase):
     def test_absolute_ones_that_do_not_exist_are_refused(self):
         server = self._create_server(
             flavor_id=self.flavor({'node.0': '1', 'pin.0': '0:10 1:11'},
-                                  groups=False),
+                                  trait=False),
             networks='none', host='compute1')
         self.api.post_server_action(server['id'], {'migrate': None},
                                     check_response_status=[202])

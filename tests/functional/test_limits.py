@@ -123,9 +123,8 @@ class NeverTest(test_live.LiveBase):
         self.assertIn('No valid host', server['fault']['message'])
         self._delete_server(server)
 
-    def test_the_host_refuses_where_placement_was_not_asked(self):
-        server = self.boot(self.flavor({'pin.0': '0:13'}, vcpus=1,
-                                       groups=False), 'ERROR')
+    def test_a_forced_host_refuses(self):
+        server = self.force(self.flavor({'pin.0': '0:13'}, vcpus=1), 'ERROR')
         self.assertIn('pCPU 13 is never given to a template on this host',
                       self.stdlog.logger.output)
         self._delete_server(server)
@@ -158,8 +157,7 @@ class NeverTest(test_live.LiveBase):
             server = self.boot(self.all_of_node_1(4), 'ERROR')
         self._delete_server(server)
         self.assertEqual(set(), self.owned()[1])
-        server = self.boot(self.flavor({'pin.0': '0:13'}, vcpus=4,
-                                       groups=False))
+        server = self.force(self.flavor({'pin.0': '0:13'}, vcpus=4))
         self.assertEqual({10, 11, 14, 15}, self.owned()[1])
         self.audit()
         self.assertHolds(server, {v: p for v, (p,) in self.pins(

@@ -87,6 +87,7 @@ def _report(tracker, context, compute, startup,
         tracker.driver.update_provider_tree(None, compute.hypervisor_hostname)
 
 
+@test_life.long
 class ModelTest(nova_base.LibvirtMigrationMixin, test_life.LifeBase):
 
     def setUp(self):

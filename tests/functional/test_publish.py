@@ -10,8 +10,9 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""The publisher without the hook, on a real Placement over HTTP."""
+"""Publishing a host without the hook, on a real Placement over HTTP."""
 
+import collections
 import uuid
 
 import testtools
@@ -20,6 +21,7 @@ from kongming import exception
 from kongming.host import topology
 from kongming.host import usage
 from kongming.placement import inventory
+from kongming.placement import naming
 from kongming.placement import reserved as reserved_mod
 from kongming.publish import client as placement_mod
 from kongming.publish import publisher
@@ -58,29 +60,39 @@ class Base(testtools.TestCase):
         request = adapter.request
 
         def counted(path, method, **kwargs):
-            self.requests.append(method)
+            self.requests.append((method, path))
             return request(path, method, **kwargs)
 
         adapter.request = counted
         self.placement = placement_mod.Placement(adapter)
-        self.name = self.getUniqueString()
-        self.root = str(uuid.uuid4())
+        self.root = self.compute(self.getUniqueString())
+        self.native = self.placement.inventories(self.root)
+
+    def compute(self, name):
+        """The provider of another compute node; its host is :attr:`name`."""
+        self.name, root = name, str(uuid.uuid4())
         self.placement._call('POST', '/resource_providers', json={
-            'name': self.name, 'uuid': self.root})
-        self.placement.put_inventories(self.root, 0, {
+            'name': name, 'uuid': root})
+        self.placement.put_inventories(root, 0, {
             'VCPU': {'total': 4, 'allocation_ratio': 4.0},
             'MEMORY_MB': {'total': 16384, 'allocation_ratio': 1.5},
             'PCPU': {'total': 12}})
-        self.native = self.placement.inventories(self.root)
+        return root
 
     def publish(self, state=None, occupied=publisher.Occupied, **kwargs):
         return publisher.publish(
             self.placement, self.name, self.root, state or usable(host()),
             occupied, **kwargs)
 
+    def nodes(self):
+        """Names of the host's node providers."""
+        return sorted(provider['name'] for provider in
+                      self.placement.providers(
+                          member_of=naming.aggregate_uuid(self.root)))
+
     def records(self, node):
         _generation, records = self.placement.inventories(
-            inventory.provider_uuid(self.root, node))
+            naming.provider_uuid(self.root, node))
         return {name.removeprefix(PREFIX): record
                 for name, record in records.items()}
 
@@ -97,7 +109,7 @@ class Base(testtools.TestCase):
         """A consumer of its own with these resources of a node."""
         consumer = str(uuid.uuid4())
         self.placement._call('PUT', f'/allocations/{consumer}', json={
-            'allocations': {inventory.provider_uuid(self.root, node): {
+            'allocations': {naming.provider_uuid(self.root, node): {
                 'resources': {PREFIX + name: amount for name, amount
                               in resources.items()}}},
             'project_id': 'p', 'user_id': 'u', 'consumer_generation': None})
@@ -122,24 +134,47 @@ class PublishTest(Base):
         state = inventory.read([
             (self.placement.inventories(uuid)[1],
              self.placement.traits(uuid), {}) for uuid in
-            (inventory.provider_uuid(self.root, node) for node in (0, 1))])
+            (naming.provider_uuid(self.root, node) for node in (0, 1))])
         self.assertEqual([(8, 9), (10, 11), (12, 13), (14, 15)],
                          state.nodes[1].cores())
 
-    def test_unchanged_is_reads_only(self):
-        self.publish()
+    def methods(self):
+        """How often each was asked for, since this was asked last."""
+        found = collections.Counter(method for method, _ in self.requests)
         self.requests.clear()
+        return dict(found)
+
+    def test_requests(self):
+        """A cloud's first host makes names; any other costs 2 + 4 a node."""
+        self.publish()
+        self.root = self.compute(f'{self.name}-2')
+        self.methods()
+        self.publish()
+        # The host, and Nova's ratios; then a provider, its aggregate,
+        # inventory and traits.
+        self.assertEqual({'GET': 2, 'POST': 2, 'PUT': 6}, self.methods())
         self.assertEqual(publisher.Outcome(), self.publish())
-        self.assertEqual({'GET'}, set(self.requests))
-        # One for the tree, one for the ratios, three a node.
-        self.assertEqual(8, len(self.requests))
+        # One for the host, one for the ratios, three a node.
+        self.assertEqual({'GET': 8}, self.methods())
+        # None of them has a pCPU, or anything else, in its address.
+        self.assertEqual([], [path for _method, path in self.requests
+                              if 'resources=' in path])
 
     def test_dry_run_writes_nothing(self):
+        self.methods()
         self.assertEqual(6, len(self.publish(dry_run=True).written))
-        self.assertEqual({'GET', 'POST', 'PUT'}, set(self.requests))
-        self.requests.clear()
-        self.publish(dry_run=True)
-        self.assertEqual({'GET'}, set(self.requests))
+        self.assertEqual({'GET': 2}, self.methods())
+        self.assertEqual([], self.nodes())
+
+    def test_outside_the_tree(self):
+        """Native servers' queries don't meet them."""
+        self.publish()
+        self.assertEqual([self.name], [
+            found['name'] for found in self.placement.providers(
+                in_tree=self.root)])
+        self.assertEqual([f'{self.name}_KONGMING_NODE{n}' for n in (0, 1)],
+                         self.nodes())
+        self.assertEqual(frozenset(), self.placement.traits(self.root))
 
     def test_servers_without_allocation_are_reserved(self):
         state = usable(host())
@@ -183,11 +218,11 @@ class PublishTest(Base):
     def test_gives_up_in_words(self):
         self.publish()
 
-        def always(uuid, generation, records, put=(
-                self.placement.put_inventories)):
-            return put(uuid, generation - 1, records)
+        def always(uuid, generation, *record, put=(
+                self.placement.put_inventory)):
+            return put(uuid, generation - 1, *record)
 
-        self.placement.put_inventories = always
+        self.placement.put_inventory = always
         error = self.assertRaises(
             exception.Conflict, self.publish, usable(host(memory_mib=4096)))
         self.assertEqual('placement.concurrent_update', error.code)
@@ -211,14 +246,14 @@ class ChangeTest(Base):
 
     def test_core_goes_offline_and_comes_back(self):
         self.publish()
-        before = self.placement.traits(inventory.provider_uuid(self.root, 1))
+        before = self.placement.traits(naming.provider_uuid(self.root, 1))
         done = self.publish(usable(host(offline={12})))
         self.assertEqual(2, len(done.written), done)
         self.assertEqual(4, self.totals(1)['PCPU'])
         self.publish()
         self.assertEqual(6, self.totals(1)['PCPU'])
         self.assertEqual(before, self.placement.traits(
-            inventory.provider_uuid(self.root, 1)))
+            naming.provider_uuid(self.root, 1)))
 
     def test_memory_is_added(self):
         self.publish()
@@ -230,8 +265,7 @@ class ChangeTest(Base):
         self.publish()
         done = self.publish(usable(host(nodes=1)))
         self.assertIn(f'{self.name}_KONGMING_NODE1 deleted', done.written)
-        self.assertEqual(1, len(publisher.children(
-            self.placement, self.root)))
+        self.assertEqual([f'{self.name}_KONGMING_NODE0'], self.nodes())
 
     def test_gone_but_allocated(self):
         """It says whose, gives out nothing of it, and goes when it is free."""
@@ -249,8 +283,7 @@ class ChangeTest(Base):
         self.assertEqual(6, self.totals(0)['PCPU'])
         self.free(consumer)
         self.publish(usable(host(nodes=1)))
-        self.assertEqual(1, len(publisher.children(
-            self.placement, self.root)))
+        self.assertEqual([f'{self.name}_KONGMING_NODE0'], self.nodes())
 
 
 class UnpublishTest(Base):
@@ -262,8 +295,7 @@ class UnpublishTest(Base):
     def test_leaves_nova_as_it_was(self):
         self.publish()
         self.assertEqual(2, len(self.unpublish(dry_run=True).written))
-        self.assertEqual(2, len(publisher.children(
-            self.placement, self.root)))
+        self.assertEqual(2, len(self.nodes()))
         self.assertEqual(2, len(self.unpublish().written))
         self.assertEqual(self.native, self.placement.inventories(self.root))
         self.assertEqual(1, len(self.placement.providers(
@@ -275,24 +307,55 @@ class UnpublishTest(Base):
         consumer = self.allocate(1, PCPU_12=1)
         error = self.assertRaises(exception.InUse, self.unpublish)
         self.assertIn(f'server {consumer}', str(error))
-        self.assertEqual(2, len(publisher.children(
-            self.placement, self.root)))
+        self.assertEqual(2, len(self.nodes()))
         self.free(consumer)
         self.unpublish()
 
+    def test_unhook(self):
+        """What Nova has on it stays, and who comes between is no harm."""
+        nova = {'COMPUTE_NODE', 'HW_CPU_X86_AVX2'}
+        generation, _records = self.placement.inventories(self.root)
+        self.placement.put_traits(self.root, generation,
+                                  {*nova, inventory.TRAIT_HOOK})
+        put, done = self.placement.put_traits, []
 
-class MovedTest(Base):
+        def late(uuid_, generation, traits):
+            if not done:
+                done.append(self.placement.put_aggregates(
+                    uuid_, generation, [str(uuid.uuid4())]))
+            return put(uuid_, generation, traits)
+
+        self.placement.put_traits = late
+        words = (f'trait {inventory.TRAIT_HOOK} removed',)
+        for dry_run in True, False:
+            self.assertEqual(words, publisher.unhook(
+                self.placement, self.root, dry_run).written)
+        self.assertEqual(nova, self.placement.traits(self.root))
+        self.assertEqual((), publisher.unhook(
+            self.placement, self.root).written)
+
+
+class ReallocateTest(Base):
     """A server's allocations after it was moved."""
+
+    def move(self, wanted):
+        """:param wanted: consumer -> provider's uuid -> class -> amount"""
+        body = {}
+        for consumer, resources in wanted.items():
+            body[consumer] = {
+                **self.placement.allocations_of(consumer),
+                'allocations': {uuid_: {'resources': amounts}
+                                for uuid_, amounts in resources.items()}}
+        self.placement.reallocate(body)
 
     def test_follow(self):
         self.publish()
-        first, second = (inventory.provider_uuid(self.root, node)
+        first, second = (naming.provider_uuid(self.root, node)
                          for node in (0, 1))
         consumer = self.allocate(0, PCPU=2, PCPU_2=1, PCPU_3=1, MEMORY_MB=64)
-        granted = {first: self.placement.allocations(first)[consumer]}
         owned = {second: reserved_mod.Owned(frozenset({10, 13}),
                                             memory_mib=64)}
-        self.placement.move({consumer: reserved_mod.moved(granted, owned)})
+        self.move({consumer: reserved_mod.allocated(owned, {10, 13})})
         self.assertEqual({}, self.placement.allocations(first))
         self.assertEqual(
             {f'{PREFIX}PCPU': 2, f'{PREFIX}PCPU_10': 1, f'{PREFIX}PCPU_13': 1,
@@ -302,57 +365,42 @@ class MovedTest(Base):
 
     def test_two_swap_at_once(self):
         self.publish()
-        node = inventory.provider_uuid(self.root, 0)
+        node = naming.provider_uuid(self.root, 0)
         one, two = self.allocate(0, PCPU_2=1), self.allocate(0, PCPU_3=1)
-        self.placement.move({
-            one: {node: {f'{PREFIX}PCPU_3': 1}},
-            two: {node: {f'{PREFIX}PCPU_2': 1}}})
+        self.move({one: {node: {f'{PREFIX}PCPU_3': 1}},
+                   two: {node: {f'{PREFIX}PCPU_2': 1}}})
         self.assertEqual(
             {one: {f'{PREFIX}PCPU_3': 1}, two: {f'{PREFIX}PCPU_2': 1}},
             self.placement.allocations(node))
 
-    def test_others_allocations_stay(self):
-        self.publish()
-        node = inventory.provider_uuid(self.root, 0)
-        consumer = self.allocate(0, PCPU_2=1)
-        body = self.placement.get(f'/allocations/{consumer}')
-        self.placement._call('PUT', f'/allocations/{consumer}', json={
-            **body, 'allocations': {
-                node: {'resources': {f'{PREFIX}PCPU_2': 1}},
-                self.root: {'resources': {'MEMORY_MB': 64}}}})
-        self.placement.move({consumer: {node: {f'{PREFIX}PCPU_4': 1}}})
-        self.assertEqual(
-            {'MEMORY_MB': 64},
-            self.placement.allocations(self.root)[consumer])
-
     def test_changed_by_somebody_else_meanwhile(self):
         self.publish()
-        node = inventory.provider_uuid(self.root, 0)
+        node = naming.provider_uuid(self.root, 0)
         consumer = self.allocate(0, PCPU_2=1)
-        get = self.placement.get
-
-        def slow(path):
-            found = get(path)
-            if path.startswith('/allocations') and not done:
-                done.append(True)
-                self.placement._call('PUT', path, json={
-                    **found, 'allocations': {node: {'resources': {
-                        f'{PREFIX}PCPU_5': 1}}}})
-            return found
-
-        done = []
-        self.placement.get = slow
+        stale = self.placement.allocations_of(consumer)
+        self.move({consumer: {node: {f'{PREFIX}PCPU_5': 1}}})
         error = self.assertRaises(
-            exception.Conflict, self.placement.move,
-            {consumer: {node: {f'{PREFIX}PCPU_4': 1}}})
+            exception.Conflict, self.placement.reallocate, {consumer: stale})
         self.assertEqual('placement.concurrent_update', error.code)
         self.assertEqual({f'{PREFIX}PCPU_5': 1},
                          self.placement.allocations(node)[consumer])
 
-    def test_server_is_gone(self):
+    def test_withdraw(self):
+        """What it has elsewhere stays, and it costs one write."""
         self.publish()
-        node = inventory.provider_uuid(self.root, 0)
-        self.assertRaises(
-            exception.NotFound, self.placement.move,
-            {str(uuid.uuid4()): {node: {f'{PREFIX}PCPU_4': 1}}})
-        self.assertEqual({}, self.placement.allocations(node))
+        first, second = (naming.provider_uuid(self.root, node)
+                         for node in (0, 1))
+        consumer = self.allocate(0, PCPU=1)
+        self.move({consumer: {first: {inventory.PCPU: 1},
+                              second: {inventory.PCPU: 2}}})
+        self.placement.withdraw(consumer, {first})
+        self.assertEqual({}, self.placement.allocations(first))
+        self.assertEqual({consumer: {inventory.PCPU: 2}},
+                         self.placement.allocations(second))
+        self.requests.clear()
+        self.placement.withdraw(consumer, {first})
+        self.placement.withdraw(str(uuid.uuid4()), {first})
+        self.assertEqual(['GET', 'GET'],
+                         [method for method, _path in self.requests])
+        self.placement.withdraw(consumer, {first, second})
+        self.assertEqual({}, self.placement.allocations(second))

@@ -21,6 +21,7 @@ import sys
 import fixtures
 import yaml
 
+from kongming.placement import inventory
 from tests import documents
 from tests.embedded import __main__ as served
 from tests.embedded import front
@@ -139,10 +140,12 @@ class RemovalTest(test_cleanup.CleanupBase):
         self.assertNotEqual(self.flavors()['plain'], self.flavors()['nfv.l'])
         self.assertEqual({0, 1}, set(self.children()))
         self.follow(PAGE, 'Removal')
-        self.assertEqual(17, len(self.done))
+        self.assertEqual(15, len(self.done))
         self.assertFalse(self.installed)
         self.assertEqual(self.flavors()['plain'], self.flavors()['nfv.l'])
         self.assertEqual({}, self.children())
+        self.assertNotIn(inventory.TRAIT_HOOK, self._get_provider_traits(
+            self.compute_rp_uuids['compute1']))
         service, = self.api.get_services(binary='nova-compute')
         self.assertEqual('enabled', service['status'])
         owned = {p for pcpus in self.pins(server)[0].values() for p in pcpus}

@@ -25,8 +25,6 @@ import fixtures
 
 from kongming.kernel import resctrlfs
 from kongming.placement import flavor
-from kongming.template import guest
-from kongming.template import template
 from nova_ext import privileged
 from tests import base
 from tests.embedded import guests
@@ -130,8 +128,8 @@ class RealThreadsTest(test_qos.QosBase):
             image_uuid=guests.IDS['idle'], networks='none',
             flavor_id=self._create_flavor(
                 vcpu=2, memory_mb=64, disk=1, ephemeral=0, swap=0,
-                extra_spec={**hw, **specs, **flavor.groups(
-                    template.decode(specs), guest.from_flavor(2, 64, hw))}))
+                extra_spec={**hw, **specs,
+                            flavor.TRAIT_KEY: flavor.REQUIRED}))
         self.reconciler.run()
         self.assertEqual({0: {0}, 1: {1}}, self.groups(server))
         self.api.post_server_metadata(

@@ -188,6 +188,8 @@ class Driver(hook.LibvirtDriver, _Native):
         self._host = types.SimpleNamespace(get_hostname=lambda: name)
         # Nobody lends or borrows here.
         self._reconciler = mock.Mock(**{'reclaim.return_value': frozenset()})
+        # Placement is not part of this.
+        self.publisher = mock.Mock(cache_claims={})
         self.virtapi = mock.Mock()
         self.virtapi.reportclient.get_allocs_for_consumer.return_value = {
             'allocations': {}}
@@ -197,9 +199,6 @@ class Driver(hook.LibvirtDriver, _Native):
 
     def wake(self):
         """Who runs a pass is chosen by the test."""
-
-    def _publish(self, provider_tree, nodename):
-        pass
 
 
 class Steps(steps.Steps):
@@ -333,7 +332,8 @@ def patches(clock):
     yield mock.patch.object(
         resource_tracker.ResourceTracker, '_update_to_placement',
         lambda self, context, compute, startup:
-        self.driver.update_provider_tree(None, compute.hypervisor_hostname))
+        self.driver.update_provider_tree(
+            mock.Mock(), compute.hypervisor_hostname))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -103,6 +103,7 @@ def end_test():
         driver = _DRIVERS.pop()
         driver._stop.set()
         driver._wake.set()
+        driver.publisher.stop()
         driver._reconciler.stop()
 
 
@@ -138,7 +139,7 @@ class Witness(logging.Handler):
 
     :ivar counts: of ``drivers`` (Nova's for libvirt, ours included),
         ``hooked_drivers``, ``tree_updates`` by our driver, ``published``
-        (those that left providers of ours in the tree), ``schedulers``,
+        (hosts, each time that a node is in Placement), ``schedulers``,
         ``hooked_schedulers``, ``filterings`` by our filter, ``faults``,
         and what we asked a database for without saying which cell's
         (``cell_unknown``)
@@ -160,8 +161,10 @@ class Witness(logging.Handler):
         """Look at the hook, too; to be called once it is installed."""
         from nova_ext import driver
         from nova_ext import filters
+        from nova_ext.placement import publisher
 
         _after(driver.LibvirtDriver, 'update_provider_tree', self._updated)
+        _after(publisher.Publisher, '_publish', self._published)
         _after(filters.KongmingFilter, 'filter_all', self._filtered)
 
     def emit(self, record):
@@ -183,13 +186,11 @@ class Witness(logging.Handler):
             and 'KongmingWeigher' in [
                 type(found).__name__ for found in manager.weighers])
 
-    def _updated(self, _driver, tree, nodename, *_args, **_kwargs):
-        from kongming.placement import inventory
-
+    def _updated(self, *_args, **_kwargs):
         self.counts['tree_updates'] += 1
-        self.counts['published'] += any(
-            inventory.TRAIT_OWNER in tree.data(uuid).traits
-            for uuid in tree.get_provider_uuids(nodename))
+
+    def _published(self, publisher, nodename, *_args):
+        self.counts['published'] += bool(publisher.published(nodename))
 
     def _asked(self, _databases, context):
         """Somebody asks a database; by a context of no cell, any one's."""

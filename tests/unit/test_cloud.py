@@ -21,6 +21,7 @@ from osc_lib import exceptions
 
 from kongming.host import usage
 from kongming.placement import inventory
+from kongming.placement import naming
 from osc_plugin import cloud
 from tests import base
 
@@ -32,28 +33,31 @@ class Placement:
     :ivar together: requests at the same time, at most
     """
 
-    def __init__(self, hosts):
+    def __init__(self, hosts, nodes=(0,), hooked=True):
         self.asked = collections.Counter()
         self.together = self._now = 0
         self._lock = threading.Lock()
         self._others = threading.Event()
-        self.providers, self.children = [], {}
+        self.providers, self.nodes, self.hooked = [], {}, set()
         for name in hosts:
-            root = str(uuid.uuid4())
-            self.providers.append({'uuid': root, 'name': name,
-                                   'parent_provider_uuid': None,
-                                   'root_provider_uuid': root})
+            root = self.add(name, str(uuid.uuid4()))
+            if hooked:
+                self.hooked.add(root)
             state = usage.HostState([usage.NodeState(
-                0, frozenset(range(2, 8)), shared=frozenset({0, 1}),
+                number, frozenset(range(2, 8)), shared=frozenset({0, 1}),
                 siblings=[{core, core + 1} for core in range(0, 8, 2)],
-                memory_mib=1024)])
-            for child in inventory.build(
-                    name, root, state, inventory.Ratios(cpu=4.0, ram=1.5),
-                    traits=[inventory.TRAIT_HOOK]):
-                self.children[child.uuid] = child
-                self.providers.append({
-                    'uuid': child.uuid, 'name': child.name,
-                    'parent_provider_uuid': root, 'root_provider_uuid': root})
+                memory_mib=1024) for number in nodes])
+            for node in inventory.build(
+                    name, root, state, inventory.Ratios(cpu=4.0, ram=1.5)):
+                self.nodes[node.uuid] = node
+                self.add(node.name, node.uuid,
+                         aggregates=[naming.aggregate_uuid(root)])
+
+    def add(self, name, uuid_, parent=None, aggregates=()):
+        self.providers.append({
+            'uuid': uuid_, 'name': name, 'parent_provider_uuid': parent,
+            'root_provider_uuid': parent or uuid_, 'aggregates': aggregates})
+        return uuid_
 
     def request(self, path, method, **_kwargs):
         with self._lock:
@@ -66,24 +70,31 @@ class Placement:
         self._others.wait(0.02)
         with self._lock:
             self._now -= 1
-        found = json.dumps(self._answer(path))
-        return types.SimpleNamespace(status_code=200, content=found,
-                                     json=lambda: json.loads(found))
+        status, found = self._answer(path)
+        content = json.dumps(found)
+        return types.SimpleNamespace(status_code=status, content=content,
+                                     json=lambda: json.loads(content))
 
     def _answer(self, path):
         path, _sep, query = path.partition('?')
         if path == '/resource_providers':
             asked = dict(urllib.parse.parse_qsl(query))
-            return {'resource_providers': [
+            if 'required' in asked and self.hooked is None:
+                return 400, {'errors': [{'detail': 'No such trait(s)'}]}
+            return 200, {'resource_providers': [
                 found for found in self.providers
                 if asked.get('name', found['name']) == found['name']
-                and asked.get('in_tree', found['root_provider_uuid'])
-                == found['root_provider_uuid']]}
-        child, what = path.split('/')[2:]
-        return {
+                and ('member_of' not in asked
+                     or asked['member_of'] in found['aggregates'])
+                and ('required' not in asked
+                     or found['uuid'] in self.hooked)]}
+        uuid_, what = path.split('/')[2:]
+        node = self.nodes.get(uuid_)
+        return 200, {
             'inventories': {'resource_provider_generation': 1,
-                            'inventories': self.children[child].inventory},
-            'traits': {'traits': sorted(self.children[child].traits)},
+                            'inventories': node and node.inventory},
+            'traits': {'traits': sorted(node.traits) if node else [
+                inventory.TRAIT_HOOK] * (uuid_ in (self.hooked or ()))},
             'allocations': {'allocations': {'a-server': {'resources': {
                 'CUSTOM_KONGMING_PCPU': 1, 'CUSTOM_KONGMING_PCPU_4': 1,
                 'CUSTOM_KONGMING_MEMORY_MB': 256}}}}}[what]
@@ -91,13 +102,17 @@ class Placement:
 
 class HostsTest(base.TestCase):
 
-    def hosts(self, count, name=None):
-        self.placement = Placement([f'host{n:03}' for n in range(count)])
+    def conn(self, count, **kwargs):
+        self.placement = Placement([f'host{n:03}' for n in range(count)],
+                                   **kwargs)
         compute = types.SimpleNamespace(get_server=lambda server: (
             types.SimpleNamespace(to_dict=lambda: {
                 'name': 'du-1', 'id': server})))
-        return cloud.hosts(types.SimpleNamespace(
-            placement=self.placement, compute=compute), name)
+        return types.SimpleNamespace(placement=self.placement,
+                                     compute=compute)
+
+    def hosts(self, count, name=None, **kwargs):
+        return cloud.hosts(self.conn(count, **kwargs), name)
 
     def test_many(self):
         hosts = self.hosts(40)
@@ -112,8 +127,10 @@ class HostsTest(base.TestCase):
                              (host.obeys, host.limits))
         self.assertGreater(self.placement.together, 1)
         self.assertLessEqual(self.placement.together, 8)
-        # One for all, three for each of their nodes.
-        self.assertEqual(121, self.placement.asked.total())
+        # All, those that obey, and three for each of their nodes.
+        self.assertEqual(122, self.placement.asked.total())
+        self.assertEqual([], [path for path in self.placement.asked
+                              if 'resources=' in path])
 
     def test_few_one_after_the_other(self):
         self.assertEqual(3, len(self.hosts(3)))
@@ -122,10 +139,64 @@ class HostsTest(base.TestCase):
     def test_one_asks_for_no_other(self):
         host, = self.hosts(40, 'host017')
         self.assertEqual('host017', host.name)
-        self.assertEqual(5, self.placement.asked.total())
+        # It, its nodes, whether it obeys, and three for its node.
+        self.assertEqual(6, self.placement.asked.total())
         self.assertIn('/resource_providers?name=host017',
                       self.placement.asked)
 
     def test_unknown(self):
-        self.assertIn("Placement knows no host 'x'", str(self.assertRaises(
-            exceptions.CommandError, self.hosts, 4, 'x')))
+        for name in 'x', 'host001_KONGMING_NODE0':
+            self.assertIn(f"Placement knows no host '{name}'", str(
+                self.assertRaises(exceptions.CommandError, self.hosts, 4,
+                                  name)))
+
+    def test_nodes_are_not_numbered_in_a_row(self):
+        for name in None, 'host001':
+            host = self.hosts(2, name, nodes=(0, 8))[-1]
+            self.assertEqual([0, 8], sorted(host.state.node_ids()))
+
+    def test_who_obeys(self):
+        for name in None, 'host001':
+            conn = self.conn(2)
+            self.placement.hooked.discard(self.placement.providers[0]['uuid'])
+            self.assertTrue(cloud.hosts(conn, name)[-1].obeys)
+            self.assertFalse(cloud.hosts(conn, 'host000')[0].obeys)
+            self.assertFalse(cloud.hosts(conn)[0].obeys)
+
+    def test_nobody_has_ever_obeyed(self):
+        """Placement refuses a query for a trait that it doesn't know."""
+        conn = self.conn(2)
+        self.placement.hooked = None
+        self.assertEqual([False, False],
+                         [host.obeys for host in cloud.hosts(conn)])
+
+    def test_lost_its_aggregate(self):
+        conn = self.conn(2)
+        for provider in self.placement.providers:
+            provider['aggregates'] = ()
+        host, = cloud.hosts(conn, 'host001')
+        self.assertEqual([0], list(host.state.node_ids()))
+
+    def test_not_published(self):
+        conn = self.conn(2)
+        self.placement.add('native', str(uuid.uuid4()))
+        self.assertEqual(2, len(cloud.hosts(conn)))
+        self.assertIn("Host 'native' is not published", str(
+            self.assertRaises(exceptions.CommandError, cloud.hosts, conn,
+                              'native')))
+
+    def test_leftovers(self):
+        conn = self.conn(2, nodes=(0, 1))
+        gone = self.placement.providers.pop(0)
+        older = self.placement.add('host002', str(uuid.uuid4()))
+        self.placement.add('host002_KONGMING_NODE0',
+                           naming.provider_uuid(older, 0), older)
+        hosts, left = cloud.hosts_and_leftovers(conn)
+        self.assertEqual(['host001'], [host.name for host in hosts])
+        self.assertEqual(
+            [('host000_KONGMING_NODE0', None),
+             ('host000_KONGMING_NODE1', None),
+             ('host002_KONGMING_NODE0', older)],
+            [(one.name, one.compute) for one in left])
+        self.assertEqual('host000', gone['name'])
+        self.assertEqual(left, cloud.leftover_nodes(conn))

@@ -62,7 +62,8 @@ class PluginTest(base.TestCase):
                 'NOVA_CONF': '/etc/nova/nova.conf',
                 'NOVA_CONF_DIR': '/etc/nova', 'PYTHON3_VERSION': '3',
                 'NOVA_FILTERS': 'ComputeFilter', 'IN_FILE': '',
-                'ENABLED': 'n-cpu n-sch', **environ})
+                'PLACEMENT_CONF': '/etc/placement/placement.conf',
+                'ENABLED': 'n-cpu n-sch placement-api', **environ})
         self.assertEqual(status, done.returncode, done.stderr)
         return done.stdout.splitlines()
 
@@ -85,6 +86,7 @@ class PluginTest(base.TestCase):
         self.assertIn('filter_scheduler available_filters + '
                       'nova_ext.filters.KongmingFilter', said)
         self.assertFalse([line for line in said if 'weight_classes' in line])
+        self.assertIn('placement allocation_conflict_retry_count = 1', said)
 
     def test_sets(self):
         said = self.plugin('stack', 'post-config', KONGMING_SHARED_SET='0-1',

@@ -67,8 +67,7 @@ class Boot(chapter.Chapter):
                        path)
         specs = self.admin.json('flavor', 'show', flavor)['properties']
         self.assertEqual('0:1 1:0', specs['kongming:pin.0'])
-        self.assertEqual('1', specs[
-            'resources_KM0:CUSTOM_KONGMING_PCPU_1'])
+        self.assertEqual('required', specs['trait:CUSTOM_KONGMING_HOOK'])
         self.admin.run('kongming', 'template', 'unset', flavor,
                        status=None)
 

@@ -97,7 +97,12 @@ class Life(chapter.Chapter):
         server = self.boot(flavor)
         name = self.look.domain_name(server)
         shell = self.cloud.hosts['local1'].shell
-        shell(f'virsh -c qemu:///system vcpupin {name} 0 1')
-        self.assertEqual({0: frozenset({1})}, self.look.threads(server))
+        for _again in range(5):
+            # The pass after its start may come in between.
+            shell(f'virsh -c qemu:///system vcpupin {name} 0 1')
+            threads = self.look.threads(server)
+            if threads == {0: frozenset({1})}:
+                break
+        self.assertEqual({0: frozenset({1})}, threads)
         self.ring(server)
         self.assertIsOn(server, 0, {0: 0})

@@ -104,7 +104,6 @@ class DescriptorTest(base.TestCase):
 
 class DocumentationTest(base.TestCase):
 
-    @expected.failure(issue=3, because=r'0 not greater than 0')
     def test_claims_on_mariadb(self):
         """Of simultaneous claims of a pCPU only one may win.
 

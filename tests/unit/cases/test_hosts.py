@@ -120,12 +120,10 @@ class NamesTest(base.TestCase):
                 max((len(trait) for provider in providers
                      for trait in provider.traits), default=0))
 
-    @expected.failure(issue=3, because='205 not less than or equal to 200')
     def test_a_host_with_a_long_fqdn(self):
         name, _trait = self.longest('x' * 190, [(0, 1)])
         self.assertLessEqual(name, 200)
 
-    @expected.failure(issue=3, because='402 not less than or equal to 255')
     def test_a_core_of_many_threads(self):
         """128 threads of one core, less the host's own 0-3 and 64-67."""
         _name, trait = self.longest('h', [(*range(4, 64),

@@ -62,10 +62,11 @@ class DocumentTest(base.TestCase):
                 'kongming:pin.0': '0:15 1:12'}, template.encode(
                     found.flavors['ran.du.du-2'].desired))
             specs = found.flavors['ran.du'].specs('ran')
-            self.assertEqual(('ran', 'dedicated', 'false', '2'), tuple(
-                specs[key] for key in (
-                    deployment.MARK, 'hw:cpu_policy', 'hw:cpu_realtime',
-                    'resources_KM0:CUSTOM_KONGMING_PCPU')))
+            self.assertEqual(
+                ('ran', 'dedicated', 'false', 'required'), tuple(
+                    specs[key] for key in (
+                        deployment.MARK, 'hw:cpu_policy', 'hw:cpu_realtime',
+                        'trait:CUSTOM_KONGMING_HOOK')))
 
     def test_every_problem_by_its_place(self):
         self.assertEqual([

@@ -155,7 +155,7 @@ class FitTest(base.TestCase):
     def test_granted_nodes_bind(self):
         result = try_fit(TWO, server(1), desired(), allowed={0: {1}})
         self.assertEqual(1, result.cells[0].node)
-        self.refused('not among the nodes granted by Placement', TWO,
+        self.refused('not among the nodes that are left to it', TWO,
                      server(1), desired({0: 0}), allowed={0: {1}})
 
     def test_isolate_wants_cores_of_its_own(self):

@@ -17,7 +17,9 @@ import uuid
 
 from kongming.fit import demand
 from kongming.fit import fit
+from kongming.placement import cores
 from kongming.placement import inventory
+from kongming.placement import naming
 from kongming.template import guest
 from kongming.template import template
 from tests import base
@@ -70,7 +72,7 @@ class BuildTest(base.TestCase):
         self.assertEqual(len(providers),
                          len({provider.uuid for provider in providers}))
         for number, provider in zip(machine.host().node_ids(), providers):
-            self.assertTrue(inventory.is_ours(provider.name))
+            self.assertTrue(naming.is_ours(provider.name))
             self.assertEqual(number, inventory.node_of_traits(
                 provider.traits))
             self.assertLessEqual({'HW_NUMA_ROOT', 'CUSTOM_KONGMING',
@@ -115,7 +117,7 @@ class BuildTest(base.TestCase):
             if not node.cores:
                 self.assertFalse([name for name in provider.inventory
                                   if 'CPU' in name])
-                self.assertEqual([], inventory.cores_of_traits(
+                self.assertEqual([], cores.cores_of_traits(
                     provider.traits))
 
     def test_placement_accepts_names_and_amounts(self, machine):
@@ -140,7 +142,7 @@ class BuildTest(base.TestCase):
                      if name.startswith('CUSTOM_KONGMING_CORE')]
             self.assertLessEqual(len(names), 2)
             self.assertEqual(list(machine.host().cores_on(node.id)),
-                             inventory.cores_of_traits(names))
+                             cores.cores_of_traits(names))
 
     def test_nothing_is_to_be_done_where_all_is_published(self, machine):
         providers = build(machine.state())

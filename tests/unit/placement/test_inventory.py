@@ -12,9 +12,6 @@
 
 import uuid
 
-import hypothesis
-from hypothesis import strategies as st
-
 from kongming.host import usage
 from kongming.placement import inventory
 from tests import base
@@ -117,34 +114,6 @@ class BuildTest(base.TestCase):
         self.assertEqual(512, node.pages[1].free)
 
 
-class CoreTraitsTest(base.TestCase):
-
-    def test_a_whole_socket_is_one_trait(self):
-        cores = [(n, n + 64) for n in range(32)]
-        self.assertEqual(['CUSTOM_KONGMING_CORES_0_31_1_64_2'],
-                         inventory.core_traits(cores))
-
-    def test_every_other_pcpu(self):
-        self.assertEqual(['CUSTOM_KONGMING_CORES_0_62_2_0_1'],
-                         inventory.core_traits(
-                             (n,) for n in range(0, 64, 2)))
-
-    @hypothesis.given(st.sets(st.integers(0, 255), max_size=64),
-                      st.integers(1, 4), st.randoms())
-    def test_layout_survives(self, pcpus, threads, rng):
-        left = sorted(pcpus)
-        rng.shuffle(left)
-        cores = sorted(tuple(sorted(left[i:i + threads]))
-                       for i in range(0, len(left), threads))
-        traits = inventory.core_traits(cores)
-        self.assertEqual(cores, inventory.cores_of_traits(
-            [*traits, 'HW_NUMA_ROOT', 'CUSTOM_KONGMING_NODE_0']))
-        for trait in traits:
-            # Placement's own rule (placement/schemas/trait.py).
-            self.assertRegex(trait, '^CUSTOM_[A-Z0-9_]+$')
-            self.assertLess(len(trait), 256)
-
-
 class CacheTest(base.TestCase):
 
     def test_there_and_back(self):
@@ -152,7 +121,7 @@ class CacheTest(base.TestCase):
         first, second = inventory.build(
             'cmp1', COMPUTE, host(), inventory.Ratios(),
             {0: {inventory.L3: 20, inventory.CLOSID: 1}},
-            [inventory.TRAIT_HOOK], {0: usage.CacheCapacity(3, 54, 10, True)})
+            capacities={0: usage.CacheCapacity(3, 54, 10, True)})
         self.assertEqual((54, 10, 20), tuple(
             first.inventory[inventory.L3][field]
             for field in ('total', 'min_unit', 'reserved')))

@@ -56,30 +56,6 @@ class ReservedTest(base.TestCase):
         self.check({'PCPU': 1, 'PCPU_1': 1}, node({1}), {'a': owned(1)},
                    {'b': named(1, PCPU=1)})
 
-    def test_unsettled_claim_is_no_ownership(self):
-        self.check({}, node({1, 2}), {'a': owned(1, 2)},
-                   {'a': named(5, 6, PCPU=2)},
-                   pending={'a': named(5, 6, PCPU=2)})
-
-    def test_unsettled_claim_on_another_node_than_was_granted(self):
-        """Another server may be allocated what it is about to leave."""
-        claimed = {'a': owned(1, memory_mib=512)}
-        for granted, left in [
-                (named(5, PCPU=1, MEMORY_MB=512), {}),
-                # What it did not ask Placement for is not told to Placement.
-                (named(5, PCPU=1), {'MEMORY_MB': 512}),
-                ({}, {'PCPU': 1, 'MEMORY_MB': 512})]:
-            self.check(left, node({1}, 512), claimed, {},
-                       pending={'a': granted})
-
-    def test_moved_and_not_yet_allocated_on_a_full_node(self):
-        """Else there was never capacity for its allocation to follow."""
-        self.check({}, node(range(8), 4096), {
-            'a': owned(0, 1, 2, 3, memory_mib=2048),
-            'b': owned(4, 5, 6, 7, memory_mib=2048)},
-            {'a': named(0, 1, 2, 3, PCPU=4, MEMORY_MB=2048)},
-            pending={'b': named(PCPU=4, MEMORY_MB=2048)})
-
     def test_source_of_a_migration(self):
         self.check({}, node({1, 2}), {'m': owned(1, 2)},
                    {'m': named(1, 2, PCPU=2)})
@@ -104,11 +80,56 @@ class ReservedTest(base.TestCase):
         # By a server with a template, from before.
         self.check({'PCPU': 1, 'PCPU_7': 1}, node({6}, never=never),
                    {'a': owned(6)}, {'a': named(6, PCPU=1)})
-        # By a claim that is about to be swapped.
+
+
+class BesideTest(base.TestCase):
+    """What nova-compute knows without a list of servers."""
+
+    def check(self, expected, node, allocations=(), coming=(), huge=0):
+        self.assertEqual(expected, {
+            name.removeprefix('CUSTOM_KONGMING_'): amount for name, amount in
+            reserved.beside(node, huge, allocations, coming).items()})
+
+    def test_native_servers(self):
+        self.check({'PCPU': 2, 'PCPU_1': 1, 'PCPU_2': 1, 'MEMORY_MB': 512},
+                   node({1, 2}, 512))
+
+    def test_beside_what_was_allocated(self):
+        self.check({'PCPU': 1, 'PCPU_3': 1}, node({1, 2, 3}, 512), [
+            named(1, 2, PCPU=2, MEMORY_MB=512)])
+
+    def test_open_pcpus_are_counted_and_taken(self):
+        self.check({'PCPU_1': 1, 'PCPU_2': 1}, node({1, 2}, 512),
+                   [named(PCPU=2, MEMORY_MB=512)])
+
+    def test_huge_pages(self):
+        pages = [usage.Pages(4, 100, 100), usage.Pages(2048, 512, 256)]
+        self.check({'MEMORY_MB': 100}, node((), 612, pages), [
+            named(PAGES_2M=256)], huge=512)
+
+    def test_a_claim_that_is_about_to_be_swapped(self):
+        """It was allocated 5 and 6, and Nova has claimed 1 and 2."""
+        self.check({}, node({1, 2}), coming=[owned(1, 2)])
+        self.check({'PCPU': 1, 'PCPU_3': 1}, node({1, 2, 3}, 512),
+                   coming=[owned(1, 2, memory_mib=512)])
+
+    def test_never_given_to_a_template(self):
+        never = frozenset({6, 7})
         self.check({'PCPU': 2, 'PCPU_6': 1, 'PCPU_7': 1},
-                   node({1, 6}, never=never), {'a': owned(1, 6)},
-                   {'a': named(1, 2, PCPU=2)},
-                   pending={'a': named(1, 2, PCPU=2)})
+                   node({1, 6}, never=never), coming=[owned(1, 6)])
+        self.check({'PCPU': 1, 'PCPU_7': 1}, node({6}, never=never),
+                   [named(6, PCPU=1)])
+
+
+class AllocatedTest(base.TestCase):
+
+    def test_counts_always_pcpus_by_their_names_where_named(self):
+        self.assertEqual(
+            {'a': named(2, PCPU=2, MEMORY_MB=64), 'b': named(PAGES_1G=1)},
+            reserved.allocated({
+                'a': owned(2, 3, memory_mib=64),
+                'b': owned(memory_mib=1024, page_kib=1048576),
+                'c': owned()}, {2, 9}))
 
 
 class CacheTest(base.TestCase):
@@ -127,10 +148,8 @@ class CacheTest(base.TestCase):
             'CUSTOM_KONGMING_PCPU': 1, 'CUSTOM_KONGMING_PCPU_2': 1,
             **self.CLAIM}}))
 
-    def test_moved(self):
+    def test_allocated(self):
         self.assertEqual(
             {'new': {'CUSTOM_KONGMING_PCPU': 1, **self.CLAIM}},
-            reserved.moved(
-                {'old': {'CUSTOM_KONGMING_PCPU': 1, **self.CLAIM}},
-                {'new': reserved.Owned(frozenset({2}),
-                                       claim=usage.CacheClaim(2, 30))}))
+            reserved.allocated({'new': reserved.Owned(
+                frozenset({2}), claim=usage.CacheClaim(2, 30))}, ()))
