@@ -345,9 +345,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         if server.has_let_go:
             # Its boot was cut short while it waited for others to be repinned.
             # Nova would have it float over shared pCPUs.
-            self._repin(context, server,
-                        self.virtapi.reportclient.get_allocs_for_consumer(
-                            context, instance.uuid)['allocations'])
+            self._repin(context, server)
         if instance.numa_topology is not None:
             # Before anything of it is destroyed.
             self._reclaim(instance.numa_topology, True)
@@ -384,11 +382,8 @@ class LibvirtDriver(driver.LibvirtDriver):
         if (template.has_template(instance.flavor.extra_specs)
                 and claim.claimed_numa_topology is not None):
             try:
-                allocations = (
-                    self.virtapi.reportclient.get_allocs_for_consumer(
-                        context, instance.uuid)['allocations'])
                 self._repin(context, claimed.IncomingServer(
-                    claim, self._host.get_hostname()), allocations)
+                    claim, self._host.get_hostname()))
                 return super().post_claim_migrate_data(
                     context, instance, migrate_data, claim)
             except Exception as exc:
@@ -408,8 +403,10 @@ class LibvirtDriver(driver.LibvirtDriver):
         return super().post_claim_migrate_data(
             context, instance, migrate_data, claim)
 
-    def _repin(self, context, server, allocations):
-        """:param allocations: as Nova has them, by provider uuid"""
+    def _repin(self, context, server, allocations=None):
+        """:param allocations: as Nova has them, by provider uuid; None where
+            it has not said
+        """
         try:
             claims.repin(self._tracker, context, server,
                          self.publisher.cache_claims)

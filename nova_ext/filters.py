@@ -37,7 +37,7 @@ class KongmingFilter(filters.BaseHostFilter):
     """Passes the hosts on which a server's template fits, now.
 
     To be placed before NUMATopologyFilter.  Of a host that passes, each
-    allocation candidate is given what the server will use of the host's NUMA
+    allocation candidate is given what the template binds to the host's NUMA
     nodes, so that Nova claims it with the rest, in one request.
     """
 

@@ -30,9 +30,10 @@ reserved
     for.  Placement offers ``total - reserved - allocated``, so a pCPU that is
     taken is never offered, whoever took it.
 claim
-    What a server has allocated of the nodes of its host: counts and memory,
-    and by its own class each pCPU that its template names.  KongmingFilter
-    writes it into the allocation candidate that it lets pass.
+    What a server has allocated of the nodes of its host: of each cell that
+    its template binds to a node, counts and memory, and by its own class each
+    pCPU that is named.  KongmingFilter writes it into the allocation candidate
+    that it lets pass.
 trait
     ``CUSTOM_KONGMING_HOOK``, on the compute node's own provider where
     nova-compute obeys templates.  It is all that a flavor asks Placement for.

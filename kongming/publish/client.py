@@ -153,21 +153,28 @@ class Placement:
         """
         self._call('POST', '/allocations', json=dict(wanted))
 
-    def withdraw(self, consumer: str, providers: Collection[str]) -> None:
+    def withdraw(self, consumer: str, providers: Collection[str],
+                 found: Mapping[str, Any] | None = None
+                 ) -> dict[str, Any] | None:
         """Free what a consumer has on some providers, in one try.
 
         What it has on others stays.
 
         :param providers: their uuids
+        :param found: what :meth:`allocations_of` has said before it was
+            decided
+        :returns: what it has left; None where it had nothing there
         :raises kongming.exception.Conflict: if somebody changed it meanwhile
         """
-        found = self.allocations_of(consumer)
+        found = found or self.allocations_of(consumer)
         left = {uuid: allocation
                 for uuid, allocation in found['allocations'].items()
                 if uuid not in providers}
-        if len(left) < len(found['allocations']):
-            self._call('PUT', f'/allocations/{consumer}',
-                       json={**found, 'allocations': left})
+        if len(left) == len(found['allocations']):
+            return None
+        self._call('PUT', f'/allocations/{consumer}',
+                   json={**found, 'allocations': left})
+        return left
 
     def create(self, provider: inventory.Provider) -> int:
         """A root provider without anything.

@@ -26,6 +26,7 @@ from typing import Any
 from kongming import exception
 from kongming.placement import naming
 from kongming.publish import client as placement_mod
+from kongming.publish import publisher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,8 @@ def clear(placement: placement_mod.Placement, leftover: Leftover,
         consumers = sorted(placement.allocations(leftover.uuid))
         if leftover.compute is not None and consumers:
             if not dry_run:
-                _make_root(placement, leftover, leftover.compute)
+                found, = placement.providers(uuid=leftover.uuid)
+                publisher.adopt(placement, found, leftover.compute)
             return "taken out of its compute node's tree", consumers
         if not dry_run:
             for consumer in consumers:
@@ -89,11 +91,3 @@ def clear(placement: placement_mod.Placement, leftover: Leftover,
         return 'deleted', consumers
     except exception.NotFound:
         return 'gone meanwhile', []
-
-
-def _make_root(placement: placement_mod.Placement, leftover: Leftover,
-               compute: str) -> None:
-    placement.make_root(leftover.uuid, leftover.name)
-    found, = placement.providers(uuid=leftover.uuid)
-    placement.put_aggregates(leftover.uuid, found['generation'],
-                             [naming.aggregate_uuid(compute)])

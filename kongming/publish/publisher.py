@@ -24,6 +24,7 @@ from collections.abc import Mapping
 import dataclasses
 import random
 import time
+from typing import Any
 
 from kongming import exception
 from kongming.host import usage
@@ -282,13 +283,8 @@ class Publisher:
         self.nodes[provider.uuid] = Node(inventory.Provider(
             name, provider.uuid, {}, frozenset()), generation, {})
 
-    def _adopt(self, uuid: str, found: Mapping[str, object]) -> None:
-        if found.get('parent_provider_uuid'):
-            self._placement.make_root(uuid, str(found['name']))
-            found = self._placement.providers(uuid=uuid)[0]
-        self._placement.put_aggregates(
-            uuid, int(str(found['generation'])),
-            [naming.aggregate_uuid(self._compute)])
+    def _adopt(self, uuid: str, found: Mapping[str, Any]) -> None:
+        adopt(self._placement, found, self._compute)
         self._read(uuid, str(found['name']))
         self._adopted = True
 
@@ -306,6 +302,20 @@ class Publisher:
                 return naming.provider_name(
                     self._nodename, number or 0, self._compute[:8])
         return provider.name
+
+
+def adopt(placement: placement_mod.Placement, found: Mapping[str, Any],
+          compute_uuid: str) -> None:
+    """Make a provider a root where its host's publisher looks for it.
+
+    :param found: as Placement lists it
+    """
+    uuid = found['uuid']
+    if found['parent_provider_uuid']:
+        placement.make_root(uuid, found['name'])
+        found, = placement.providers(uuid=uuid)
+    placement.put_aggregates(uuid, found['generation'],
+                             [naming.aggregate_uuid(compute_uuid)])
 
 
 def publish(placement: placement_mod.Placement, nodename: str, root: str,

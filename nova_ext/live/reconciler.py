@@ -310,7 +310,7 @@ class Reconciler:
         if mine.has_target:
             # A step was cut short.
             server.numa_topology = self._steps.drop_target(context, server)
-            self._driver.publisher.owns_otherwise({server.uuid})
+            self._driver.publisher.ownership_changed({server.uuid})
         if ownership.Ownership(server.numa_topology).lacks_pcpus:
             raise record.ChangeFailed(
                 reason='It owns fewer pCPUs than it needs, since its boot was '
@@ -350,7 +350,7 @@ class Reconciler:
                     reason=str(exc)).with_traceback(exc.__traceback__)
                 continue
             done.append(step)
-        self._driver.publisher.owns_otherwise(changes)
+        self._driver.publisher.ownership_changed(changes)
         for uuid, change in changes.items():
             error = errors.get(group[uuid])
             self._enforcer.given_anew(uuid)

@@ -20,6 +20,7 @@ from kongming import exception as km_exc
 from kongming.host import usage
 from kongming.intent import merge
 from kongming.placement import claim as placement_claim
+from kongming.placement import inventory
 from kongming.placement import naming
 from kongming.placement import reserved
 from kongming.template import template
@@ -76,11 +77,15 @@ def reserves(context, rt, nodename, topology, host, nodes, present, stale,
             # It follows later, and has some of it until then.
             partly[uuid] = of_nodes(server, topology)
     result = {}
-    for node, cell in zip(host.nodes, topology.cells):
+    huge_mib = {
+        cell.id: sum(pages.used * pages.size_kb // 1024
+                     for pages in cell.mempages
+                     if pages.size_kb in inventory.PAGES)
+        for cell in topology.cells}
+    for node in host.nodes:
         granted = known.get(node.id, {})
         result[node.id] = reserved.beside(
-            node, sum(pages.used * pages.size_kb // 1024
-                      for pages in cell.mempages if pages.size_kb > 4),
+            node, huge_mib[node.id],
             [reserved.had(partly[consumer].get(node.id, reserved.Owned()),
                           amounts) if consumer in partly else amounts
              for consumer, amounts in granted.items()

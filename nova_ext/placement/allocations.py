@@ -63,7 +63,7 @@ class Allocations:
         """
         nodes = self._nodes(compute)
         mine = {uuid: found['resources'] for uuid, found
-                in (allocations or {}).items() if uuid in nodes}
+                in allocations.items() if uuid in nodes}
         return bool(mine) and mine != accounting.allocated(server, compute)
 
     def follow(self, context, nodename, consumers=()):
@@ -121,14 +121,11 @@ class Allocations:
         :returns: {} where it is so; None where it can't be told now
         """
         server = accounting.read(context, uuid)
-        if server is None:
+        if server is None or server.numa_topology is None:
             return {}
         rt = self._driver._tracker
-        if server.numa_topology is None:
-            return {}
-        if server.host != rt.host or accounting.is_nova_at_work(rt, server):
-            return None
-        if server.node != nodename:
+        if (server.host != rt.host or server.node != nodename
+                or accounting.is_nova_at_work(rt, server)):
             return None
         found = self._placement.allocations_of(uuid)
         compute = rt.compute_nodes[nodename]
@@ -142,7 +139,7 @@ class Allocations:
             **{provider: {'resources': amounts} for provider, amounts
                in accounting.allocated(server, compute).items()}}}
 
-    def sort(self, context, consumers):
+    def classify(self, context, consumers):
         """Who of those that have something allocated here are here.
 
         :returns: those that are, and those that are known not to be, nor to
@@ -181,26 +178,34 @@ class Allocations:
         """
         written: dict[str, typing.Any] = {}
         for consumer in elsewhere:
-            written |= self._give_back(context, consumer, nodename)
+            try:
+                left = self._give_back(context, consumer, nodename)
+            except km_exc.Conflict as exc:
+                LOG.debug('Nothing of %s is given back now: %s', consumer,
+                          exc)
+                continue
+            if left is not None:
+                written[consumer] = {
+                    provider: allocation['resources']
+                    for provider, allocation in left.items()}
         return written
 
     def _give_back(self, context, consumer, nodename):
+        """:returns: what it has left, None where nothing was written"""
         # First, so that what is allocated from here on is left alone.
         found = self._placement.allocations_of(consumer)
         server = accounting.read(context, consumer)
         if server is not None:
             if self._where(context, consumer) is not False:
-                return {}
+                return None
             self._drop_move(context, server)
-        nodes = self._nodes(self._driver._tracker.compute_nodes[nodename])
-        left = {provider: {'resources': allocation['resources']}
-                for provider, allocation in found['allocations'].items()
-                if provider not in nodes}
-        if len(left) == len(found['allocations']):
-            return {}
-        LOG.info('What it had allocated on the NUMA nodes of %s is given '
-                 'back, as it is not there', nodename, instance_uuid=consumer)
-        return self._write({consumer: {**found, 'allocations': left}})
+        left = self._placement.withdraw(consumer, self._nodes(
+            self._driver._tracker.compute_nodes[nodename]), found)
+        if left is not None:
+            LOG.info('What it had allocated on the NUMA nodes of %s is given '
+                     'back, as it is not there', nodename,
+                     instance_uuid=consumer)
+        return left
 
     def _is_nobody(self, context, consumer):
         """Whether the cell has not known a consumer for long.

@@ -48,8 +48,9 @@ LOOK_INTERVAL = 600.0
 #: deleted, Placement leaves the provider's generation as it was
 #: (placement/objects/allocation.py, delete_all).
 _LOOKS = 6
-#: How long to wait after an error, in seconds, at least and at most.
-_PAUSE, _LONGEST_PAUSE = 10.0, 600.0
+#: How long to wait after an error, in seconds, at least and at most, give or
+#: take a quarter: all computes meet the same one at the same time.
+_PAUSE, _LONGEST_PAUSE = 10.0, 120.0
 
 
 class Publisher:
@@ -80,9 +81,6 @@ class Publisher:
         self._at_once.set()
         self._wake.set()
 
-    def wake(self):
-        self._wake.set()
-
     def notice(self, nodename):
         """Called under Nova's lock, at each report: wakes what may be slow."""
         compute = self._driver._tracker.compute_nodes.get(nodename)
@@ -98,7 +96,7 @@ class Publisher:
             self._hosts[nodename].look_again()
         self._wake.set()
 
-    def owns_otherwise(self, uuids):
+    def ownership_changed(self, uuids):
         """Have the allocations of servers follow what they own now.
 
         At once: somebody may be waiting for what they have left.
@@ -111,21 +109,21 @@ class Publisher:
         """After a server has got its place, or has failed to.
 
         :param server: nova_ext.ownership.claimed.ClaimedServer
-        :param allocations: as Nova has them, by provider uuid
+        :param allocations: as Nova has them, by provider uuid; None where it
+            has not said
         """
-        uuid, topology = server.instance.uuid, server.topology
+        stale = allocations is None
         try:
-            if allocations and topology is not None and (
-                    topology is not server.instance.numa_topology
-                    or self.allocations.differs(
-                        server.instance, allocations, self._driver._tracker
-                        .compute_nodes[server.nodename])):
-                self.allocations.stale.add(uuid)
+            stale = stale or self.allocations.differs(
+                server.instance, allocations,
+                self._driver._tracker.compute_nodes[server.nodename])
         except Exception:
             # It has its place, whatever Placement says.
             LOG.exception('Its allocations are looked at later',
                           instance=server.instance)
-            self.allocations.stale.add(uuid)
+            stale = True
+        if stale:
+            self.allocations.stale.add(server.instance.uuid)
         self.look_again(server.nodename)
 
     def _forget_claims(self):
@@ -150,10 +148,10 @@ class Publisher:
 
     def stats_of(self, nodename):
         """:returns: nova_ext.stats.Reported"""
-        caches = None
+        caches = {}
         published = self._reported[nodename] = self.published(nodename)
         compute = self._driver._tracker.compute_nodes.get(nodename)
-        if compute is not None and compute.numa_topology:
+        if not cache.why_not() and compute and compute.numa_topology:
             topology = objects.NUMATopology.obj_from_db_obj(
                 compute.numa_topology)
             capacities = self._cache.of(topology)
@@ -164,16 +162,16 @@ class Publisher:
         return stats.Reported(
             frozenset((stats.BOOT, stats.LIVE)
                       if CONF.kongming.reconcile_interval else (stats.BOOT,)),
-            published, limits.never(),
-            limits.l3(), caches)
+            published, limits.never(), limits.l3(), caches)
 
     def _run_forever(self):
         pause = 0.0
         while not self._stop.is_set():
             # Computes that were started together don't write together.
             self._wake.wait(LOOK_INTERVAL * random.uniform(0.8, 1.2))
-            self._at_once.wait(pause or CONF.kongming.publish_interval
-                               * random.uniform(0.5, 1.0))
+            self._at_once.wait(
+                pause * random.uniform(0.75, 1.25)
+                or CONF.kongming.publish_interval * random.uniform(0.5, 1.0))
             if self._stop.is_set():
                 return
             self._wake.clear()
@@ -198,10 +196,13 @@ class Publisher:
                         in list(self._driver._tracker.compute_nodes)])
 
     def _publish(self, nodename, look, anew):
-        host = self._hosts.get(nodename)
-        if host is None:
-            host = self._hosts[nodename] = _Host(
-                self._driver, self._placement, nodename)
+        try:
+            host = self._hosts.get(nodename)
+            if host is None:
+                host = self._hosts[nodename] = _Host(
+                    self._driver, self._placement, nodename)
+        except KeyError:
+            return True  # Nova has just taken it away
         try:
             context = nova.context.get_admin_context()
             host.look(look, anew)
@@ -226,7 +227,8 @@ class Publisher:
     def _update(self, context, nodename, host):
         """:returns: whether something is to be reserved otherwise now"""
         stale = set(self.allocations.stale)
-        present, elsewhere = self.allocations.sort(context, host.consumers)
+        present, elsewhere = self.allocations.classify(context,
+                                                       host.consumers)
         if CONF.kongming.publish_inventory:
             host.publish(context, self._cache, present,
                          self.allocations.stale, self.cache_claims)

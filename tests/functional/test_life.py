@@ -527,7 +527,7 @@ class LiveMigrationTest(nova_base.LibvirtMigrationMixin, LifeBase):
             again['id']).numa_topology.cpu_pinning)
 
     def test_placement_is_away_when_pins_are_swapped(self):
-        """Nobody but the hook gives the claim back then."""
+        """It is not asked then; allocations are looked at afterwards."""
         self.start()
 
         class Away:
@@ -542,9 +542,19 @@ class LiveMigrationTest(nova_base.LibvirtMigrationMixin, LifeBase):
 
         driver = self.dest.driver
         with mock.patch.object(driver, 'virtapi', Away(driver.virtapi)):
+            self._live_migrate(self.server, 'completed')
+        self.assertHolds(self.server, host='compute2')
+        self.assertFree('compute1')
+
+    def test_a_fault_when_pins_are_swapped(self):
+        """Nobody but the hook gives the claim back then."""
+        self.start()
+        with mock.patch('nova_ext.ownership.claim.repin',
+                        side_effect=RuntimeError('broken')) as repin:
             self.api.post_server_action(self.server['id'], {
                 'os-migrateLive': {'host': None, 'block_migration': 'auto'}})
             self._wait_for_migration_status(self.server, ['error', 'failed'])
+        repin.assert_called_once()
         self._wait_for_state_change(self.server, 'ACTIVE')
         self.assertHolds(self.server, host='compute1')
         self.assertFree('compute2', *self.native)

@@ -79,15 +79,11 @@ class _Errors(logging.Handler):
 
 def _report(tracker, context, compute, startup,
             real=resource_tracker.ResourceTracker._update_to_placement):
-    """As far as the hook is asked at this point."""
+    """Who starts reads what Placement has; nobody tells it anything later."""
     if startup:
-        # Who starts reads what Placement has.
         real(tracker, context, compute, startup)
-    else:
-        tracker.driver.update_provider_tree(None, compute.hypervisor_hostname)
 
 
-@test_life.long
 class ModelTest(nova_base.LibvirtMigrationMixin, test_life.LifeBase):
 
     def setUp(self):
@@ -112,8 +108,6 @@ class ModelTest(nova_base.LibvirtMigrationMixin, test_life.LifeBase):
         for where, function in (
                 ('nova.compute.resource_tracker.ResourceTracker.'
                  '_update_to_placement', _report),
-                ('nova.virt.libvirt.driver.LibvirtDriver.'
-                 'update_provider_tree', lambda *args, **kwargs: None),
                 ('nova.virt.libvirt.driver.LibvirtDriver.get_host_uptime',
                  lambda driver: 'up')):
             self.useFixture(fixtures.MonkeyPatch(where, function))
@@ -127,7 +121,7 @@ class ModelTest(nova_base.LibvirtMigrationMixin, test_life.LifeBase):
             self.flavor({'node.0': node, 'pin.0': pins, 'grant': 'template'},
                         vcpus=len(pins.split()) + ('cpu_dedicated_mask'
                                                    in hw),
-                        groups=False, memory=64, **hw)
+                        memory=64, **hw)
             for node, pins, hw in (
                 ('0', '0:2', {}), ('0', '0:3 1:2', {}), ('0', '0:2 1:4', {}),
                 ('1', '0:13', {}), ('1', '0:13 1:10', {}),

@@ -191,8 +191,6 @@ class Driver(hook.LibvirtDriver, _Native):
         # Placement is not part of this.
         self.publisher = mock.Mock(cache_claims={})
         self.virtapi = mock.Mock()
-        self.virtapi.reportclient.get_allocs_for_consumer.return_value = {
-            'allocations': {}}
 
     def _before_saved(self, instance):
         """A domain is written down here as it runs."""
