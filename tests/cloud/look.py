@@ -122,6 +122,37 @@ class Look:
                 for name, resources in self.allocations(uuid).items()
                 for pcpu in inventory.named_pcpus(resources)}
 
+    def accounts(self, tracked):
+        """What Placement says of pCPUs and is not so, in words.
+
+        A pCPU that is taken is allocated or reserved once, by its own class
+        and by the number of pCPUs; what is free is neither.
+
+        :param tracked: (host, pCPU) that are taken
+        """
+        on = self.servers()
+        for provider, name in self.providers().items():
+            host, separator, _node = name.partition('_KONGMING_NODE')
+            if not separator:
+                continue
+            place = f'/resource_providers/{provider}'
+            records = self._placement(f'{place}/inventories')['inventories']
+            usages = self._placement(f'{place}/usages')['usages']
+            used = {kind: usages.get(kind, 0) + record['reserved']
+                    for kind, record in records.items()}
+            right = {inventory.pcpu_class(pcpu): int((host, pcpu) in tracked)
+                     for pcpu in inventory.named_pcpus(records)}
+            right[inventory.PCPU] = sum(right.values())
+            for kind, number in right.items():
+                if used.get(kind, 0) != number:
+                    yield (f'{name}: {used.get(kind, 0)} of {kind} are '
+                           f'allocated or reserved, {number} are taken')
+            for consumer in self._placement(
+                    f'{place}/allocations')['allocations']:
+                if on.get(consumer) != host:
+                    yield (f'{name}: {consumer}, which is on '
+                           f'{on.get(consumer)}, has allocations')
+
     def _placement(self, path):
         return self._admin.sdk.placement.get(
             path, microversion='1.36').json()
@@ -212,6 +243,7 @@ class Look:
             if not named <= mine:
                 wrong.append(f'{uuid} has allocated {named - mine}, which '
                              f'it does not own')
+        wrong += self.accounts(tracked)
         return wrong
 
     def _audit_host(self, name, host, servers, owners):

@@ -24,11 +24,14 @@ import fixtures
 
 from kongming.placement import inventory
 from kongming.placement import naming
+from kongming.publish import client
+from kongming.publish import leftovers
 from nova.cmd import manage
 from nova import context as nova_context
 from nova import objects
 from nova.scheduler.client import report
 from nova.tests.functional.libvirt import base as nova_base
+from nova_ext.placement import adapter
 from tests.functional import test_life
 
 
@@ -164,6 +167,27 @@ class LeftTest(nova_base.LibvirtMigrationMixin, test_life.LifeBase):
         self.assertAccounted()
         self._delete_server(server)
         self.assertAccounted()
+
+    def test_service_is_deleted(self):
+        """Nova deletes the tree of a compute node, which ours are not in."""
+        self._delete_server(self.server)
+        self.publish()
+        self.computes['compute1'].stop()
+        service, = (found for found in self.admin_api.get_services(
+            host='compute1', binary='nova-compute'))
+        self.admin_api.put_service(service['id'], {'forced_down': True})
+        self.admin_api.api_delete(f'/os-services/{service["id"]}')
+        placement = client.Placement(adapter.Adapter())
+        left = leftovers.find(placement.providers())
+        self.assertEqual(
+            ['compute1_KONGMING_NODE0', 'compute1_KONGMING_NODE1'],
+            [one.name for one in left])
+        for one in left:
+            self.assertEqual(('deleted', []),
+                             leftovers.clear(placement, one))
+        self.assertEqual(
+            ['compute2', 'compute2_KONGMING_NODE0', 'compute2_KONGMING_NODE1'],
+            sorted(found['name'] for found in placement.providers()))
 
     def test_audit_deletes_nothing_of_ours(self):
         commands = manage.PlacementCommands()

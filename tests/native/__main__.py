@@ -31,7 +31,8 @@ PACKAGE = 'nova.tests.functional.libvirt.'
 #: What touches what the hook touches: pinning, NUMA, moves, provider trees.
 MODULES = ('test_numa_servers', 'test_numa_live_migration',
            'test_live_migration', 'test_reshape', 'test_pci_in_placement',
-           'test_power_manage', 'test_evacuate', 'test_rt_servers')
+           'test_power_manage', 'test_evacuate', 'test_rt_servers',
+           'test_pci_sriov_servers')
 COLUMNS = 'run', 'passed', 'failed', 'skipped'
 #: Seconds until Nova's test case gives a test up.  Where its cleanup hangs
 #: then, or nothing can interrupt it, the process has to go.
@@ -219,6 +220,23 @@ def distrust(native, hooked):
         yield f'the hook logged an error {times} times: {fault}'
 
 
+def requests(native, hooked):
+    """(same, [(test, natively, hooked)]): what Nova asks of Placement.
+
+    Of the tests that pass in both runs.
+    """
+    same, other = 0, []
+    for test, result in native.results.items():
+        if 'passed' == result == hooked.results.get(test):
+            before, after = (run.counts[test].get('requests', 0)
+                             for run in (native, hooked))
+            if before == after:
+                same += 1
+            else:
+                other.append((test, before, after))
+    return same, other
+
+
 def hook_use(hooked):
     """How much the hook was in use, in words."""
     used = hooked.used(hooked.results)
@@ -227,8 +245,8 @@ def hook_use(hooked):
     return (
         f'the hook: in {tests} of {len(hooked.results)} tests; '
         f'{used["hooked_drivers"]} of {used["drivers"]} libvirt drivers, '
-        f'{used["published"]} of {used["tree_updates"]} updates of a provider '
-        f'tree with our nodes in it, {used["hooked_schedulers"]} of '
+        f'{used["tree_updates"]} updates of a provider tree, '
+        f'{used["published"]} hosts published, {used["hooked_schedulers"]} of '
         f'{used["schedulers"]} schedulers, {used["filterings"]} filterings, '
         f'{hooked.faults.total()} errors logged')
 
@@ -261,6 +279,11 @@ def main():
     print(*table(native, hooked), sep='\n')
     print(hook_use(hooked))
     print(', '.join(f'{run.mode} {run.seconds:.0f} s' for run in runs))
+    same, other = requests(native, hooked)
+    print(f'as many requests of Nova\'s to Placement in {same} of '
+          f'{same + len(other)} tests')
+    for test, before, after in other:
+        print(f'requests: {short(test)}: {before} natively, {after} hooked')
     status = 0
     for test, before, after in differences(native, hooked):
         print(f'differs: {short(test)}: {before} natively, {after} hooked')

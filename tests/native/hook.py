@@ -23,6 +23,7 @@ import logging
 import os
 import sys
 
+from nova.scheduler.client import report
 from nova.scheduler import host_manager
 from nova import test
 from nova.tests import fixtures as nova_fixtures
@@ -38,6 +39,8 @@ AVAILABLE = ['nova.scheduler.filters.all_filters',
 WEIGHERS = ['nova.scheduler.weights.all_weighers',
             'nova_ext.weights.KongmingWeigher']
 VALIDATORS = 'nova.api.extra_spec_validators'
+#: Written once in a cloud, by Nova, for the trait that a hooked host has.
+TRAIT = '/traits/CUSTOM_KONGMING_HOOK'
 #: Hooked drivers that a test has started.
 _DRIVERS = []
 
@@ -141,6 +144,7 @@ class Witness(logging.Handler):
         ``hooked_drivers``, ``tree_updates`` by our driver, ``published``
         (hosts, each time that a node is in Placement), ``schedulers``,
         ``hooked_schedulers``, ``filterings`` by our filter, ``faults``,
+        ``requests`` of Nova's own to Placement, but for our trait's name,
         and what we asked a database for without saying which cell's
         (``cell_unknown``)
     :ivar faults: the errors and caught exceptions that we logged, in words
@@ -156,6 +160,8 @@ class Witness(logging.Handler):
         _after(host_manager.HostManager, '__init__', self._scheduler)
         _after(nova_fixtures.CellDatabases, '_wrap_get_context_manager',
                self._asked)
+        for method in 'get', 'post', 'put', 'delete':
+            _after(report.SchedulerReportClient, method, self._requested)
 
     def watch(self):
         """Look at the hook, too; to be called once it is installed."""
@@ -201,6 +207,11 @@ class Witness(logging.Handler):
         self.counts['cell_unknown'] += bool(
             not getattr(context, 'db_connection', None) and frame
             and frame.f_globals['__name__'].startswith('nova_ext.'))
+
+    def _requested(self, _client, url, *_args, **_kwargs):
+        # Above are this function and the wrapper.
+        ours = sys._getframe(2).f_globals['__name__'].startswith('nova_ext.')
+        self.counts['requests'] += not ours and url != TRAIT
 
     def _filtered(self, _filter, *_args, **_kwargs):
         self.counts['filterings'] += 1

@@ -71,6 +71,8 @@ class Chapter(unittest.TestCase):
         self.cloud, self.look = self.stage.cloud, self.stage.look
         self.admin, self.member = self.stage.admin, self.stage.member
         self.reader = self.stage.reader
+        # When this chapter's servers are gone, nothing of them is left.
+        self.addCleanup(self.assertClean)
         self.addCleanup(self._delete_flavors)
         self._flavors = []
         self.mine = []

@@ -28,9 +28,10 @@ from tests.cloud.story import life
 from tests.cloud.story import live
 from tests.cloud.story import moves
 from tests.cloud.story import plans
+from tests.cloud.story import races
 from tests.cloud.story import tenants
 
-_BOOKS = (boot, live, life, moves, plans, tenants, failures)
+_BOOKS = (boot, live, life, moves, plans, tenants, races, failures)
 
 
 def chapters():
