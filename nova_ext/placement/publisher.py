@@ -25,15 +25,16 @@ from kongming import exception as km_exc
 from kongming.placement import inventory
 from kongming.publish import client as client_mod
 from kongming.publish import publisher as publisher_mod
+from nova.compute import resource_tracker
 import nova.conf
 import nova.context
 from nova import exception
 from nova import objects
+from nova import utils
 from oslo_log import log as logging
 
 from nova_ext import cache
 from nova_ext import limits
-from nova_ext.ownership import write_ahead
 from nova_ext.placement import accounting
 from nova_ext.placement import adapter
 from nova_ext.placement import allocations
@@ -209,9 +210,10 @@ class Publisher:
             while self._update(context, nodename, host):
                 pass
             if host.published != self._reported.get(nodename):
-                # Nova's audit tells the scheduler, which waits for that
-                # until it has something claimed: once, after a start.
-                write_ahead.audit(context, self._driver._tracker, nodename)
+                # Once, after a start: the scheduler has nothing claimed
+                # before it knows.
+                _save_stats(self._driver._tracker, nodename,
+                            self.stats_of(nodename))
             host.said = ''
             return True
         except Exception as exc:
@@ -238,6 +240,20 @@ class Publisher:
         for consumer, found in written.items():
             host.reallocated(consumer, found)
         return bool(written) or stale != self.allocations.stale
+
+
+@utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
+def _save_stats(rt, nodename, reported):
+    """Save what a host has reported beside what Nova has.
+
+    Nova's audit would do it, too, but may meet a move that is about to end.
+
+    :param reported: nova_ext.stats.Reported
+    """
+    rt.stats[nodename].digest_stats(stats.report(reported))
+    compute = rt.compute_nodes[nodename]
+    compute.stats = rt.stats[nodename]
+    compute.save()
 
 
 class _Host:

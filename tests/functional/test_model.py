@@ -306,8 +306,13 @@ class ModelTest(nova_base.LibvirtMigrationMixin, test_life.LifeBase):
 
     def running(self, host):
         """server -> dedicated pCPUs that its domain may run on."""
+        return {uuid: threads.pcpus & DEDICATED
+                for uuid, threads in self.threads(host).items()}
+
+    def threads(self, host):
+        """server -> kongming.live.threads.Threads of its domain."""
         connection = self.computes[host].driver._host.get_connection()
-        return {domain.UUIDString(): affinity.read(domain).pcpus & DEDICATED
+        return {domain.UUIDString(): affinity.read(domain)
                 for domain in connection.listAllDomains(3)
                 if domain.isActive()}
 
@@ -330,8 +335,10 @@ class ModelTest(nova_base.LibvirtMigrationMixin, test_life.LifeBase):
                 self.once('libvirt and database', {
                     **owned, uuid: owned.get(uuid, frozenset()) | pcpus})
             for where, found in (('database', owned), ('libvirt', running)):
-                self.assertLessEqual(set().union(*found.values()), charged,
-                                     f'{host}, {where}')
+                self.assertLessEqual(
+                    set().union(*found.values()), charged,
+                    f'{host}, {where}: {found}; uncertain: '
+                    f'{self.uncertain(host)}; {self.threads(host)}')
 
     def once(self, where, pcpus_of):
         owners = {}

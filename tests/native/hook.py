@@ -27,6 +27,7 @@ from nova.scheduler.client import report
 from nova.scheduler import host_manager
 from nova import test
 from nova.tests import fixtures as nova_fixtures
+from nova.tests.functional import fixtures as functional_fixtures
 from nova.virt.libvirt import driver as libvirt_driver
 from oslo_concurrency import lockutils
 from stevedore import extension
@@ -94,6 +95,11 @@ def install():
     test.TestCase.flags = _hooked_flags(test.TestCase.flags)
     _after(nova_ext.driver.LibvirtDriver, 'init_host',
            lambda self, *_args, **_kwargs: _DRIVERS.append(self))
+    clean_up = functional_fixtures.PlacementFixture.cleanUp
+    # Afterwards nobody answers.
+    functional_fixtures.PlacementFixture.cleanUp = (
+        lambda self, *args, **kwargs: (
+            end_test(), clean_up(self, *args, **kwargs))[1])
 
 
 def end_test():
@@ -107,6 +113,8 @@ def end_test():
         driver._stop.set()
         driver._wake.set()
         driver.publisher.stop()
+        with driver.publisher._one_run:
+            pass  # a run that has begun has ended
         driver._reconciler.stop()
 
 
