@@ -222,7 +222,7 @@ class Cloud:
 
 
 def measure(clouds, pairs):
-    """(cloud, kind) -> what :meth:`Cloud.boot` says, a round after the other"""
+    """(cloud, kind) -> what :meth:`Cloud.boot` says, one a round."""
     found = {each: [] for each in ROUND}
     for number in range(-1, pairs):
         for each in ROUND if number % 2 else ROUND[::-1]:

@@ -41,8 +41,8 @@ os.environ['OS_NOVA_DISABLE_EVENTLET_PATCHING'] = 'true'
 
 from nova import config  # noqa: E402
 from nova import context as nova_context  # noqa: E402
-from nova import objects  # noqa: E402
 from nova.db import migration  # noqa: E402
+from nova import objects  # noqa: E402
 from nova.scheduler import manager  # noqa: E402
 from nova.virt import hardware  # noqa: E402
 
