@@ -97,6 +97,7 @@ class Together(_Cloud):
 
     def together(self):
         self.flags(max_attempts=self.args.attempts, group='scheduler')
+        self.flags(instances=-1, cores=-1, ram=-1, group='quota')
         rescheduled = []
         manager = self.conductor.manager.compute_task_mgr
         again = manager.build_instances
@@ -124,12 +125,14 @@ class Together(_Cloud):
                 start = time.monotonic()
                 servers = self.ask_for(flavor, self.args.servers)
                 states = [found['status'] for found in servers]
+                reasons = {found['fault']['message'][:100]
+                           for found in servers if 'fault' in found}
                 print(f'  {title}: {states.count("ACTIVE")} ACTIVE, '
                       f'{states.count("ERROR")} ERROR, '
                       f'{len(rescheduled)} rescheduled, on '
                       f'{len(self._hosts(servers))} hosts, '
                       f'{time.monotonic() - start:.0f} s',
-                      file=self.out, flush=True)
+                      *reasons, file=self.out, flush=True)
                 for found in servers:
                     self._delete_server(found)
                 self.publish_and_audit()
@@ -169,7 +172,8 @@ class Needle(_Cloud):
             extra_spec={**EXACT, 'kongming:pin.0': '0:8 1:9'})
         print(f'{self.args.hosts} hosts, of which one fits, '
               f'{self.args.boots} boots', file=self.out, flush=True)
-        for limit in (placement.LIMIT, self.args.hosts):
+        self._cost(peers)
+        for limit in (self.args.hosts, placement.LIMIT):
             self.flags(max_placement_results=limit, group='scheduler')
             states = []
             for _ in range(self.args.boots):
@@ -179,7 +183,6 @@ class Needle(_Cloud):
             print(f'  max_placement_results {limit}: '
                   f'{states.count("ACTIVE")} ACTIVE', file=self.out,
                   flush=True)
-        self._cost(peers)
 
     def _cost(self, peers):
         """What a longer answer costs Placement, for any server."""
