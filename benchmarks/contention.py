@@ -21,9 +21,10 @@ again, with ``[placement] allocation_conflict_retry_count = 1`` and with
 Placement's default.
 
 ``python -m benchmarks.contention needle [--hosts 1200] [--boots 20]``: one of
-so many hosts fits an exact template, and Placement lists it last.  Told is how
-many boots get there with Nova's ``[scheduler] max_placement_results`` and with
-it raised to the number of hosts, and what that costs Placement for a query.
+so many hosts fits an exact template, the last to be known to Placement.  Told
+is how many boots get there with ``[scheduler] max_placement_results`` raised to
+the number of hosts and with Nova's default, and what that costs Placement for
+a query.
 
 Nova's API, conductor, schedulers and nova-computes run in one process, on
 Nova's simulated libvirt (:mod:`tests.embedded`): each worker is a scheduler's
@@ -132,7 +133,7 @@ class Together(_Cloud):
                       f'{len(rescheduled)} rescheduled, on '
                       f'{len(self._hosts(servers))} hosts, '
                       f'{time.monotonic() - start:.0f} s',
-                      *reasons, file=self.out, flush=True)
+                      *sorted(reasons), file=self.out, flush=True)
                 for found in servers:
                     self._delete_server(found)
                 self.publish_and_audit()
@@ -159,7 +160,7 @@ class Needle(_Cloud):
                  for name in (f'peer{number}' for number
                               in range(self.args.hosts - 1))}
         fleet.add(self.cell_mappings['cell1'], hosts)
-        # Last, so that Placement lists it last.
+        # Last, so that Placement leaves it out first; mostly.
         self.start_host('good')
         context = nova_context.get_admin_context()
         self.scheduler.manager.host_manager.refresh_cells_caches()
