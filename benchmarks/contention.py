@@ -22,9 +22,9 @@ Placement's default.
 
 ``python -m benchmarks.contention needle [--hosts 1200] [--boots 20]``: one of
 so many hosts fits an exact template, the last to be known to Placement.  Told
-is how many boots get there with ``[scheduler] max_placement_results`` raised to
-the number of hosts and with Nova's default, and what that costs Placement for
-a query.
+is how many boots get there with ``[scheduler] max_placement_results`` raised
+to the number of hosts and with Nova's default, and what that costs Placement
+for a query.
 
 Nova's API, conductor, schedulers and nova-computes run in one process, on
 Nova's simulated libvirt (:mod:`tests.embedded`): each worker is a scheduler's
