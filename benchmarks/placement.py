@@ -83,18 +83,24 @@ class MariaDB:
         self.url = ('mysql+pymysql://root@localhost/placement?unix_socket='
                     f'{socket}')
 
+    def create(self, name):
+        """Another database, empty; returns its URL."""
+        subprocess.run(
+            ['mariadb', '--no-defaults', f'--socket={self.folder.name}/socket',
+             '-uroot', '-e', f'CREATE DATABASE {name} CHARACTER SET utf8'],
+            check=True)
+        return self.url.replace('/placement?', f'/{name}?')
+
     def copy(self, name):
         """Another database with what this one has; returns its URL."""
+        url = self.create(name)
         socket = f'--socket={self.folder.name}/socket'
-        subprocess.run(
-            ['mariadb', '--no-defaults', socket, '-uroot', '-e',
-             f'CREATE DATABASE {name} CHARACTER SET utf8'], check=True)
         with subprocess.Popen(
                 ['mariadb-dump', '--no-defaults', socket, '-uroot',
                  'placement'], stdout=subprocess.PIPE) as dump:
             subprocess.run(['mariadb', '--no-defaults', socket, '-uroot',
                             name], check=True, stdin=dump.stdout)
-        return self.url.replace('/placement?', f'/{name}?')
+        return url
 
     def stop(self):
         self.process.terminate()
@@ -136,8 +142,8 @@ class Cloud:
         self.placement = placement_mod.Placement(self.adapter)
         self.roots = {}
 
-    def add(self, name):
-        """A compute node as Nova reports it."""
+    def add(self, name, *traits):
+        """A compute node as Nova reports it; returns its uuid."""
         uuid_ = str(uuid.uuid4())
         self.placement._call('POST', '/resource_providers',
                              json={'name': name, 'uuid': uuid_})
@@ -145,7 +151,10 @@ class Cloud:
             'VCPU': {'total': 4, 'allocation_ratio': 16.0},
             'PCPU': {'total': 2 * PCPUS - 4},
             'MEMORY_MB': {'total': 524288}, 'DISK_GB': {'total': 1000}})
+        if traits:
+            self.placement.put_traits(uuid_, 1, traits)
         self.roots[name] = uuid_
+        return uuid_
 
     def publish(self, names):
         """As a nova-compute does; returns seconds."""

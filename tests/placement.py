@@ -42,15 +42,18 @@ class Server:
         self.folder = tempfile.TemporaryDirectory(prefix='kongming-placement-')
         folder = pathlib.Path(self.folder.name)
         port = folder / 'port'
+        # A pipe that nobody reads would stop it after 64 KiB of warnings.
+        self._errors = open(folder / 'stderr', 'w+')
         self.process = subprocess.Popen(
             [sys.executable, '-W', 'ignore', '-m', 'tests.placement',
              database or f'sqlite:///{folder}/placement.db', str(port),
              *([] if conflict_retries is None else [str(conflict_retries)])],
-            stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            stdin=subprocess.PIPE, stderr=self._errors, text=True)
         deadline = time.monotonic() + 120
         while not port.exists() or not port.read_text():
             if self.process.poll() is not None:
-                raise RuntimeError(self.process.stderr.read())
+                self._errors.seek(0)
+                raise RuntimeError(self._errors.read())
             if time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError('no Placement after 120 s')
@@ -67,6 +70,7 @@ class Server:
     def stop(self):
         self.process.stdin.close()
         self.process.wait(30)
+        self._errors.close()
         self.folder.cleanup()
 
 

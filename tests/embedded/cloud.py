@@ -80,6 +80,8 @@ class KongmingMixin:
     PUBLISHES = False
     #: How often a server is looked at, twice a second, until it is there.
     RETRIES = 60
+    #: Of a Placement in a process of its own; '' for one in this.
+    PLACEMENT_URL = ''
     #: Further filters of Nova's.
     FILTERS: tuple[str, ...] = ()
 
@@ -189,6 +191,8 @@ class KongmingMixin:
         # Nova's fixture that guards which cell is meant by a context can
         # deadlock with heartbeats when much is going on; nobody misses them.
         self.flags(report_interval=0, service_down_time=7 * 24 * 3600)
+        if self.PLACEMENT_URL:
+            self.placement_fixture.endpoint = self.PLACEMENT_URL
         super()._setup_services()
 
     def _stop_computes(self):

@@ -128,6 +128,15 @@ class FilterTest(base.TestCase):
         self.assertIn('1: its nova-compute obeys no templates',
                       self.log.output)
 
+    def test_a_pcpu_of_two_nodes(self):
+        """As Linux with numa=fake tells of them."""
+        fake = topology()
+        fake.cells[1].pcpuset = {3, 4, 5, 6}
+        self.assertEqual(['compute2'], self.passed(
+            [host(numa_topology=fake), host('compute2')],
+            request({'pin.0': '0:5'})))
+        self.assertIn('pCPU 3 is on node 0 and on node 1', self.log.output)
+
     def test_never_given(self):
         found = host(reported=stats.report(stats.Reported(
             frozenset({stats.BOOT}), frozenset({0, 1}), frozenset({5}))))
