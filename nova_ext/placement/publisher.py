@@ -223,7 +223,9 @@ class Publisher:
                 LOG.warning('Placement is not told of the NUMA nodes of '
                             '%(host)s now: %(reason)s',
                             {'host': nodename, 'reason': exc},
-                            exc_info=not isinstance(exc, km_exc.CloudError))
+                            exc_info=not isinstance(
+                                exc, (km_exc.CloudError,
+                                      exception.NovaException)))
             return False
 
     def _update(self, context, nodename, host):
