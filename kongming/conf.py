@@ -72,9 +72,10 @@ are not among those that switch.
         min=1,
         help="""
 How long, in seconds, a live change goes on trying for pages of a server that \
-stay behind on their old NUMA node. Then the change is rolled back. The \
-kernel moves the pages in a call that can't be interrupted, so a change can \
-take longer than this.
+stay behind on their old NUMA node. Then the change is rolled back. It is \
+the budget of a whole change as well, once for each step of it that moves \
+memory. The kernel moves the pages in a call that can't be interrupted, so a \
+change can take longer than this. Changes of other servers do not wait for it.
 """),
     cfg.StrOpt(
         'on_failure',

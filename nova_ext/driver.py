@@ -22,12 +22,17 @@ import threading
 from kongming import conf as km_conf
 from kongming import exception as km_exc
 from kongming.intent import merge
+from kongming.live import progress
 from kongming.placement import inventory
 from kongming.template import template
+from nova.compute import power_state
 import nova.conf
 import nova.context
 from nova import exception
+from nova.objects import diagnostics
+from nova.virt import configdrive
 from nova.virt import event as virtevent
+from nova.virt import hardware
 from nova.virt.libvirt import driver
 from nova_ext.ownership import write_ahead
 from oslo_log import log as logging
@@ -51,6 +56,8 @@ LOG = logging.getLogger(__name__)
 _RETRY_INTERVAL = 5.0
 #: What happens to domains within this time is seen to by one pass, in seconds.
 _EVENT_DELAY = 1.0
+#: How long the trigger waits for what is done, in seconds.
+_PATIENCE = 0.9
 
 
 class LibvirtDriver(driver.LibvirtDriver):
@@ -279,11 +286,34 @@ class LibvirtDriver(driver.LibvirtDriver):
             LOG.exception('A pass over the servers with a template failed')
             return False
 
+    def get_info(self, instance, use_cache=True):
+        if self._is_blocked(instance):
+            # libvirt would answer when its memory has moved.
+            return hardware.InstanceInfo(state=instance.power_state)
+        return super().get_info(instance, use_cache=use_cache)
+
+    def _is_blocked(self, instance):
+        job = self._reconciler.jobs.of(instance.uuid)
+        return job is not None and job.blocks
+
     def get_instance_diagnostics(self, instance):
-        """The trigger: whoever asks for diagnostics finds it done."""
+        """The trigger: what can be done within a second is done.
+
+        What goes on is in ``hypervisor_os``, the only text that Nova has for
+        an admin there.
+        """
+        going_on = ''
         if template.has_template(instance.flavor.extra_specs):
-            self._reconcile()
-        return super().get_instance_diagnostics(instance)
+            try:
+                going_on = self._reconciler.look(instance.uuid, _PATIENCE)
+            except Exception:
+                LOG.exception('It is not looked after now', instance=instance)
+        found = (_known(instance) if self._is_blocked(instance)
+                 else super().get_instance_diagnostics(instance))
+        if going_on:
+            found.hypervisor_os = progress.add(
+                found.hypervisor_os, going_on)
+        return found
 
     def reboot(self, context, instance, network_info, reboot_type, *args,
                **kwargs):
@@ -459,3 +489,11 @@ class LibvirtDriver(driver.LibvirtDriver):
         except Exception:
             LOG.exception('The tracker of %s could not be charged with what '
                           'uncertain servers may own', nodename)
+
+
+def _known(instance):
+    """Diagnostics of a server whose domain libvirt tells nothing about."""
+    return diagnostics.Diagnostics(
+        state=power_state.STATE_MAP[instance.power_state], driver='libvirt',
+        hypervisor=CONF.libvirt.virt_type, hypervisor_os='linux',
+        config_drive=configdrive.required_by(instance))

@@ -26,9 +26,13 @@ PAUSE, LONGEST_PAUSE = 60.0, 3600.0
 
 
 class Failures:
-    """The servers of a host that are not what they are to be, and why."""
+    """The servers of a host that are not what they are to be, and why.
 
-    def __init__(self):
+    :param records: nova_ext.live.record.Records
+    """
+
+    def __init__(self, records):
+        self._records = records
         #: server -> the reason that was reported last
         self._reported = {}
         #: server -> (template, when to try again, seconds until then)
@@ -38,7 +42,7 @@ class Failures:
         """Forget all servers but these."""
         for known in (self._reported, self._retries):
             for uuid in known.keys() - servers:
-                del known[uuid]
+                known.pop(uuid, None)
 
     def report(self, server, host, error):
         """Record why a server stays as it is, once for each reason.
@@ -54,7 +58,7 @@ class Failures:
                       instance=server)
             error = record.ChangeFailed(reason=reason).with_traceback(
                 error.__traceback__)
-        record.refused(server, host, error)
+        self._records.end(record.Change(server, host), error)
 
     def obeyed(self, uuid):
         """Nothing of a server is refused now: what will be is news."""

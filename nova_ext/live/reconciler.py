@@ -13,8 +13,9 @@
 """Running servers put where they are wanted: one pass over a host.
 
 Level-triggered: what each server's flavor and granted metadata say is compared
-with what it owns and with what libvirt does, and the difference is carried out
-step by step (:mod:`nova_ext.live.steps`).
+with what it owns and with what libvirt does.  A pass decides and starts; what
+takes long is a job of its server (:mod:`nova_ext.live.jobs`), which the next
+passes leave alone.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ import time
 
 from kongming import exception as km_exc
 from kongming.host import topology
+from kongming.host import usage
 from kongming.libvirt import memory
 from kongming.live import rearrange
 from kongming.template import cache_claims
@@ -36,8 +38,10 @@ from nova_ext.ownership import write_ahead
 from oslo_log import log as logging
 
 from nova_ext import limits
+from nova_ext.live import changes
 from nova_ext.live import enforce
 from nova_ext.live import failures
+from nova_ext.live import jobs
 from nova_ext.live import record
 from nova_ext.live import steps
 from nova_ext.ownership import claim
@@ -47,46 +51,102 @@ from nova_ext import translate
 LOG = logging.getLogger(__name__)
 _ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
                'system_metadata']
+_LOOKING = 'the host looks at its servers'
+_WAITING = 'it waits for another change on its host'
 
 
 class Reconciler:
-    """:param driver: nova_ext.driver.LibvirtDriver"""
+    """:param driver: nova_ext.driver.LibvirtDriver
+
+    :ivar jobs: nova_ext.live.jobs.Jobs
+    """
 
     def __init__(self, driver):
         self._driver = driver
         self._steps = steps.Steps(driver)
-        self._enforcer = enforce.Enforcer(self._steps)
+        self.jobs = jobs.Jobs(self._job_ended)
+        self._enforcer = enforce.Enforcer(self._steps, self.jobs)
         self._one_pass = threading.Lock()
-        #: held while threads are moved
+        #: held while threads are moved, but for those of servers with a job
         self._affinity_lock = threading.Lock()
         self._alarm = None
-        self._asked = self._answered = 0
+        #: guards what is set when the pass ends that is made next
+        self._asking = threading.Lock()
+        self._next_pass: threading.Event | None = None
         self._patient = False
-        self._failures = failures.Failures()
+        self._records = record.Records()
+        self._failures = failures.Failures(self._records)
+        self._changes = changes.Changes(driver, self._steps, self._enforcer,
+                                        self._failures, self.jobs,
+                                        self._records)
+        #: servers whose change was not begun, as others were being made
+        self._waiting: frozenset[str] = frozenset()
+
+    def look(self, uuid, patience):
+        """Have a pass made by a thread, and wait for what concerns a server.
+
+        Many who ask at once are answered by the same pass.
+
+        :param patience: for how long, in seconds
+        :returns: what is going on then, in words; empty where all is done
+        """
+        until = time.monotonic() + patience
+        is_looked_at = self._request().wait(patience)
+        job = self.jobs.of(uuid)
+        if job is not None and not job.wait(max(
+                0.0, until - time.monotonic())):
+            return str(job)
+        if not is_looked_at:
+            return _LOOKING
+        return _WAITING if uuid in self._waiting else ''
+
+    def _request(self):
+        """:returns: threading.Event, set after a pass that begins by now"""
+        with self._asking:
+            if self._next_pass is None:
+                self._next_pass = threading.Event()
+                threading.Thread(target=self._on_request, daemon=True,
+                                 args=(self._next_pass,),
+                                 name='kongming-pass').start()
+            return self._next_pass
+
+    def _on_request(self, ended):
+        with self._one_pass:
+            with self._asking:
+                self._next_pass = None
+            try:
+                self._run(patient=False)
+            except Exception:
+                # The next pass tries again.
+                LOG.exception('A pass over the servers with a template '
+                              'failed')
+            finally:
+                ended.set()
 
     def run(self, patient=False):
         """One pass; safe to be called at any time, from any thread.
 
-        Many who ask at once are answered by the same pass.
+        What it has started goes on.
 
         :param patient: whether to leave alone for a while what failed before
         :returns: whether a server was left out because it was busy, or
             changed too often
         """
-        self._asked += 1
-        mine = self._asked
         with self._one_pass:
-            if self._answered >= mine:
-                return False
-            begun = self._asked
-            context = nova.context.get_admin_context()
-            rt = self._driver._tracker
-            self._patient = patient
-            busy = [self._resolve(context, rt),
+            return self._run(patient)
+
+    def _run(self, patient):
+        context = nova.context.get_admin_context()
+        rt = self._driver._tracker
+        self._patient = patient
+        return any([self._resolve(context, rt),
                     *(self._pass(context, rt, nodename)
-                      for nodename in list(rt.compute_nodes))]
-            self._answered = begun
-            return any(busy)
+                      for nodename in list(rt.compute_nodes))])
+
+    def _job_ended(self, job):
+        self._enforcer.job_ended(job.servers)
+        # Others may have waited for it, and it borrows again.
+        self._driver.wake()
 
     def _resolve(self, context, rt):
         """See :func:`nova_ext.ownership.write_ahead.resolve`."""
@@ -100,23 +160,27 @@ class Reconciler:
     def _pass(self, context, rt, nodename):
         compute = rt.compute_nodes[nodename]
         self._enforcer.begin()
+        # Before Nova is asked: what it tells of these may be old.
+        busy = self.jobs.servers
         everybody = objects.InstanceList.get_by_host_and_node(
             context, rt.host, nodename, expected_attrs=_ATTRIBUTES)
         with_template = [
             server for server in everybody
             if template.has_template(server.flavor.extra_specs)]
         uncertain = write_ahead.uncertain(rt)
-        servers = {server.uuid: server for server in with_template
-                   if _is_idle(server) and server.numa_topology is not None
+        idle = [server for server in with_template
+                if _is_idle(server) and server.uuid not in busy]
+        servers = {server.uuid: server for server in idle
+                   if server.numa_topology is not None
                    and server.uuid not in uncertain}
         # Without a NUMA topology there is only QoS to see to.
-        without_numa = {server.uuid: server for server in with_template
-                        if _is_idle(server) and server.numa_topology is None}
+        without_numa = {server.uuid: server for server in idle
+                        if server.numa_topology is None}
         for uuid, server in list(servers.items()):
             if server.migration_context is not None:
                 self._end_move(context, servers, uuid)
-        self._failures.retain(servers.keys() | without_numa.keys())
-        self._steps.forget(servers.keys())
+        self._failures.retain(servers.keys() | without_numa.keys() | busy)
+        self._steps.forget(servers.keys() | busy)
         self._enforcer.intents.retain_rates(
             {server.uuid for server in with_template})
         self._enforcer.first(with_template)
@@ -125,10 +189,10 @@ class Reconciler:
             if cache_claims.mentioned(server.flavor.extra_specs)}
         self._driver.publisher.claim_caches(with_template)
         with self._affinity_lock:
-            self._reconcile(context, rt, compute, servers, without_numa,
-                            _owners(everybody))
+            self._waiting = self._reconcile(
+                context, compute, servers, without_numa, _owners(everybody))
         self._set_alarm()
-        return self._enforcer.intents.waiting() or any(
+        return bool(self._waiting) or self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)
 
     def _end_move(self, context, servers, uuid):
@@ -145,52 +209,85 @@ class Reconciler:
             # One that can't be helped is not in the others' way.
             self._refuse(servers.pop(uuid), exc)
 
-    def _reconcile(self, context, rt, compute, servers, without_numa, owners):
-        """Move servers to where they are wanted, as far as they can be.
+    def _reconcile(self, context, compute, servers, without_numa, owners):
+        """Start to move servers to where they are wanted, as far as they can
+        be.
 
         :param without_numa: servers without a NUMA topology
         :param owners: pCPU -> who has it, in words
+        :returns: uuids of those that wait for what others are doing
         """
         intents = self._enforce(context, servers, without_numa)
         if not compute.numa_topology:
-            return
+            return frozenset()
         host = _topology(compute)
         if translate.inconsistency(host):
-            return
-        pending = {
-            uuid: self._resident(server, intents[uuid].base)
-            for uuid, server in servers.items()
-            if _is_changeable(server) and not claim.satisfied(
-                intents[uuid].base, server.numa_topology, host)
-            and not (self._patient and self._failures.waits(
-                uuid, intents[uuid].base, time.monotonic()))}
-        for uuid in servers.keys() - pending.keys():
+            return frozenset()
+        wanting = [uuid for uuid, server in servers.items()
+                   if _is_changeable(server) and not claim.satisfied(
+                       intents[uuid].base, server.numa_topology, host)
+                   and not (self._patient and self._failures.waits(
+                       uuid, intents[uuid].base, time.monotonic()))]
+        for uuid in servers.keys() - set(wanting):
             self._failures.obeyed(uuid)
-        if not pending:
-            return
-        plan = rearrange.plan(limits.host_state(host, owners),
-                              pending.values())
+        if not wanting:
+            return frozenset()
+        pending: dict[str, rearrange.Resident] = {}
+        failed = self.jobs.each(
+            {uuid: servers[uuid] for uuid in wanting},
+            'libvirt is asked for its memory', lambda server: (
+                pending.update({server.uuid: self._resident(
+                    server, intents[server.uuid].base)})))
+        for uuid, error in failed.items():
+            self._refuse(servers[uuid], error)
+        plan, waiting = self._plan(limits.host_state(host, owners), pending)
         for uuid, reason in plan.refused.items():
-            self._refuse(servers[uuid], record.ChangeFailed(reason=reason))
+            if uuid not in waiting:
+                self._refuse(servers[uuid],
+                             record.ChangeFailed(reason=reason))
         plan = self._without_borrowed(plan, servers)
         if plan.steps:
-            self._carry_out(context, rt, plan, servers, intents)
+            waiting |= self._changes.start(plan, servers, intents)
+        return waiting
+
+    def _plan(self, host, pending):
+        """A plan beside the changes that are being made.
+
+        :param host: kongming.host.usage.HostState
+        :param pending: uuid -> Resident
+        :returns: the plan, and uuids of those that it refuses only for what
+            is being changed
+        """
+        changing = self.jobs.pcpus
+        plan = rearrange.plan(_with_taken(
+            host, lambda taken, dedicated: taken | changing & dedicated),
+            pending.values())
+        if not changing or not plan.refused:
+            return plan, set()
+        afterwards = rearrange.plan(_with_taken(
+            host, lambda taken, dedicated: taken - changing), [
+                pending[uuid] for uuid in plan.refused])
+        return plan, plan.refused.keys() - afterwards.refused.keys()
 
     def _without_borrowed(self, plan, servers):
         """A plan without the steps whose pCPUs borrowers don't leave."""
         if not plan.steps:
             return plan
-        still_used = self.reclaim(frozenset().union(*map(_pcpus, plan.steps)))
-        if not still_used:
-            return plan
+        still_used = self.reclaim(changes.pcpus_of(plan.steps))
         group = rearrange.groups(plan.steps)
+        borrowing = self._enforcer.hand_over(group.keys())
+        if not still_used and not borrowing:
+            return plan
         refused = {group[step.server] for step in plan.steps
-                   if _pcpus(step) & still_used}
+                   if step.server in borrowing
+                   or changes.pcpus_of([step]) & still_used}
         for uuid in dict.fromkeys(step.server for step in plan.steps):
             if group[uuid] in refused:
                 self._refuse(servers[uuid], record.ChangeFailed(
                     reason=f'pCPU {topology.format_cpu_list(still_used)} is '
-                           f'still used by a server that borrowed it'))
+                           f'still used by a server that borrowed it'
+                    if still_used else 'a server of the exchange does not '
+                                       'give back what it has borrowed'))
         return dataclasses.replace(plan, steps=tuple(
             step for step in plan.steps
             if group[step.server] not in refused))
@@ -203,12 +300,12 @@ class Reconciler:
         """
         everybody = {**servers, **without_numa}
         intents, failed = self._enforcer.enforce(servers, without_numa)
-        for uuid, server in list(servers.items()):
-            try:
-                self._repair(context, server)
-            except Exception as exc:
-                failed[uuid] = exc
-                del servers[uuid]
+        repaired = self.jobs.each(
+            servers, 'what it owns is put in order',
+            lambda server: self._repair(context, server), self._late)
+        for uuid in repaired:
+            del servers[uuid]
+        failed.update(repaired)
         self._record_enforced()
         for uuid, error in failed.items():
             self._refuse(everybody[uuid], error)
@@ -216,17 +313,23 @@ class Reconciler:
             self._failures.obeyed(uuid)
         return intents
 
+    def _late(self, uuid, error):
+        """What took long is done; if it has failed the next pass reports."""
+        if error is not None:
+            LOG.error('It took long, and has failed', exc_info=error,
+                      instance_uuid=uuid)
+
     def _record_enforced(self):
         """What was done and refused, maybe while Nova was away."""
-        while self._enforcer.done:
-            server, changes = self._enforcer.done[0]
-            record.Change(server, self._driver._tracker.host, changes).end()
-            self._enforcer.done.pop(0)
-        refused = self._enforcer.intents.refused
+        host = self._driver._tracker.host
+        done, refused = self._enforcer.done, self._enforcer.intents.refused
+        self._records.flush()
+        while done:
+            server, words = done.pop(0)
+            self._records.end(record.Change(server, host, words))
         while refused:
-            server, error = refused[0]
-            record.refused(server, self._driver._tracker.host, error)
-            refused.pop(0)
+            server, error = refused.pop(0)
+            self._records.end(record.Change(server, host), error)
 
     def reclaim(self, pcpus):
         """See :meth:`nova_ext.live.enforce.Enforcer.reclaim`."""
@@ -280,6 +383,10 @@ class Reconciler:
                 if template.has_template(server.flavor.extra_specs)]
 
     def _refuse(self, server, error):
+        if isinstance(error, jobs.StillRunning):
+            # What comes of it is seen by the pass after its end.
+            LOG.warning('%s', error, instance=server)
+            return
         self._failures.report(server, self._driver._tracker.host, error)
 
     def _resident(self, server, desired):
@@ -319,62 +426,15 @@ class Reconciler:
         if server.numa_topology.obj_what_changed():
             server.numa_topology = self._steps.unmark(context, server)
 
-    def _carry_out(self, context, rt, plan, servers, intents):
-        """All of a plan, or nothing of what servers exchange with others.
 
-        One that fails is no reason for others that have nothing to do with
-        it.
-        """
-        changes = {
-            uuid: record.Change(
-                servers[uuid], rt.host,
-                [step for step in plan.steps if step.server == uuid])
-            for uuid in dict.fromkeys(step.server for step in plan.steps)}
-        group = rearrange.groups(plan.steps)
-        done: list[rearrange.Step] = []
-        errors: dict[int, Exception] = {}
-        for step in plan.steps:
-            mine = group[step.server]
-            if mine in errors:
-                continue
-            try:
-                changes[step.server].moved_kib += self._steps.take(
-                    context, servers[step.server], step,
-                    intents[step.server])
-            except Exception as exc:
-                LOG.exception('A live change is rolled back')
-                self._roll_back(context, [
-                    before for before in done
-                    if group[before.server] == mine], servers, intents)
-                errors[mine] = record.ChangeFailed(
-                    reason=str(exc)).with_traceback(exc.__traceback__)
-                continue
-            done.append(step)
-        self._driver.publisher.ownership_changed(changes)
-        for uuid, change in changes.items():
-            error = errors.get(group[uuid])
-            self._enforcer.given_anew(uuid)
-            change.end(error)
-            if error:
-                self._failures.back_off(uuid, intents[uuid].base,
-                                        time.monotonic())
-            else:
-                self._failures.succeeded(uuid)
+def _with_taken(host, taken):
+    """A host of which something else is taken.
 
-    def _roll_back(self, context, done, servers, intents):
-        for step in reversed(done):
-            try:
-                self._steps.take(context, servers[step.server], step.back(),
-                                 intents[step.server])
-            except Exception:
-                # What it owns is consistent; the next pass sees to the rest.
-                LOG.exception('A step could not be rolled back',
-                              instance=servers[step.server])
-
-
-def _pcpus(step):
-    """All that a step leaves or goes to."""
-    return {pcpu for move in step.moves for pcpu in move[1:]}
+    :param taken: called with what is taken of a node and with its dedicated
+        pCPUs; returns what is to be taken
+    """
+    return usage.HostState(node.holding(taken(node.taken, node.dedicated))
+                           for node in host.nodes)
 
 
 @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)

@@ -25,6 +25,7 @@ A domain that Nova defines meanwhile is that of the old place
 (:attr:`nova_ext.ownership.ownership.Ownership.current`).
 """
 
+import collections
 import dataclasses
 import threading
 
@@ -43,6 +44,7 @@ from oslo_utils import excutils
 
 from nova_ext import guests
 from nova_ext import limits
+from nova_ext.live import jobs
 from nova_ext.live import record
 from nova_ext.ownership import claimed
 from nova_ext.ownership import ownership
@@ -66,13 +68,17 @@ class Steps:
         #: server -> (topology, threads): what Nova would make of it
         self._known = {}
         self._host = None
+        #: node -> held while the memory of a server goes there: what is free
+        #: is asked for before, and is not there for another one
+        self._arrivals = collections.defaultdict(threading.Lock)
 
-    def take(self, context, server, step, intent):
+    def take(self, context, server, step, intent, job):
         """Carry out a step; nothing has changed where this raises.
 
         :param server: nova.objects.Instance
         :param step: kongming.live.rearrange.Step
         :param intent: for its threads; they leave what others lend
+        :param job: nova_ext.live.jobs.Job, is told how far it is
         :returns: KiB of memory that were moved
         """
         server = self._own(context, server.uuid,
@@ -80,14 +86,14 @@ class Steps:
         mine = ownership.Ownership(server.numa_topology)
         before, after = mine.at_end_of(step.back()), mine.at_end_of(step)
         try:
-            moved = self._go(server, before, after, intent)
+            moved = self._go(server, before, after, intent, job)
             self._own(context, server.uuid, lambda mine: after)
         except Exception:
             with excutils.save_and_reraise_exception():
-                self._back(context, server, after, before, intent)
+                self._back(context, server, after, before, intent, job)
         return moved
 
-    def _back(self, context, server, after, before, intent):
+    def _back(self, context, server, after, before, intent, job):
         """Roll back what was begun; else the next pass does.
 
         The database is asked first: where the answer to a save was lost,
@@ -104,13 +110,13 @@ class Steps:
 
         try:
             self._own(context, server.uuid, still_both)
-            self._go(server, after, before, intent)
+            self._go(server, after, before, intent, job)
             self._own(context, server.uuid, lambda mine: before)
         except Exception:
             LOG.exception('A step could not be rolled back yet',
                           instance=server)
 
-    def _go(self, server, before, after, intent):
+    def _go(self, server, before, after, intent, job):
         """Move threads, and memory where the node changes."""
         domain = self.domain(server)
         if domain is None:
@@ -120,50 +126,60 @@ class Steps:
         if nodes[0] == nodes[1]:
             self.run_on(server, after, intent)
             return 0
-        bound = memory.read(domain)
         target = after.cells[0].id
-        if bound.nodes != {target}:
-            reason = memory.why_not(bound)
-            if reason:
-                raise record.ChangeFailed(reason=reason)
-            memory.check_free_memory(domain.connect(), bound, target)
-        self.run_on(server, after, intent)
-        return self._move_memory(server, domain, bound, target)
+        with self._arrivals[target]:
+            bound = memory.read(domain)
+            if bound.nodes != {target}:
+                reason = memory.why_not(bound)
+                if reason:
+                    raise record.ChangeFailed(reason=reason)
+                memory.check_free_memory(domain.connect(), bound, target)
+            self.run_on(server, after, intent)
+            return self._move_memory(server, domain, bound, target, job)
 
     def move_memory_home(self, server, domain):
         """Move memory that somebody has moved back to its server's node."""
-        bound, node = memory.read(domain), server.numa_topology.cells[0].id
-        memory.check_free_memory(domain.connect(), bound, node)
-        self._move_memory(server, domain, bound, node)
+        node = server.numa_topology.cells[0].id
+        with self._arrivals[node]:
+            bound = memory.read(domain)
+            memory.check_free_memory(domain.connect(), bound, node)
+            self._move_memory(server, domain, bound, node,
+                              jobs.Job({server.uuid}, 'memory'))
 
-    def _move_memory(self, server, domain, bound, target):
+    def _move_memory(self, server, domain, bound, target, job):
         LOG.info('%(kib)d KiB of memory go to node %(target)d',
                  {'kib': bound.size_kib, 'target': target}, instance=server)
         done = threading.Event()
         threading.Thread(target=self._count, daemon=True,
-                         args=(server, domain, target, done)).start()
+                         args=(server, domain, target, job, done)).start()
+        job.blocks = True
         try:
             return memory.move(domain, target,
                                lambda: self.memory_by_node(server, domain),
                                CONF.kongming.memory_move_timeout)
         finally:
+            job.blocks = False
             done.set()
 
-    def _count(self, server, domain, target, done):
-        """Say how far the pages are, until it is done."""
+    def _count(self, server, domain, target, job, done):
+        """Tell how far the pages are, until it is done."""
+        name = domain.name()
         while not done.wait(_COUNT_EVERY):
-            found = self.memory_by_node(server, domain)
+            found = self._memory_of(server, process.pid_of(name, server.uuid))
             if found is None:
                 return
-            LOG.info('%(there)d of %(all)d KiB of memory are on node '
-                     '%(target)d', {'there': found.get(target, 0),
-                                    'all': sum(found.values()),
-                                    'target': target}, instance=server)
+            job.progress = (f'{found.get(target, 0) // 1024} of '
+                            f'{sum(found.values()) // 1024} MiB of memory '
+                            f'are on node {target}')
+            LOG.info('%s', job.progress, instance=server)
 
     @staticmethod
     def memory_by_node(server, domain):
         """node -> KiB, as the kernel counts; None where it can't be asked."""
-        pid = process.pid(domain)
+        return Steps._memory_of(server, process.pid(domain))
+
+    @staticmethod
+    def _memory_of(server, pid):
         if pid is None:
             return None
         try:
@@ -195,10 +211,12 @@ class Steps:
 
     def layout(self):
         """The host, as far as its pCPUs are concerned."""
-        if self._host is None:
-            self._host = limits.host_state(
+        host = self._host
+        if host is None:
+            # Another thread may forget it meanwhile.
+            host = self._host = limits.host_state(
                 self._driver._get_host_numa_topology())
-        return self._host
+        return host
 
     def dedicated(self):
         """All pCPUs of the host that servers can own."""
@@ -209,7 +227,7 @@ class Steps:
         """Forget what was worked out for others than these, and the host."""
         self._host = None
         for uuid in self._known.keys() - uuids:
-            del self._known[uuid]
+            self._known.pop(uuid, None)
 
     def differences(self, server, topology, intent, lent=frozenset()):
         """In words, which threads are not where they are wanted."""

@@ -14,18 +14,24 @@
 
 import contextlib
 import threading
+import time
 from unittest import mock
 
+import fixtures
 from keystoneauth1 import exceptions as ksa_exc
 
+from kongming.libvirt import affinity
 from kongming.libvirt import memory
+from kongming.live import progress
+from nova.compute import power_state
+from nova import objects
 from nova.scheduler.client import report
-from tests import expected
 from tests.functional import test_cases_natives
 from tests.functional import test_life
 from tests.functional import test_live
 from tests.functional import test_profile
 
+only = test_live.only
 #: In seconds; an answer takes a fraction of it on a busy machine.
 PATIENCE = 3
 
@@ -38,10 +44,9 @@ class MoveOfMemoryTest(test_profile.ProfileBase):
 
     @contextlib.contextmanager
     def moving(self):
-        """A pass that moves memory from node 1 to node 0 and does not end.
-        """
+        """Memory that moves from node 1 to node 0 and does not end."""
         server = self.boot(self.template('0:15'))
-        self.driver._reconcile()
+        self.reconcile()
         begun, end = threading.Event(), threading.Event()
 
         def move(*args, **kwargs):
@@ -52,40 +57,110 @@ class MoveOfMemoryTest(test_profile.ProfileBase):
         self.api.post_server_metadata(server['id'], {
             'kongming:node.0': '0', 'kongming:pin.0': '0:5'})
         with mock.patch.object(memory, 'move', move):
-            change = self.start(self.driver._reconcile)
+            self.driver._reconcile()
             try:
                 self.assertTrue(begun.wait(30))
-                yield
+                yield server
             finally:
                 end.set()
-                change.join(60)
+                self.settle()
 
-    def start(self, function):
-        """A thread that is waited for at the end of the test."""
-        thread = threading.Thread(target=function, daemon=True)
-        thread.start()
-        self.addCleanup(thread.join, 60)
-        return thread
-
-    @expected.failure(issue=4, because='^AssertionError: True is not false$')
-    def test_diagnostics_of_another_server_are_answered(self):
-        other = self.lender()
-        with self.moving():
-            asked = self.start(lambda: self.driver.get_instance_diagnostics(
-                self.instance(other['id'])))
-            asked.join(PATIENCE)
-            self.assertFalse(asked.is_alive())
-
-    @expected.failure(issue=4, because=(
-        r'reference = \{0: frozenset\(\{10, 11\}\).* '
-        r'actual = \{0: frozenset\(\{10\}\)'))
-    def test_profiles_switch_on_time(self):
-        server = self.lender()
-        self.assertRuns(server, test_profile.OWN)
-        with self.moving():
+    def test_other_servers_are_served(self):
+        lender = self.lender()
+        waits = self.boot(self.template('0:14'))
+        other = self.boot(self.flavor({
+            'node.0': '0', 'pin.0': '0:2', 'grant': 'template'}, vcpus=1))
+        with self.moving() as server:
+            # Another one changes, and is recorded.
+            self.api.post_server_metadata(other['id'],
+                                          {'kongming:pin.0': '0:3'})
+            self.driver._reconcile()
+            self._wait_for_assert(lambda: self.assertEqual(
+                [('Success', None)], self.actions(other)))
+            # Diagnostics are answered; there is nothing to be told.
+            before = time.monotonic()
+            found = self.api.api_get(
+                f'/servers/{other["id"]}/diagnostics').body
+            self.assertLess(time.monotonic() - before, PATIENCE)
+            self.assertEqual('linux', found['hypervisor_os'])
+            # Those of the server itself tell what goes on, without libvirt.
+            found = self.going_on(server)
+            self.assertIn('a live change: cell 0 node 1->0 0:15->5', found)
+            self.assertEqual([(None, None)], self.actions(server))
+            # Who wants what it is leaving waits, and is not refused.
+            self.api.post_server_metadata(waits['id'],
+                                          {'kongming:pin.0': '0:15'})
+            self.assertIn('waits for another change', self.going_on(waits))
+            self.assertEqual([], self.actions(waits))
+            # Profiles switch, without Nova.
             self.moment = test_profile.NIGHT
-            self.start(self.driver._reconciler.switch).join(PATIENCE)
-            self.assertRuns(server, test_profile.PACKED)
+            with self.no_database():
+                self.driver._reconciler.switch()
+            self.assertRuns(lender, test_profile.PACKED)
+        self.assertEqual([('Success', None)], self.actions(server))
+        self.reconcile()
+        self.assertHolds(waits, {0: 15})
+        self.assertHolds(server, {0: 5})
+
+    def going_on(self, server):
+        """What its diagnostics tell, while libvirt tells nothing of it."""
+        instance = self.instance(server['id'])
+        moves = self.driver._reconciler.jobs.of(server['id']) is not None
+        real = self.driver._host.get_guest
+
+        def get_guest(asked):
+            self.assertFalse(moves and asked.uuid == server['id'])
+            return real(asked)
+
+        with mock.patch.object(self.driver._host, 'get_guest', get_guest):
+            self.assertEqual(power_state.RUNNING,
+                             self.driver.get_info(instance).state)
+            return progress.read(self.driver.get_instance_diagnostics(
+                instance).hypervisor_os)
+
+    def no_database(self):
+        return mock.patch.object(
+            objects.InstanceList, 'get_by_host_and_node',
+            side_effect=AssertionError('Nova was asked'))
+
+
+class HangingTest(test_profile.ProfileBase):
+    """libvirt does not answer about one server."""
+
+    def _sampled(self, where):
+        """Nothing is looked at while a thread hangs."""
+
+    def test_other_servers_are_looked_after(self):
+        hangs, other = (self.boot(self.template(f'0:{pcpu}'))
+                        for pcpu in (14, 15))
+        self.reconcile()
+        self.useFixture(fixtures.MonkeyPatch('nova_ext.live.jobs.PATIENCE',
+                                             0.5))
+        end = threading.Event()
+        self.addCleanup(end.set)
+        real = affinity.read
+
+        def read(domain):
+            if domain.UUIDString() == hangs['id']:
+                end.wait(60)
+            return real(domain)
+
+        with mock.patch.object(affinity, 'read', read):
+            self.api.post_server_metadata(other['id'],
+                                          {'kongming:pin.0': '0:13'})
+            self.driver._reconcile()
+            self._wait_for_assert(lambda: self.assertRuns(
+                other, {0: only(13)}))
+            job = self.driver._reconciler.jobs.of(hangs['id'])
+            self.assertIn('its threads are put', str(job))
+            # The next pass does not wait for it.
+            self.driver._reconcile()
+            self.assertIs(job, self.driver._reconciler.jobs.of(hangs['id']))
+            end.set()
+            self.settle()
+        self.want(hangs, pin_0='0:12')
+        self.assertHolds(hangs, {0: 12})
+        self.assertEqual([('Success', None)], self.actions(hangs))
 
 
 class PlacementAwayTest(test_live.LiveBase):
@@ -104,7 +179,7 @@ class PlacementAwayTest(test_live.LiveBase):
     def test_live_changes_go_on(self):
         """And Placement is told of the last one when it is back."""
         server = self.boot(self.template('0:13 1:10'))
-        reconcile = self.computes['compute1'].driver._reconcile
+        reconcile = self.reconcile
         reconcile()
         with self.away():
             for pin in ('0:15', '0:14'):
@@ -128,7 +203,7 @@ class RequestsTest(test_cases_natives.CountedBase):
         self.publish()
         self.requests.clear()
         self.of_publisher.clear()
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.computes['compute1'].driver.publisher.run()
         self.assertEqual({10, 15}, self.owned()[1])
         self.assertEqual([], self.requests)

@@ -73,6 +73,6 @@ class LockTest(test_life.LifeBase):
         # Nova has counted it as active.
         self.audit()
         self.locked.clear()
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.assertEqual({10, 15}, self.owned()[1])
         self.assertAtMost(CHANGE, 'live change')
