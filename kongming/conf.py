@@ -66,6 +66,45 @@ time; ``openstack kongming server set --wait`` and ``GET \
 time only after the first of these, and servers that came since the last one \
 are not among those that switch.
 """),
+    cfg.StrOpt(
+        'live_changes',
+        default='act',
+        mutable=True,
+        choices=[
+            ('act', 'Running servers are brought to where their flavor and '
+                    'their metadata want them'),
+            ('observe', 'What would be done to their threads and places is '
+                        'computed and reported (log, stats, ``openstack '
+                        'kongming host list``); nothing is touched'),
+            ('off', 'Nothing is looked at'),
+        ],
+        help="""
+Whether this host changes running servers. Boots and moves obey templates in \
+any case, and whoever borrows a pCPU leaves it before its owner starts. While \
+it does not act, profiles do not switch, and nothing is put back.
+
+It can be changed while nova-compute runs (SIGHUP).
+
+Related options:
+
+* ``observe_after``
+"""),
+    cfg.IntOpt(
+        'observe_after',
+        default=10,
+        min=0,
+        help="""
+After so many live changes that failed one after the other and were rolled \
+back, the host observes by itself, as ``live_changes = observe`` says, with \
+an ERROR line in the log and a notification, until nova-compute is started \
+again or gets SIGHUP. So it does at once when it finds a pCPU with two \
+owners. Changes that are refused before anything is touched do not count. \
+With 0 no number of failures does that.
+
+Related options:
+
+* ``live_changes``
+"""),
     cfg.IntOpt(
         'memory_move_timeout',
         default=600,

@@ -234,6 +234,7 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     def _look_after_servers(self):
         self.publisher.start()
+        self._reconciler.start()
         if CONF.kongming.reconcile_interval:
             threading.Thread(target=self._reconcile_forever, daemon=True,
                              name='kongming').start()
@@ -258,7 +259,8 @@ class LibvirtDriver(driver.LibvirtDriver):
         # A domain that starts or resumes may not be where it was wanted.
         if getattr(event, 'transition', None) in (
                 virtevent.EVENT_LIFECYCLE_STARTED,
-                virtevent.EVENT_LIFECYCLE_RESUMED):
+                virtevent.EVENT_LIFECYCLE_RESUMED) and (
+                    event.uuid in self._reconciler.present):
             self.wake()
 
     def wake(self):
@@ -274,7 +276,7 @@ class LibvirtDriver(driver.LibvirtDriver):
                 # for a pass each time.
                 self._stop.wait(_EVENT_DELAY)
             self._wake.clear()
-            if not self._stop.is_set():
+            if not self._stop.is_set() and self._reconciler.has_work:
                 busy = self._reconcile(patient=True)
                 pause = min(interval, _RETRY_INTERVAL) if busy else interval
 
@@ -380,9 +382,16 @@ class LibvirtDriver(driver.LibvirtDriver):
             # Before anything of it is destroyed.
             self._reclaim(instance.numa_topology, True)
 
+    def _arrives(self, instance):
+        """:returns: whether a server has a template, which is counted"""
+        if not template.has_template(instance.flavor.extra_specs):
+            return False
+        self._reconciler.present.arrives(instance.uuid)
+        return True
+
     def spawn(self, context, instance, image_meta, injected_files,
               admin_password, allocations, *args, **kwargs):
-        if template.has_template(instance.flavor.extra_specs):
+        if self._arrives(instance):
             server = claimed.ClaimedServer(
                 instance, self._host.get_hostname(), image_meta)
             if not server.stay(context):
@@ -400,17 +409,27 @@ class LibvirtDriver(driver.LibvirtDriver):
     def finish_migration(self, context, migration, instance, disk_info,
                          network_info, image_meta, resize_instance,
                          allocations, *args, **kwargs):
-        if template.has_template(instance.flavor.extra_specs):
+        if self._arrives(instance):
             self._repin(context, claimed.ClaimedServer(
                 instance, self._host.get_hostname(), image_meta), allocations)
         return super().finish_migration(
             context, migration, instance, disk_info, network_info, image_meta,
             resize_instance, allocations, *args, **kwargs)
 
+    def finish_revert_migration(self, context, instance, *args, **kwargs):
+        self._arrives(instance)
+        return super().finish_revert_migration(context, instance, *args,
+                                               **kwargs)
+
+    def pre_live_migration(self, context, instance, *args, **kwargs):
+        # Of one without a NUMA topology nothing is claimed before.
+        self._arrives(instance)
+        return super().pre_live_migration(context, instance, *args, **kwargs)
+
     def post_claim_migrate_data(self, context, instance, migrate_data,
                                 claim):
-        if (template.has_template(instance.flavor.extra_specs)
-                and claim.claimed_numa_topology is not None):
+        if self._arrives(instance) and (
+                claim.claimed_numa_topology is not None):
             try:
                 self._repin(context, claimed.IncomingServer(
                     claim, self._host.get_hostname()))
@@ -460,7 +479,8 @@ class LibvirtDriver(driver.LibvirtDriver):
         try:
             found['stats'] = {
                 **(found.get('stats') or {}),
-                **stats.report(self.publisher.stats_of(nodename))}
+                **stats.report(self._reconciler.reported(
+                    self.publisher.stats_of(nodename)))}
         except Exception:
             # Nova reports its host all the same; template servers do not
             # come.
@@ -474,7 +494,11 @@ class LibvirtDriver(driver.LibvirtDriver):
                                      allocations=allocations)
         # With what Nova writes of its own, once: a write of ours beside it
         # would have Nova's next one refused.
-        provider_tree.add_traits(nodename, inventory.TRAIT_HOOK)
+        current = inventory.TRAIT_LIVE.get(self._reconciler.mode.current)
+        provider_tree.add_traits(nodename, inventory.TRAIT_HOOK,
+                                 *filter(None, [current]))
+        provider_tree.remove_traits(nodename, *(
+            {*inventory.TRAIT_LIVE.values()} - {current}))
         try:
             self.publisher.notice(nodename)
         except Exception:

@@ -54,7 +54,8 @@ host uses.
 Reading order
 -------------
 
-1. ``reconciler``: the pass.
+1. ``reconciler``: the pass; ``places``: what it plans, ``observe``: what it
+   reports where it only looks, ``owned``: who owns what (private).
 2. ``intents``: the desired state of each server (private).
 3. ``jobs``: threads for what is slow (private).
 4. ``changes``: a live change as a job (private).
@@ -62,9 +63,11 @@ Reading order
 6. ``enforce``: threads, profiles, lending and borrowing (private).
 7. ``reclaim``: borrowers leave before an owner starts.
 8. ``definition``: what a domain would start with next.
-9. ``cpu_shares``, ``clos``: QoS and caches of running servers (private).
-10. ``failures``: what failed is reported once and tried again later (private).
-11. ``record``, ``report_once``: instance actions and log lines.
+9. ``present``, ``mode``, ``trigger``: whether and when there is anything to
+   do (private).
+10. ``cpu_shares``, ``clos``: QoS and caches of running servers (private).
+11. ``failures``: what failed is reported once and tried again later (private).
+12. ``record``, ``report_once``: instance actions and log lines.
 """
 
 __all__ = ('definition', 'reclaim', 'reconciler', 'record', 'steps')

@@ -39,15 +39,18 @@ class Changes:
     :param failures: nova_ext.live.failures.Failures
     :param jobs: nova_ext.live.jobs.Jobs
     :param records: nova_ext.live.record.Records
+    :param mode: nova_ext.live.mode.Mode
     """
 
-    def __init__(self, driver, steps, enforcer, failures, jobs, records):
+    def __init__(self, driver, steps, enforcer, failures, jobs, records,
+                 mode):
         self._driver = driver
         self._steps = steps
         self._enforcer = enforcer
         self._failures = failures
         self._jobs = jobs
         self._records = records
+        self._mode = mode
 
     def start(self, plan, servers, intents):
         """Start the changes of a plan.
@@ -93,6 +96,12 @@ class Changes:
         budget = CONF.kongming.memory_move_timeout * max(1, sum(
             step.moves_memory for step in steps))
         for step in steps:
+            if self._jobs.is_stopped:
+                LOG.warning('A live change is cut short, as nova-compute '
+                            'ends: %s', job)
+                error = record.ChangeFailed(
+                    reason='nova-compute ended; it goes on when it starts')
+                break
             try:
                 if job.seconds > budget:
                     raise record.ChangeFailed(
@@ -109,6 +118,10 @@ class Changes:
                     reason=str(exc)).with_traceback(exc.__traceback__)
                 break
             done.append(step)
+        if error and not self._jobs.is_stopped:
+            self._mode.failed(error)
+        elif not error:
+            self._mode.succeeded()
         self._driver.publisher.ownership_changed(changes)
         for uuid, change in changes.items():
             self._enforcer.given_anew(uuid)
@@ -118,6 +131,7 @@ class Changes:
             else:
                 self._failures.succeeded(uuid)
             self._records.end(change, error)
+        self._records.flush()
 
     def _roll_back(self, context, done, servers, intents, job):
         for step in reversed(done):

@@ -196,14 +196,24 @@ class Enforcer:
         self.next_change = min(filter(None, changes), default=None)
         return {uuid: enforced[uuid].intent for uuid in servers}, failed
 
+    def observe(self, server):
+        """What would be done to a server's threads; nothing is.
+
+        :returns: kongming.intent.merge.Intent, and the changes in words
+        :raises nova_ext.live.record.ChangeFailed: if its template is none
+        """
+        enforced = self._look(server, now())
+        lent = (self._lent or NOTHING) if enforced.borrows else NOTHING
+        return enforced.intent, self._steps.differences(
+            server, enforced.topology, enforced.intent, lent)
+
     def switch(self):
         """Profiles that begin or end by now, by what was known last."""
         if self.next_change is not None and now() >= self.next_change:
             self.enforce(dict(self._last), dict(self._last_without_numa))
 
-    @staticmethod
-    def _next_change(server, intent, moment):
-        return merge.next_change(intent.base, server.metadata, moment)
+    def _next_change(self, server, intent, moment):
+        return self.intents.next_change(server, intent, moment)
 
     def _forget(self, servers):
         """Forget all servers but these."""

@@ -89,7 +89,8 @@ class Jobs:
         self._lock = threading.Condition()
         #: server -> its Job
         self._running = {}
-        self._is_stopped = False
+        #: whether nova-compute is about to end
+        self.is_stopped = False
 
     def of(self, server):
         """The job of a server, or None."""
@@ -120,7 +121,7 @@ class Jobs:
         """
         job = Job(servers, what, pcpus)
         with self._lock:
-            if (self._is_stopped or len(set(self._running.values())) >= MOST
+            if (self.is_stopped or len(set(self._running.values())) >= MOST
                     or job.servers & self._running.keys()):
                 return None
             self._running.update(dict.fromkeys(job.servers, job))
@@ -157,12 +158,12 @@ class Jobs:
             return self._lock.wait_for(lambda: not self._running, timeout)
 
     def stop(self, timeout):
-        """Start no job any more; wait for those that run.
+        """Start no job any more, and no step; wait for what runs.
 
         :param timeout: in seconds
         """
         with self._lock:
-            self._is_stopped = True
+            self.is_stopped = True
         self.wait(timeout)
 
     def each(self, items, what, work, late=lambda server, error: None):

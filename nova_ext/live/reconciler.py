@@ -18,40 +18,37 @@ takes long is a job of its server (:mod:`nova_ext.live.jobs`), which the next
 passes leave alone.
 """
 
-import dataclasses
 import threading
-import time
 
-from kongming import exception as km_exc
-from kongming.host import topology
-from kongming.host import usage
 from kongming.libvirt import memory
-from kongming.live import rearrange
 from kongming.template import cache_claims
 from kongming.template import template
-from nova.compute import resource_tracker
-from nova.compute import vm_states
 import nova.context
 from nova import objects
-from nova import utils
 from nova_ext.ownership import write_ahead
 from oslo_log import log as logging
 
-from nova_ext import limits
 from nova_ext.live import changes
 from nova_ext.live import enforce
 from nova_ext.live import failures
 from nova_ext.live import jobs
+from nova_ext.live import mode
+from nova_ext.live import observe
+from nova_ext.live import owned
+from nova_ext.live import places
+from nova_ext.live import present
 from nova_ext.live import record
 from nova_ext.live import steps
-from nova_ext.ownership import claim
+from nova_ext.live import trigger
 from nova_ext.ownership import ownership
-from nova_ext import translate
+from nova_ext import stats
 
 LOG = logging.getLogger(__name__)
 _ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
                'system_metadata']
-_LOOKING = 'the host looks at its servers'
+#: How long jobs are waited for when nova-compute ends, in seconds; its
+#: services are killed where that takes longer than they allow.
+_END = 5.0
 _WAITING = 'it waits for another change on its host'
 
 
@@ -59,69 +56,60 @@ class Reconciler:
     """:param driver: nova_ext.driver.LibvirtDriver
 
     :ivar jobs: nova_ext.live.jobs.Jobs
+    :ivar present: nova_ext.live.present.Present
+    :ivar mode: nova_ext.live.mode.Mode
+    :ivar observed: nova_ext.live.observe.Observed
     """
 
     def __init__(self, driver):
         self._driver = driver
         self._steps = steps.Steps(driver)
         self.jobs = jobs.Jobs(self._job_ended)
+        self.present = present.Present()
         self._enforcer = enforce.Enforcer(self._steps, self.jobs)
         self._one_pass = threading.Lock()
         #: held while threads are moved, but for those of servers with a job
         self._affinity_lock = threading.Lock()
         self._alarm = None
-        #: guards what is set when the pass ends that is made next
-        self._asking = threading.Lock()
-        self._next_pass: threading.Event | None = None
+        self.mode = mode.Mode(driver)
+        self.observed = observe.Observed()
+        self._trigger = trigger.Trigger(self.run, self.jobs)
         self._patient = False
         self._records = record.Records()
         self._failures = failures.Failures(self._records)
-        self._changes = changes.Changes(driver, self._steps, self._enforcer,
-                                        self._failures, self.jobs,
-                                        self._records)
+        self._places = places.Places(
+            self._steps, self._enforcer, self._failures, self.jobs,
+            changes.Changes(driver, self._steps, self._enforcer,
+                            self._failures, self.jobs, self._records,
+                            self.mode),
+            self.observed, self.reclaim, self._refuse,
+            self._affinity_lock)
         #: servers whose change was not begun, as others were being made
         self._waiting: frozenset[str] = frozenset()
 
-    def look(self, uuid, patience):
-        """Have a pass made by a thread, and wait for what concerns a server.
+    @property
+    def has_work(self):
+        """Whether a pass may find anything to do."""
+        return (bool(self.present) and self.mode.current != mode.OFF
+                or bool(write_ahead.uncertain(self._driver._tracker)))
 
-        Many who ask at once are answered by the same pass.
+    def reported(self, found):
+        """What the host reports of itself, with what it does live.
 
-        :param patience: for how long, in seconds
-        :returns: what is going on then, in words; empty where all is done
+        :param found: nova_ext.stats.Reported
         """
-        until = time.monotonic() + patience
-        is_looked_at = self._request().wait(patience)
-        job = self.jobs.of(uuid)
-        if job is not None and not job.wait(max(
-                0.0, until - time.monotonic())):
-            return str(job)
-        if not is_looked_at:
-            return _LOOKING
-        return _WAITING if uuid in self._waiting else ''
+        current = self.mode.current
+        if current != mode.ACT:
+            found = found._replace(obeys=found.obeys - {stats.LIVE})
+        return found._replace(live=f'{current}:{len(self.observed)}'
+                              if current == mode.OBSERVE else current)
 
-    def _request(self):
-        """:returns: threading.Event, set after a pass that begins by now"""
-        with self._asking:
-            if self._next_pass is None:
-                self._next_pass = threading.Event()
-                threading.Thread(target=self._on_request, daemon=True,
-                                 args=(self._next_pass,),
-                                 name='kongming-pass').start()
-            return self._next_pass
-
-    def _on_request(self, ended):
-        with self._one_pass:
-            with self._asking:
-                self._next_pass = None
-            try:
-                self._run(patient=False)
-            except Exception:
-                # The next pass tries again.
-                LOG.exception('A pass over the servers with a template '
-                              'failed')
-            finally:
-                ended.set()
+    def look(self, uuid, patience):
+        """See :meth:`nova_ext.live.trigger.Trigger.look`."""
+        going_on = self._trigger.look(uuid, patience)
+        if not going_on and uuid in self._waiting:
+            return _WAITING
+        return going_on
 
     def run(self, patient=False):
         """One pass; safe to be called at any time, from any thread.
@@ -139,9 +127,17 @@ class Reconciler:
         context = nova.context.get_admin_context()
         rt = self._driver._tracker
         self._patient = patient
-        return any([self._resolve(context, rt),
-                    *(self._pass(context, rt, nodename)
-                      for nodename in list(rt.compute_nodes))])
+        busy = [self._resolve(context, rt)]
+        if not self.present or self.mode.current == mode.OFF:
+            self.observed.clear()
+            return any(busy)
+        nodes = list(rt.compute_nodes)
+        listed: set[str] = set()
+        busy += [self._pass(context, rt, nodename, listed)
+                 for nodename in nodes]
+        if nodes:
+            self.present.listed(listed)
+        return any(busy)
 
     def _job_ended(self, job):
         self._enforcer.job_ended(job.servers)
@@ -157,7 +153,8 @@ class Reconciler:
             LOG.warning('What servers own is not known yet', exc_info=True)
             return True
 
-    def _pass(self, context, rt, nodename):
+    def _pass(self, context, rt, nodename, listed):
+        """:param listed: uuids of servers with a template are added to it"""
         compute = rt.compute_nodes[nodename]
         self._enforcer.begin()
         # Before Nova is asked: what it tells of these may be old.
@@ -167,9 +164,20 @@ class Reconciler:
         with_template = [
             server for server in everybody
             if template.has_template(server.flavor.extra_specs)]
+        listed.update(server.uuid for server in with_template)
+        owners, conflict = owned.by_pcpu(everybody)
+        if conflict:
+            self.mode.stop(conflict)
+        if self.mode.current != mode.ACT:
+            self._cancel_alarm()
+            self._places.observe(compute, with_template, owners)
+            # Nothing is recorded either.
+            self._enforcer.intents.refused.clear()
+            return False
+        self.observed.clear()
         uncertain = write_ahead.uncertain(rt)
         idle = [server for server in with_template
-                if _is_idle(server) and server.uuid not in busy]
+                if steps.is_idle(server) and server.uuid not in busy]
         servers = {server.uuid: server for server in idle
                    if server.numa_topology is not None
                    and server.uuid not in uncertain}
@@ -189,9 +197,12 @@ class Reconciler:
             if cache_claims.mentioned(server.flavor.extra_specs)}
         self._driver.publisher.claim_caches(with_template)
         with self._affinity_lock:
-            self._waiting = self._reconcile(
-                context, compute, servers, without_numa, _owners(everybody))
+            intents = self._enforce(context, servers, without_numa)
         self._set_alarm()
+        # Nova is asked, and its lock is waited for, beside profiles.
+        self._waiting = self._places.start(
+            compute, servers, intents, owners, self._patient)
+        self._records.flush()
         return bool(self._waiting) or self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)
 
@@ -209,91 +220,8 @@ class Reconciler:
             # One that can't be helped is not in the others' way.
             self._refuse(servers.pop(uuid), exc)
 
-    def _reconcile(self, context, compute, servers, without_numa, owners):
-        """Start to move servers to where they are wanted, as far as they can
-        be.
-
-        :param without_numa: servers without a NUMA topology
-        :param owners: pCPU -> who has it, in words
-        :returns: uuids of those that wait for what others are doing
-        """
-        intents = self._enforce(context, servers, without_numa)
-        if not compute.numa_topology:
-            return frozenset()
-        host = _topology(compute)
-        if translate.inconsistency(host):
-            return frozenset()
-        wanting = [uuid for uuid, server in servers.items()
-                   if _is_changeable(server) and not claim.satisfied(
-                       intents[uuid].base, server.numa_topology, host)
-                   and not (self._patient and self._failures.waits(
-                       uuid, intents[uuid].base, time.monotonic()))]
-        for uuid in servers.keys() - set(wanting):
-            self._failures.obeyed(uuid)
-        if not wanting:
-            return frozenset()
-        pending: dict[str, rearrange.Resident] = {}
-        failed = self.jobs.each(
-            {uuid: servers[uuid] for uuid in wanting},
-            'libvirt is asked for its memory', lambda server: (
-                pending.update({server.uuid: self._resident(
-                    server, intents[server.uuid].base)})))
-        for uuid, error in failed.items():
-            self._refuse(servers[uuid], error)
-        plan, waiting = self._plan(limits.host_state(host, owners), pending)
-        for uuid, reason in plan.refused.items():
-            if uuid not in waiting:
-                self._refuse(servers[uuid],
-                             record.ChangeFailed(reason=reason))
-        plan = self._without_borrowed(plan, servers)
-        if plan.steps:
-            waiting |= self._changes.start(plan, servers, intents)
-        return waiting
-
-    def _plan(self, host, pending):
-        """A plan beside the changes that are being made.
-
-        :param host: kongming.host.usage.HostState
-        :param pending: uuid -> Resident
-        :returns: the plan, and uuids of those that it refuses only for what
-            is being changed
-        """
-        changing = self.jobs.pcpus
-        plan = rearrange.plan(_with_taken(
-            host, lambda taken, dedicated: taken | changing & dedicated),
-            pending.values())
-        if not changing or not plan.refused:
-            return plan, set()
-        afterwards = rearrange.plan(_with_taken(
-            host, lambda taken, dedicated: taken - changing), [
-                pending[uuid] for uuid in plan.refused])
-        return plan, plan.refused.keys() - afterwards.refused.keys()
-
-    def _without_borrowed(self, plan, servers):
-        """A plan without the steps whose pCPUs borrowers don't leave."""
-        if not plan.steps:
-            return plan
-        still_used = self.reclaim(changes.pcpus_of(plan.steps))
-        group = rearrange.groups(plan.steps)
-        borrowing = self._enforcer.hand_over(group.keys())
-        if not still_used and not borrowing:
-            return plan
-        refused = {group[step.server] for step in plan.steps
-                   if step.server in borrowing
-                   or changes.pcpus_of([step]) & still_used}
-        for uuid in dict.fromkeys(step.server for step in plan.steps):
-            if group[uuid] in refused:
-                self._refuse(servers[uuid], record.ChangeFailed(
-                    reason=f'pCPU {topology.format_cpu_list(still_used)} is '
-                           f'still used by a server that borrowed it'
-                    if still_used else 'a server of the exchange does not '
-                                       'give back what it has borrowed'))
-        return dataclasses.replace(plan, steps=tuple(
-            step for step in plan.steps
-            if group[step.server] not in refused))
-
     def _enforce(self, context, servers, without_numa):
-        """Threads and memory to where they are meant to be.
+        """Put threads and memory where they are meant to be.
 
         :param servers: those that can't be helped are taken out
         :returns: uuid -> kongming.intent.merge.Intent
@@ -323,7 +251,6 @@ class Reconciler:
         """What was done and refused, maybe while Nova was away."""
         host = self._driver._tracker.host
         done, refused = self._enforcer.done, self._enforcer.intents.refused
-        self._records.flush()
         while done:
             server, words = done.pop(0)
             self._records.end(record.Change(server, host, words))
@@ -333,6 +260,8 @@ class Reconciler:
 
     def reclaim(self, pcpus):
         """See :meth:`nova_ext.live.enforce.Enforcer.reclaim`."""
+        if not self.present:
+            return frozenset()  # there is nobody who borrows
         return self._enforcer.reclaim(pcpus, self._with_template)
 
     def evict(self, pcpus):
@@ -346,13 +275,15 @@ class Reconciler:
 
     def switch(self):
         """Profiles that begin or end by now, without asking Nova."""
+        if self.mode.current != mode.ACT:
+            return
         with self._affinity_lock:
             self._enforcer.switch()
         self._set_alarm()
 
     def _set_alarm(self):
         """Switch when the next profile begins or ends."""
-        self.stop()
+        self._cancel_alarm()
         moment = self._enforcer.next_change
         if moment is not None:
             self._alarm = threading.Timer(
@@ -370,8 +301,23 @@ class Reconciler:
         # What was changed is recorded by a pass.
         self._driver.wake()
 
+    def start(self):
+        """nova-compute has started."""
+        self.jobs.is_stopped = False
+
     def stop(self):
-        """Switch by itself no more."""
+        """Switch by itself no more, and end what is ended soon.
+
+        What runs longer is handed over to the next start: its server owns
+        what it has and what it goes to, and the first pass ends it.
+        """
+        self._cancel_alarm()
+        self.jobs.stop(_END)
+        for job in self.jobs.all:
+            LOG.warning('nova-compute ends during %s; its next start ends '
+                        'that', job)
+
+    def _cancel_alarm(self):
         if self._alarm is not None:
             self._alarm.cancel()
 
@@ -379,8 +325,10 @@ class Reconciler:
         everybody = objects.InstanceList.get_by_host(
             nova.context.get_admin_context(), self._driver._tracker.host,
             expected_attrs=_ATTRIBUTES)
-        return [server for server in everybody
-                if template.has_template(server.flavor.extra_specs)]
+        found = [server for server in everybody
+                 if template.has_template(server.flavor.extra_specs)]
+        self.present.listed(server.uuid for server in found)
+        return found
 
     def _refuse(self, server, error):
         if isinstance(error, jobs.StillRunning):
@@ -389,30 +337,19 @@ class Reconciler:
             return
         self._failures.report(server, self._driver._tracker.host, error)
 
-    def _resident(self, server, desired):
-        owned = ownership.Ownership(server.numa_topology)
-        pins = dict(owned.pins)
-        if owned.emulator:
-            pins[rearrange.EMULATOR] = min(owned.emulator)
-        domain = self._steps.domain(server)
-        return rearrange.Resident(
-            server.uuid, translate.guest_of(server.numa_topology), desired,
-            pins,
-            [cell.id for cell in server.numa_topology.cells],
-            memory.why_not(memory.read(domain)) if domain is not None else '')
-
     def _repair(self, context, server):
         """What else is not as it is owned: memory, a step cut short."""
-        if not _is_changeable(server):
+        if not steps.is_changeable(server):
             return
         mine = ownership.Ownership(server.numa_topology)
         node = mine.current.cells[0].id
-        domain = self._steps.domain(server)
-        if domain is not None:
-            bound = memory.read(domain)
-            if not memory.why_not(bound) and bound.nodes != {node}:
-                LOG.warning('Its memory was bound to node %s and is moved '
-                            'back', sorted(bound.nodes), instance=server)
+        bound = self._steps.memory(server)
+        if bound is not None and not memory.why_not(bound) and (
+                bound.nodes != {node}):
+            LOG.warning('Its memory was bound to node %s and is moved back',
+                        sorted(bound.nodes), instance=server)
+            domain = self._steps.domain(server)
+            if domain is not None:
                 self._steps.move_memory_home(server, domain)
         if mine.has_target:
             # A step was cut short.
@@ -425,38 +362,3 @@ class Reconciler:
                        'template')
         if server.numa_topology.obj_what_changed():
             server.numa_topology = self._steps.unmark(context, server)
-
-
-def _with_taken(host, taken):
-    """A host of which something else is taken.
-
-    :param taken: called with what is taken of a node and with its dedicated
-        pCPUs; returns what is to be taken
-    """
-    return usage.HostState(node.holding(taken(node.taken, node.dedicated))
-                           for node in host.nodes)
-
-
-@utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
-def _topology(compute):
-    """What the tracker says of a host; during an audit it says too little."""
-    return objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
-
-
-def _owners(servers):
-    """pCPU -> its server, in words that an admin reads."""
-    return {pcpu: f'server {km_exc.printable(server.display_name)} '
-                  f'({server.uuid})'
-            for server in servers if server.numa_topology is not None
-            for pcpu in ownership.pcpus_of(server)}
-
-
-def _is_idle(server):
-    """Whether nothing else is being done to it."""
-    return server.task_state is None and (
-        _is_changeable(server) or server.vm_state == vm_states.RESCUED)
-
-
-def _is_changeable(server):
-    """Whether its domain is defined anew whenever it starts."""
-    return server.vm_state in steps.CHANGEABLE

@@ -35,6 +35,7 @@ ACTION = 'kongming_live_change'
 EVENT = 'kongming_repin'
 #: Of a notification.
 EVICTION = 'kongming_eviction'
+STOP = 'kongming_live_changes_stopped'
 
 
 class ChangeFailed(exception.NovaException):
@@ -118,37 +119,46 @@ class Records:
     """
 
     def __init__(self):
+        #: held by the one thread that records
         self._lock = threading.Lock()
         self._pending: collections.deque[
             tuple[Change, Exception | None]] = collections.deque()
 
     def end(self, change, error=None):
-        """Record how a change has ended.
+        """Record how a change has ended, with the next :meth:`flush`.
+
+        Nobody is asked here, so that locks may be held.
 
         :param change: Change
         """
         change.log(error)
         self._pending.append((change, error))
-        self.flush()
 
     def flush(self):
-        """Record what is pending, as far as Nova can be told."""
-        with self._lock:
-            while self._pending:
-                try:
-                    change, error = self._pending[0]
-                    change.end(error)
-                except exception.NovaException:
-                    # Its server is gone, say; that is so later as well.
-                    LOG.warning('A live change is not recorded',
-                                exc_info=True)
-                except Exception as exc:
-                    LOG.warning('%(number)d live changes are recorded later: '
-                                '%(reason)s', {
-                                    'number': len(self._pending),
-                                    'reason': exc})
-                    return
-                self._pending.popleft()
+        """Record what is pending, as far as Nova can be told.
+
+        Where a thread is at that already, it does it all.
+        """
+        while self._pending and self._lock.acquire(blocking=False):
+            try:
+                self._flush()
+            except Exception as exc:
+                LOG.warning('%(number)d live changes are recorded later: '
+                            '%(reason)s', {'number': len(self._pending),
+                                           'reason': exc})
+                return
+            finally:
+                self._lock.release()
+
+    def _flush(self):
+        while self._pending:
+            change, error = self._pending[0]
+            try:
+                change.end(error)
+            except exception.NovaException:
+                # Its server is gone, say; that is so later as well.
+                LOG.warning('A live change is not recorded', exc_info=True)
+            self._pending.popleft()
 
 
 def _notify(context, host, event, payload, facts, is_error):
@@ -160,6 +170,12 @@ def _notify(context, host, event, payload, facts, is_error):
         'nova_object.name': payload,
         'nova_object.version': '1.0',
         'nova_object.data': facts})
+
+
+def stopped(host, reason):
+    """A host changes no running server by itself any more."""
+    _notify(nova.context.get_admin_context(), host, f'{STOP}.error',
+            'StopPayload', {'host': host, 'reason': reason}, True)
 
 
 def evicted(server, host, pcpus, error=None):

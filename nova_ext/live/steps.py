@@ -28,6 +28,7 @@ A domain that Nova defines meanwhile is that of the old place
 import collections
 import dataclasses
 import threading
+from xml.etree import ElementTree
 
 from kongming.kernel import process
 from kongming.libvirt import affinity
@@ -50,6 +51,7 @@ from nova_ext.ownership import claimed
 from nova_ext.ownership import ownership
 from nova_ext.ownership import write_ahead
 from nova_ext import privileged
+from nova_ext import translate
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -65,9 +67,19 @@ class Steps:
 
     def __init__(self, driver):
         self._driver = driver
-        #: server -> (topology, threads): what Nova would make of it
+        #: server -> (key of its topology, threads): what Nova would make of
+        #: it
         self._known = {}
+        #: (server, whether it borrows) -> (what it was worked out of, the
+        #: threads that are wanted and what was not obeyed)
+        self._wanted = {}
+        #: server -> (XML of its domain, Threads and Memory in it)
+        self._read = {}
+        #: server -> its Memory, as it was read in this pass
+        self._memory = {}
+        #: the host and its key, in this pass
         self._host = None
+        self._last_layout = None
         #: node -> held while the memory of a server goes there: what is free
         #: is asked for before, and is not there for another one
         self._arrivals = collections.defaultdict(threading.Lock)
@@ -197,7 +209,12 @@ class Steps:
         :returns: kongming.live.threads.Threads, and what was not obeyed and
             why
         """
-        key = topology._to_json()
+        key = key_of(topology)
+        host, host_key = self._layout()
+        given = key, intent, lent, host_key
+        memo = self._wanted.get((server.uuid, bool(lent)))
+        if memo is not None and memo[0] == given:
+            return memo[1]
         known = self._known.get(server.uuid)
         if known is None or known[0] != key:
             config = self._driver.native_numa_config(
@@ -205,18 +222,27 @@ class Steps:
                 objects.ImageMeta.from_instance(server))
             known = key, guests.threads_of(config)
             self._known[server.uuid] = known
-        return threads.shape(known[1], self.layout(),
-                             ownership.Ownership(topology).owned, intent,
-                             lent)
+        found = threads.shape(known[1], host,
+                              ownership.Ownership(topology).owned, intent,
+                              lent)
+        self._wanted[server.uuid, bool(lent)] = given, found
+        return found
 
     def layout(self):
         """The host, as far as its pCPUs are concerned."""
-        host = self._host
-        if host is None:
+        return self._layout()[0]
+
+    def _layout(self):
+        found = self._host
+        if found is None:
             # Another thread may forget it meanwhile.
-            host = self._host = limits.host_state(
-                self._driver._get_host_numa_topology())
-        return host
+            host = limits.host_state(self._driver._get_host_numa_topology())
+            key = layout_key(host)
+            if key == self._last_layout:
+                key = self._last_layout  # quicker to compare
+            self._last_layout = key
+            found = self._host = host, key
+        return found
 
     def dedicated(self):
         """All pCPUs of the host that servers can own."""
@@ -226,8 +252,13 @@ class Steps:
     def forget(self, uuids):
         """Forget what was worked out for others than these, and the host."""
         self._host = None
-        for uuid in self._known.keys() - uuids:
-            self._known.pop(uuid, None)
+        self._memory.clear()
+        for known in self._known, self._read:
+            for uuid in known.keys() - uuids:
+                known.pop(uuid, None)
+        for key in list(self._wanted):
+            if key[0] not in uuids:
+                self._wanted.pop(key, None)
 
     def differences(self, server, topology, intent, lent=frozenset()):
         """In words, which threads are not where they are wanted."""
@@ -235,7 +266,29 @@ class Steps:
         if domain is None:
             return []
         wanted, _problems = self.wanted(server, topology, intent, lent)
-        return threads.changes(self.running(domain)[0], wanted)
+        now, self._memory[server.uuid] = self._look(server, domain)
+        return threads.changes(now, wanted)
+
+    def _look(self, server, domain):
+        """All of a domain's threads and its memory, by one question."""
+        text = domain.XMLDesc(0)
+        known = self._read.get(server.uuid)
+        if known is None or known[0] != text:
+            root = ElementTree.fromstring(text)
+            known = text, affinity.of_xml(root), memory.of_xml(root)
+            self._read[server.uuid] = known
+        return self._with_sched(known[1], process.pid(domain)), known[2]
+
+    def memory(self, server):
+        """How its memory is bound, as this pass has read it.
+
+        :returns: kongming.libvirt.memory.Memory; None where it does not run
+        """
+        found = self._memory.get(server.uuid)
+        if found is None:
+            domain = self.domain(server)
+            found = domain and memory.read(domain)
+        return found
 
     def run_on(self, server, topology, intent, lent=frozenset()):
         """Have a server's threads where they are wanted."""
@@ -254,10 +307,14 @@ class Steps:
     @staticmethod
     def running(domain):
         """All of a domain's threads as they are, and its process."""
-        now, pid = affinity.read(domain), process.pid(domain)
-        if pid is not None:
-            now = dataclasses.replace(now, sched=process.schedulers(pid))
-        return now, pid
+        pid = process.pid(domain)
+        return Steps._with_sched(affinity.read(domain), pid), pid
+
+    @staticmethod
+    def _with_sched(now, pid):
+        if pid is None:
+            return now
+        return dataclasses.replace(now, sched=process.schedulers(pid))
 
     @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE,
                         fair=True)
@@ -430,3 +487,40 @@ class Steps:
 
     def _width(self):
         return max(self._driver._host.get_available_cpus()) + 1
+
+
+def key_of(topology):
+    """What is made of two topologies is the same where this is.
+
+    :param topology: nova.objects.InstanceNUMATopology
+    """
+    return (translate.guest_of(topology), tuple(
+        (cell.id, frozenset(cell.pcpuset), cell.cpu_policy,
+         tuple((cell.cpu_pinning or {}).items()),
+         frozenset(cell.cpuset_reserved or ()))
+        for cell in topology.cells))
+
+
+def layout_key(host):
+    """Where hosts' pCPUs and cores are the same this is.
+
+    :param host: kongming.host.usage.HostState
+    """
+    return tuple(
+        (node.id, frozenset(node.dedicated), frozenset(node.shared),
+         frozenset(node.never), tuple(map(frozenset, node.siblings)))
+        for node in host.nodes)
+
+
+def is_idle(server):
+    """Whether nothing else is being done to it.
+
+    :param server: nova.objects.Instance
+    """
+    return server.task_state is None and (
+        is_changeable(server) or server.vm_state == vm_states.RESCUED)
+
+
+def is_changeable(server):
+    """Whether its domain is defined anew whenever it starts."""
+    return server.vm_state in CHANGEABLE

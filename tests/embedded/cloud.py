@@ -277,10 +277,10 @@ class KongmingMixin:
         """Wait for passes that were asked for, and for what they started."""
         for compute in list(self.computes.values()):
             reconciler = compute.driver._reconciler
-            asked = reconciler._next_pass
+            asked = reconciler._trigger._next
             if asked is not None:
                 asked.wait()
-            with reconciler._one_pass:
+            with reconciler._trigger._one_thread:
                 pass
             reconciler.jobs.wait()
 

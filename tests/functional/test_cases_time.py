@@ -20,12 +20,17 @@ from unittest import mock
 import fixtures
 from keystoneauth1 import exceptions as ksa_exc
 
-from kongming.libvirt import affinity
 from kongming.libvirt import memory
 from kongming.live import progress
 from nova.compute import power_state
 from nova import objects
 from nova.scheduler.client import report
+from nova.tests.fixtures import libvirt as fakelibvirt
+from nova.virt import event as virtevent
+from nova.virt.libvirt import driver
+import oslo_messaging as messaging
+import sqlalchemy
+from sqlalchemy import event
 from tests.functional import test_cases_natives
 from tests.functional import test_life
 from tests.functional import test_live
@@ -138,14 +143,14 @@ class HangingTest(test_profile.ProfileBase):
                                              0.5))
         end = threading.Event()
         self.addCleanup(end.set)
-        real = affinity.read
+        real = fakelibvirt.Domain.XMLDesc
 
-        def read(domain):
+        def describe(domain, flags):
             if domain.UUIDString() == hangs['id']:
                 end.wait(60)
-            return real(domain)
+            return real(domain, flags)
 
-        with mock.patch.object(affinity, 'read', read):
+        with mock.patch.object(fakelibvirt.Domain, 'XMLDesc', describe):
             self.api.post_server_metadata(other['id'],
                                           {'kongming:pin.0': '0:13'})
             self.driver._reconcile()
@@ -161,6 +166,79 @@ class HangingTest(test_profile.ProfileBase):
         self.want(hangs, pin_0='0:12')
         self.assertHolds(hangs, {0: 12})
         self.assertEqual([('Success', None)], self.actions(hangs))
+
+
+class NativesOnlyTest(test_life.LifeBase):
+    """A host has no server with a template, or has none any more."""
+
+    def setUp(self):
+        super().setUp()
+        self.hosts()
+        self.native = self.fill()
+        self.driver = self.computes['compute1'].driver
+        self.statements = []
+        event.listen(sqlalchemy.Engine, 'before_cursor_execute', self._asked)
+        self.addCleanup(event.remove, sqlalchemy.Engine,
+                        'before_cursor_execute', self._asked)
+
+    def _asked(self, _connection, _cursor, statement, *_args):
+        self.statements.append(statement)
+
+    def events(self, server, number):
+        """A domain that resumes again and again; Nova is not told of it."""
+        with mock.patch.object(driver.LibvirtDriver, 'emit_event'):
+            for _ in range(number):
+                self.driver.emit_event(virtevent.LifecycleEvent(
+                    server['id'], virtevent.EVENT_LIFECYCLE_RESUMED))
+
+    def assertNobodyIsAsked(self):
+        """By what native servers do, nor by what the host does by itself."""
+        topology = self.instance(self.native['id']).numa_topology
+        self._until(lambda: True, 1)
+        self.statements.clear()
+        self.events(self.native, 1000)
+        self.driver._reconcile(patient=True)
+        self.driver._reclaim(topology, False)
+        self.assertEqual([], self.statements)
+        self.assertFalse(self.driver._wake.is_set())
+        self.assertFalse(self.driver._reconciler.has_work)
+
+    def test_nobody_is_asked(self):
+        self.driver._reconcile()
+        self.assertNobodyIsAsked()
+        server = self.boot(self.flavor(test_life.TEMPLATE))
+        self.assertTrue(self.driver._reconciler.has_work)
+        self.reconcile()
+        self.events(server, 1)
+        self.assertTrue(self.driver._wake.is_set())
+        self.driver._wake.clear()
+        self._delete_server(server)
+        self.reconcile()
+        self.assertNobodyIsAsked()
+
+
+class RecordedLaterTest(test_live.LiveBase):
+    """Conductor is away when a change has ended."""
+
+    def test_once(self):
+        server = self.boot(self.template('0:13 1:10'))
+        self.reconcile()
+        self.api.post_server_metadata(server['id'],
+                                      {'kongming:pin.0': '0:15'})
+        with mock.patch.object(
+                objects.InstanceActionEvent, 'event_finish_with_failure',
+                side_effect=messaging.MessagingTimeout('away')):
+            self.reconcile()
+            self.assertEqual({0: only(15), 1: only(10)},
+                             self.pins(server)[0])
+            self.assertEqual([(None, None)], self.actions(server))
+            # It is in nobody's way.
+            self.want(server, emulator='8-9')
+        for _pass in range(2):
+            self.reconcile()
+        self.assertEqual([('Success', None)] * 2, self.actions(server))
+        self.assertEqual(2, self.stdlog.logger.output.count('Live change: '))
+        self.assertHolds(server, {0: 15, 1: 10})
 
 
 class PlacementAwayTest(test_live.LiveBase):

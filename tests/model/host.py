@@ -187,8 +187,9 @@ class Driver(hook.LibvirtDriver, _Native):
         self.uuid, self.libvirt = uuid, libvirt
         self._host = types.SimpleNamespace(get_hostname=lambda: name)
         # Nobody lends or borrows here.
-        self._reconciler = mock.Mock(**{'reclaim.return_value': frozenset(),
-                                        'jobs.of.return_value': None})
+        self._reconciler = mock.Mock(**{
+            'reclaim.return_value': frozenset(),
+            'jobs.of.return_value': None})
         # Placement is not part of this.
         self.publisher = mock.Mock(cache_claims={})
         self.virtapi = mock.Mock()

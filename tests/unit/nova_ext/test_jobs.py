@@ -12,7 +12,11 @@
 
 """Slow work beside other work; all waits are for events."""
 
+import importlib.util
+import subprocess
+import sys
 import threading
+import unittest
 
 from nova_ext.live import jobs
 from tests import base
@@ -150,3 +154,19 @@ class EachTest(JobsBase):
             raise Killed()
 
         self.assertRaises(Killed, self.each, work, 'a')
+
+
+@unittest.skipUnless(importlib.util.find_spec('eventlet'),
+                     'there is no eventlet')
+class EventletTest(base.TestCase):
+    """Nova's other concurrency backend; it is for a process as a whole."""
+
+    def test_as_with_native_threads(self):
+        done = subprocess.run(
+            [sys.executable, '-W', 'ignore', '-c',
+             'import eventlet; eventlet.monkey_patch(); import unittest; '
+             f'unittest.main("{__name__}", argv=["", "StartTest", '
+             f'"EachTest"])'],
+            capture_output=True, text=True, timeout=120)
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertRegex(done.stderr, r'Ran 11 tests')
