@@ -106,6 +106,20 @@ Related options:
 * ``live_changes``
 """),
     cfg.IntOpt(
+        'changes_per_minute',
+        default=120,
+        min=0,
+        mutable=True,
+        help="""
+How many servers of this host may be changed in any minute. When more are to \
+be changed, those of the project that has had the least of it come first; the \
+others wait, which is no failure. Servers that give pCPUs to one another \
+change as a whole. One client that waits for each of its changes does not get \
+to the default. 0 is no limit.
+
+It can be changed while nova-compute runs (SIGHUP).
+"""),
+    cfg.IntOpt(
         'memory_move_timeout',
         default=600,
         min=1,

@@ -85,8 +85,10 @@ class Changes:
             [step for step in steps if step.server == uuid])
             for uuid, server in servers.items()}
         try:
-            for change in changes.values():
-                change.start()
+            for uuid, change in changes.items():
+                # What fails again is counted in the record that there is.
+                if not self._failures.has_failed(uuid, intents[uuid].base):
+                    change.start()
         except Exception:
             LOG.warning('A live change waits until it can be recorded',
                         exc_info=True)
@@ -128,9 +130,11 @@ class Changes:
             if error:
                 self._failures.back_off(uuid, intents[uuid].base,
                                         time.monotonic())
+                self._failures.failed(uuid, intents[uuid].base, change,
+                                      error)
             else:
                 self._failures.succeeded(uuid)
-            self._records.end(change, error)
+                self._records.end(change)
         self._records.flush()
 
     def _roll_back(self, context, done, servers, intents, job):

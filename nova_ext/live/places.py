@@ -21,9 +21,11 @@ import time
 
 from kongming.host import topology
 from kongming.host import usage
+from kongming.intent import budget
 from kongming.libvirt import memory
 from kongming.live import rearrange
 from nova.compute import resource_tracker
+import nova.conf
 from nova import objects
 from nova import utils
 
@@ -34,6 +36,9 @@ from nova_ext.live import steps
 from nova_ext.ownership import claim
 from nova_ext.ownership import ownership
 from nova_ext import translate
+
+CONF = nova.conf.CONF
+_WAITS = 'it waits for another change on its host'
 
 
 class Places:
@@ -60,6 +65,7 @@ class Places:
         self._reclaim = reclaim
         self._refuse = refuse
         self._affinity_lock = affinity_lock
+        self._budget = budget.Budget()
         #: server -> what it is to be, what it owns and the host's layout,
         #: with which it was found where it is to be
         self._satisfied = {}
@@ -74,11 +80,11 @@ class Places:
         :param intents: uuid -> kongming.intent.merge.Intent
         :param owners: pCPU -> who has it, in words
         :param patient: whether to leave alone for a while what failed before
-        :returns: uuids of those that wait for what others are doing
+        :returns: uuid -> why it waits, of those that do
         """
         host = _topology(compute)
         if host is None:
-            return frozenset()
+            return {}
         state = translate.host_state(host)
         layout = steps.layout_key(state)
         if layout == self._layout:
@@ -86,15 +92,16 @@ class Places:
         self._layout = layout
         self._satisfied = {uuid: known for uuid, known
                            in self._satisfied.items() if uuid in servers}
-        wanting = [uuid for uuid, server in servers.items()
-                   if steps.is_changeable(server) and not self._is_there(
-                       server, intents[uuid].base, state, layout)
-                   and not (patient and self._failures.waits(
-                       uuid, intents[uuid].base, time.monotonic()))]
-        for uuid in servers.keys() - set(wanting):
+        elsewhere = [uuid for uuid, server in servers.items()
+                     if steps.is_changeable(server) and not self._is_there(
+                         server, intents[uuid].base, state, layout)]
+        for uuid in servers.keys() - set(elsewhere):
             self._failures.obeyed(uuid)
+        wanting = [uuid for uuid in elsewhere
+                   if not (patient and self._failures.waits(
+                       uuid, intents[uuid].base, time.monotonic()))]
         if not wanting:
-            return frozenset()
+            return {}
         pending: dict[str, rearrange.Resident] = {}
         failed = self._jobs.each(
             {uuid: servers[uuid] for uuid in wanting},
@@ -109,13 +116,38 @@ class Places:
         plan, waiting = self._plan(limits.host_state(host, owners), pending)
         for uuid, reason in plan.refused.items():
             if uuid not in waiting:
-                self._refuse(servers[uuid],
-                             record.ChangeFailed(reason=reason))
+                self._refuse(servers[uuid], record.ChangeFailed(
+                    reason=reason), intents[uuid].base)
+        reasons = dict.fromkeys(waiting, _WAITS)
+        plan = self._within_budget(plan, servers, reasons)
         with self._affinity_lock:
             plan = self._without_borrowed(plan, servers)
             if plan.steps:
-                waiting |= self._changes.start(plan, servers, intents)
-        return waiting
+                reasons.update(dict.fromkeys(
+                    self._changes.start(plan, servers, intents), _WAITS))
+        return reasons
+
+    def _within_budget(self, plan, servers, reasons):
+        """A plan without the steps that the host makes later.
+
+        :param reasons: uuid -> why it waits; is added to
+        """
+        group = rearrange.groups(plan.steps)
+        found: dict[int, dict[str, str]] = {}
+        for step in plan.steps:
+            found.setdefault(group[step.server], {})[step.server] = (
+                servers[step.server].project_id)
+        admitted = self._budget.admit(
+            list(found.values()), CONF.kongming.changes_per_minute,
+            time.monotonic())
+        now = {uuid for each in admitted for uuid in each}
+        for uuid in group.keys() - now:
+            reasons[uuid] = (
+                f'it waits its turn: this host changes '
+                f'{CONF.kongming.changes_per_minute} servers a minute '
+                f'([kongming] changes_per_minute)')
+        return dataclasses.replace(plan, steps=tuple(
+            step for step in plan.steps if step.server in now))
 
     def _is_there(self, server, desired, state, layout):
         """See :func:`nova_ext.ownership.claim.satisfied`.

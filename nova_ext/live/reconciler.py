@@ -49,7 +49,6 @@ _ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
 #: How long jobs are waited for when nova-compute ends, in seconds; its
 #: services are killed where that takes longer than they allow.
 _END = 5.0
-_WAITING = 'it waits for another change on its host'
 
 
 class Reconciler:
@@ -84,8 +83,8 @@ class Reconciler:
                             self.mode),
             self.observed, self.reclaim, self._refuse,
             self._affinity_lock)
-        #: servers whose change was not begun, as others were being made
-        self._waiting: frozenset[str] = frozenset()
+        #: server -> why its change was not begun
+        self._waiting: dict[str, str] = {}
 
     @property
     def has_work(self):
@@ -106,10 +105,8 @@ class Reconciler:
 
     def look(self, uuid, patience):
         """See :meth:`nova_ext.live.trigger.Trigger.look`."""
-        going_on = self._trigger.look(uuid, patience)
-        if not going_on and uuid in self._waiting:
-            return _WAITING
-        return going_on
+        return self._trigger.look(uuid, patience) or (
+            self._waiting.get(uuid, ''))
 
     def run(self, patient=False):
         """One pass; safe to be called at any time, from any thread.
@@ -330,12 +327,14 @@ class Reconciler:
         self.present.listed(server.uuid for server in found)
         return found
 
-    def _refuse(self, server, error):
+    def _refuse(self, server, error, desired=None):
+        """:param desired: its template, where that is what is refused"""
         if isinstance(error, jobs.StillRunning):
             # What comes of it is seen by the pass after its end.
             LOG.warning('%s', error, instance=server)
             return
-        self._failures.report(server, self._driver._tracker.host, error)
+        self._failures.report(server, self._driver._tracker.host, error,
+                              desired)
 
     def _repair(self, context, server):
         """What else is not as it is owned: memory, a step cut short."""

@@ -60,6 +60,7 @@ class Change:
         #: what was done of recording it; the rest can be done later
         self._recorded = 0
         self._facts = None
+        self._times = 1
 
     def start(self):
         """Record that it begins, unless that has been done."""
@@ -72,6 +73,16 @@ class Change:
                 self._context, self._server.uuid, EVENT, want_result=False,
                 host=self._host)
             self._recorded = 2
+
+    def again(self, other):
+        """It has failed once more.
+
+        :param other: Change, of which nothing is recorded
+        """
+        self._times += 1
+        self.steps, self._began = other.steps, other._began
+        self._facts = None
+        self._recorded = min(self._recorded, 2)
 
     def log(self, error=None):
         """Log how it ended, once.
@@ -87,7 +98,8 @@ class Change:
             'result': 'Error' if error else 'Success',
             'reason': str(error) if error else None,
             'steps': self.steps, 'moved_kib': self.moved_kib,
-            'seconds': round(time.monotonic() - self._began, 3)}
+            'seconds': round(time.monotonic() - self._began, 3),
+            'times': self._times}
         LOG.log(logging.WARNING if error else logging.INFO,
                 'Live change: %s', jsonutils.dumps(
                     self._facts, sort_keys=True), instance=self._server)
@@ -101,6 +113,10 @@ class Change:
         """
         self.log(error)
         self.start()
+        if error and self._times > 1:
+            error = ChangeFailed(
+                reason=f'{error.kwargs["reason"]} ({self._times} times)'
+                ).with_traceback(error.__traceback__)
         if self._recorded < 3:
             objects.InstanceActionEvent.event_finish_with_failure(
                 self._context, self._server.uuid, EVENT, exc_val=error,

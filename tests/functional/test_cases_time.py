@@ -168,6 +168,31 @@ class HangingTest(test_profile.ProfileBase):
         self.assertEqual([('Success', None)], self.actions(hangs))
 
 
+class BudgetTest(test_live.LiveBase):
+
+    def test_the_others_wait(self):
+        self.flags(changes_per_minute=1, group='kongming')
+        servers = [self.boot(self.template(f'0:{pcpu}'))
+                   for pcpu in (10, 11)]
+        self.reconcile()
+        for server, pcpu in zip(servers, (14, 15)):
+            self.api.post_server_metadata(
+                server['id'], {'kongming:pin.0': f'0:{pcpu}'})
+        for _pass in range(2):
+            self.assertTrue(self.reconcile())
+        (waits, pcpu, goal), = [
+            found for found in zip(servers, (10, 11), (14, 15))
+            if self.pins(found[0])[0] == {0: only(found[1])}]
+        found = self.ring(waits)['hypervisor_os']
+        self.assertIn('it waits its turn: this host changes 1 servers a '
+                      'minute', found)
+        self.assertEqual([], self.actions(waits))
+        self.assertHolds(waits, {0: pcpu})
+        self.flags(changes_per_minute=2, group='kongming')
+        self.assertFalse(self.reconcile())
+        self.assertHolds(waits, {0: goal})
+
+
 class NativesOnlyTest(test_life.LifeBase):
     """A host has no server with a template, or has none any more."""
 

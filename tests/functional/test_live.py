@@ -528,13 +528,18 @@ class FaultTest(LiveBase):
             self.assertEqual((1, 1), (len(calls), len(self.actions(server))))
             # Somebody who asks for it is not kept waiting.
             self.ring(server)
-            self.assertEqual(2, len(self.actions(server)))
+            self.assertEqual(2, len(calls))
+            (result, details), = self.actions(server)
+            self.assertEqual('Error', result)
+            self.assertIn('libvirt said no (2 times)', details)
         # Nor is another request.
         self.api.post_server_metadata(server['id'],
                                       {'kongming:pin.0': '0:14'})
         reconciler.run(patient=True)
         self.settle()
         self.assertEverywhere(server, {0: 14, 1: 10})
+        self.assertEqual(['Success', 'Error'], [
+            result for result, _details in self.actions(server)])
 
     def test_metadata_that_is_not_obeyed_is_reported_once(self):
         server = self.boot(self.flavor(test_life.TEMPLATE))
