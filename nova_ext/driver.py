@@ -276,13 +276,14 @@ class LibvirtDriver(driver.LibvirtDriver):
                 # for a pass each time.
                 self._stop.wait(_EVENT_DELAY)
             self._wake.clear()
-            if not self._stop.is_set() and self._reconciler.has_work:
+            if not self._stop.is_set():
                 busy = self._reconcile(patient=True)
                 pause = min(interval, _RETRY_INTERVAL) if busy else interval
 
     def _reconcile(self, patient=False):
         try:
-            return self._reconciler.run(patient)
+            return (self._reconciler.has_work
+                    and self._reconciler.run(patient))
         except Exception:
             # Nothing that goes wrong here ends the passes, or nova-compute.
             LOG.exception('A pass over the servers with a template failed')

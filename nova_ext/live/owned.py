@@ -13,27 +13,43 @@
 """Who owns which pCPU of a host, by Nova's list of its servers."""
 
 from kongming import exception as km_exc
+from nova.compute import vm_states
 
 from nova_ext.ownership import ownership
+
+_RUNNING = vm_states.ACTIVE, vm_states.PAUSED, vm_states.RESCUED
 
 
 def by_pcpu(servers):
     """Who owns each pCPU, in words that an admin reads.
 
     :param servers: nova.objects.Instance, all of a host
-    :returns: pCPU -> its server, and what is wrong where two own one; empty
-        where nothing is
+    :returns: pCPU -> its server
+    """
+    return {pcpu: _name(server) for server in servers
+            for pcpu in ownership.pcpus_of(server)}
+
+
+def conflict(servers):
+    """What is wrong where two servers that run own a pCPU.
+
+    Of one that is being moved, or has failed to, the database may say more
+    than is counted.
+
+    :param servers: nova.objects.Instance, all of a host
+    :returns: in words; empty where nothing is
     """
     found: dict[int, str] = {}
-    conflict = ''
     for server in servers:
-        if server.numa_topology is None:
+        if server.vm_state not in _RUNNING or server.task_state is not None:
             continue
-        name = (f'server {km_exc.printable(server.display_name)} '
-                f'({server.uuid})')
         for pcpu in ownership.pcpus_of(server):
             if pcpu in found:
-                conflict = (f'pCPU {pcpu} is owned by {found[pcpu]} and by '
-                            f'{name}')
-            found[pcpu] = name
-    return found, conflict
+                return (f'pCPU {pcpu} is owned by {found[pcpu]} and by '
+                        f'{_name(server)}')
+            found[pcpu] = _name(server)
+    return ''
+
+
+def _name(server):
+    return f'server {km_exc.printable(server.display_name)} ({server.uuid})'

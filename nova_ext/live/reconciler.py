@@ -156,15 +156,17 @@ class Reconciler:
         self._enforcer.begin()
         # Before Nova is asked: what it tells of these may be old.
         busy = self.jobs.servers
-        everybody = objects.InstanceList.get_by_host_and_node(
-            context, rt.host, nodename, expected_attrs=_ATTRIBUTES)
+        everybody = self._list(context, rt, nodename)
         with_template = [
             server for server in everybody
             if template.has_template(server.flavor.extra_specs)]
         listed.update(server.uuid for server in with_template)
-        owners, conflict = owned.by_pcpu(everybody)
-        if conflict:
-            self.mode.stop(conflict)
+        owners = owned.by_pcpu(everybody)
+        # Asked again, as somebody may have moved while Nova read them.
+        if owned.conflict(everybody):
+            conflict = owned.conflict(self._list(context, rt, nodename))
+            if conflict:
+                self.mode.stop(conflict)
         if self.mode.current != mode.ACT:
             self._cancel_alarm()
             self._places.observe(compute, with_template, owners)
@@ -202,6 +204,11 @@ class Reconciler:
         self._records.flush()
         return bool(self._waiting) or self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)
+
+    @staticmethod
+    def _list(context, rt, nodename):
+        return objects.InstanceList.get_by_host_and_node(
+            context, rt.host, nodename, expected_attrs=_ATTRIBUTES)
 
     def _end_move(self, context, servers, uuid):
         """See :meth:`nova_ext.live.steps.Steps.end_move`.

@@ -90,3 +90,26 @@ class ObserveTest(test_live.LiveBase):
         mode._on_reload(CONF, None)
         self.reconcile()
         self.assertHolds(server, {0: 14, 1: 10})
+
+    def test_two_owners(self):
+        """As nothing of ours does; somebody wrote it into the database."""
+        servers = [self.boot(self.template(f'0:{pcpu}'))
+                   for pcpu in (13, 10)]
+        self.reconcile()
+        driver = self.computes['compute1'].driver
+        self.assertEqual('act', driver._reconciler.mode.current)
+        self.own(servers[0], 10)
+        self.samples.clear()
+        driver._reconcile()
+        self.assertEqual('observe', driver._reconciler.mode.current)
+        self.assertRegex(driver._reconciler.mode.reason,
+                         'pCPU 10 is owned by server .* and by server ')
+        self.assertEqual([], self.samples)
+        self.own(servers[0], 13)
+
+    def own(self, server, pcpu):
+        instance = self.instance(server['id'])
+        owned = instance.numa_topology.obj_clone()
+        owned.cells[0].cpu_pinning = {0: pcpu}
+        instance.numa_topology = owned
+        instance.save()
