@@ -12,18 +12,26 @@
 
 """What a change of a running server costs.
 
-``python -m benchmarks.live [apply|pass|change]``, all three by default:
+``python -m benchmarks.live [apply|pass|change|beside|events]``, all of them by
+default:
 
 apply   a domain of 64 vCPUs on this machine's libvirtd is re-pinned between
         two sets of pCPUs, in turn by kongming.libvirt.affinity.apply and by
         the same calls made with libvirt-python alone; medians and their ratio
 pass    a pass of the reconciler over idle servers of an embedded cloud
-        (simulated libvirt): its time, and what it writes, which is to be
-        nothing
+        (simulated libvirt): its time, how often it asks conductor, and what
+        it writes, which is to be nothing
 change  from a change of metadata until the vCPU's thread may only run on
         another pCPU, by /proc: embedded cloud, this machine's libvirtd, and
         the trigger
+beside  while the memory of one server moves and does not end: how long another
+        server's change takes until it is recorded, diagnostics take to be
+        answered, and a profile takes to switch; embedded cloud
+events  what 1,000 events of native domains cost a host without a template:
+        statements of the database and passes; embedded cloud
 
+With ``--before CHECKOUT`` each runs with the code of another checkout first,
+and ``pass`` prints the ratio.
 ``apply`` and ``change`` need root, a libvirtd and two pCPUs.
 """
 
@@ -31,7 +39,10 @@ import argparse
 import collections
 import contextlib
 import os
+import pathlib
+import re
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -162,8 +173,8 @@ def bench_pass(args):
         self.audit()
         driver = self.computes['compute1'].driver
         driver._reconciler.run()
-        looked_after = len(driver._reconciler._given)
-        writes = count_writes(self)
+        looked_after = len(driver._reconciler._enforcer._given)
+        writes, asked = count_writes(self), count_conductor(self)
         took = []
         for _ in range(args.passes):
             start = time.perf_counter()
@@ -171,8 +182,10 @@ def bench_pass(args):
             took.append(time.perf_counter() - start)
         self.say(f'pass: {looked_after} idle servers, simulated, median '
                  f'of {args.passes}: {statistics.median(took):.2f} s, '
-                 f'{statistics.median(took) / looked_after * 1000:.1f} ms a '
-                 f'server; writes: {dict(writes) or "none"}')
+                 f'{statistics.median(took) / looked_after * 1000:.2f} ms a '
+                 f'server; conductor is asked '
+                 f'{sum(asked.values()) / args.passes:g} times a pass; '
+                 f'writes: {dict(writes) or "none"}')
         # The counter counts: one vCPU is somewhere else.
         domain = driver._host.list_guests()[0]._domain
         domain._def['cpu_pins']['0'] = '0'
@@ -209,6 +222,190 @@ def count_writes(case):
         watch(f'nova.scheduler.client.report.SchedulerReportClient.{name}')
     watch('nova_ext.live.record.Change.__init__')
     return found
+
+
+def count_conductor(case):
+    """Count what nova-compute has conductor do, while the case lasts."""
+    import fixtures
+
+    from tests.embedded import locked
+
+    found: collections.Counter[str] = collections.Counter()
+
+    def watch(owner, name):
+        value = vars(owner)[name]
+        real = getattr(value, '__func__', value)
+
+        def call(*args, **kwargs):
+            found[f'{owner.__name__}.{name}'] += 1
+            return real(*args, **kwargs)
+
+        case.useFixture(fixtures.MockPatchObject(
+            owner, name, classmethod(call) if isinstance(value, classmethod)
+            else call))
+
+    for owner, name in locked.remotable_methods():
+        watch(owner, name)
+    return found
+
+
+@contextlib.contextmanager
+def moving(cloud, driver, move):
+    """The memory of a server moves for as long as ``move`` says."""
+    from unittest import mock
+
+    from kongming.libvirt import memory
+
+    begun = threading.Event()
+
+    def slow(*args, **kwargs):
+        begun.set()
+        move.wait(60)
+        return 0
+
+    with mock.patch.object(memory, 'move', slow):
+        change = threading.Thread(target=driver._reconcile, daemon=True)
+        change.start()
+        begun.wait(30)
+        try:
+            yield
+        finally:
+            move.set()
+            change.join()
+
+
+def bench_beside(args):
+    import datetime
+
+    import tests.embedded  # noqa: F401  (before anything of Nova)
+
+    from nova import context as nova_context
+    from nova import objects
+    import nova_ext.live.enforce as enforce
+    from tests.embedded import cloud
+
+    def body(self):
+        self.start_host()
+        driver = self.computes['compute1'].driver
+        grant = {'kongming:grant': 'template'}
+
+        def boot(**specs):
+            return self._create_server(networks='none', flavor_id=dedicated(
+                self, **{f'kongming:{key.replace("_", ".")}': value
+                         for key, value in specs.items()}, **grant))
+
+        noon = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+        self.patch(enforce, 'now', lambda: self.moment)
+        self.moment = noon
+        mover, other = boot(node_0='1', pin_0='0:15'), boot(pin_0='0:2')
+        lender = boot(pin_0='0:3', profile_night_when='22:00-06:00',
+                      profile_night_pin_0='0~0')
+        driver._reconcile()
+        self.api.post_server_metadata(mover['id'], {
+            'kongming:node.0': '0', 'kongming:pin.0': '0:5'})
+        end = threading.Event()
+        threading.Timer(args.seconds, end.set).start()
+
+        took = {}
+
+        def start(function, *arguments):
+            thread = threading.Thread(target=function, args=arguments,
+                                      daemon=True)
+            thread.start()
+            return thread
+
+        def watch(name, look):
+            begun = time.perf_counter()
+            while not look():
+                time.sleep(0.005)
+            took[name] = time.perf_counter() - begun
+
+        def is_recorded():
+            return any(
+                action.action == 'kongming_live_change'
+                for action in objects.InstanceActionList.get_by_instance_uuid(
+                    nova_context.get_admin_context(), other['id']))
+
+        def pinned(server, pcpu):
+            domain = self.connection_of(server['id']).lookupByUUIDString(
+                server['id'])
+            return domain._def['cpu_pins'].get('0') == str(pcpu)
+
+        with moving(self, driver, end):
+            self.api.post_server_metadata(other['id'],
+                                          {'kongming:pin.0': '0:4'})
+            self.moment = noon.replace(hour=23)
+            start(driver._reconcile)
+            start(driver._reconciler.switch)
+            instance = objects.Instance.get_by_uuid(
+                nova_context.get_admin_context(), lender['id'],
+                expected_attrs=['flavor', 'system_metadata'])
+            for thread in [
+                    start(watch, 'changed', lambda: pinned(other, 4)),
+                    start(watch, 'recorded', is_recorded),
+                    start(watch, 'switched', lambda: pinned(lender, 0)),
+                    start(watch, 'answered', lambda: (
+                        driver.get_instance_diagnostics(instance)))]:
+                thread.join()
+        self.say(f'beside: memory moves for {args.seconds:g} s; another '
+                 f"server's change is made after {took['changed']:.2f} s and "
+                 f"recorded after {took['recorded']:.2f} s, its diagnostics "
+                 f"are answered after {took['answered']:.2f} s, a profile "
+                 f"switches {took['switched']:.2f} s after its time")
+
+    in_cloud(cloud.SimulatedCloud, body, patch=_patch)
+
+
+def _patch(case, owner, name, value):
+    import fixtures
+    case.useFixture(fixtures.MockPatchObject(owner, name, value))
+
+
+def bench_events(args):
+    from unittest import mock
+
+    import tests.embedded  # noqa: F401  (before anything of Nova)
+
+    import sqlalchemy
+    from sqlalchemy import event
+
+    from nova.virt import event as virtevent
+    from nova.virt.libvirt import driver as nova_driver
+    from tests.embedded import cloud
+
+    def body(self):
+        self.start_host()
+        server = self._create_server(networks='none',
+                                     flavor_id=dedicated(self))
+        driver = self.computes['compute1'].driver
+        driver._reconcile()
+        passes, statements = [], []
+        real = driver._reconciler._pass
+        driver._reconciler._pass = lambda *args: (
+            passes.append(args) or real(*args))
+
+        def asked(_connection, _cursor, statement, *_args):
+            statements.append(statement)
+
+        self._until(lambda: True, 1)
+        event.listen(sqlalchemy.Engine, 'before_cursor_execute', asked)
+        begun = time.perf_counter()
+        # Nova itself is not told: what it asks for is its own.
+        with mock.patch.object(nova_driver.LibvirtDriver, 'emit_event'):
+            for _ in range(1000):
+                driver.emit_event(virtevent.LifecycleEvent(
+                    server['id'], virtevent.EVENT_LIFECYCLE_RESUMED))
+                if driver._wake.is_set():
+                    # As the thread of the passes does, once a second.
+                    driver._wake.clear()
+                    driver._reconcile(patient=True)
+        took = time.perf_counter() - begun
+        event.remove(sqlalchemy.Engine, 'before_cursor_execute', asked)
+        self.say(f'events: 1,000 events of native domains on a host without '
+                 f'a template: {len(passes)} passes, {len(statements)} '
+                 f'statements, {took:.2f} s')
+
+    in_cloud(cloud.SimulatedCloud, body)
 
 
 def bench_change(args):
@@ -261,7 +458,31 @@ def bench_change(args):
     in_cloud(cloud.LibvirtCloud, body, SHARED_PCPUS=0)
 
 
-BENCHES = {'apply': bench_apply, 'pass': bench_pass, 'change': bench_change}
+BENCHES = {'apply': bench_apply, 'pass': bench_pass, 'change': bench_change,
+           'beside': bench_beside, 'events': bench_events}
+
+
+def compare(before, argv):
+    """Run this program with the code of two checkouts, one after the other.
+    """
+    here = pathlib.Path(__file__).resolve()
+    costs = []
+    for name, checkout in (('before', before), ('now', here.parents[1])):
+        found = subprocess.run(
+            # Not by its path: its folder has a module of Placement's name.
+            [sys.executable, '-W', 'ignore', '-c',
+             'import runpy, sys; sys.argv = sys.argv[1:]; '
+             'runpy.run_path(sys.argv[0], run_name="__main__")',
+             str(here), *argv],
+            cwd=checkout, stdout=subprocess.PIPE, text=True, check=True)
+        for line in found.stdout.splitlines():
+            # Beside what Nova logs.
+            if line.startswith((*(f'{bench}:' for bench in BENCHES), '  ')):
+                print(f'{name:6} {line}', flush=True)
+        costs += re.findall(r'([0-9.]+) ms a server', found.stdout)
+    if len(costs) == 2:
+        print(f'a pass costs {float(costs[1]) / float(costs[0]):.2f} of what '
+              f'it did')
 
 
 def main():
@@ -281,7 +502,19 @@ def main():
                         help='over them (default: 10)')
     parser.add_argument('--changes', type=int, default=50,
                         help='of change (default: 50)')
+    parser.add_argument('--seconds', type=float, default=10,
+                        help='for which memory moves in beside '
+                             '(default: 10)')
+    parser.add_argument('--before', metavar='CHECKOUT', type=pathlib.Path,
+                        help='of a build to compare with')
     args = parser.parse_args()
+    if args.before:
+        argv = sys.argv[1:]
+        place = next(n for n, word in enumerate(argv)
+                     if word.startswith('--before'))
+        del argv[place:place + (1 if '=' in argv[place] else 2)]
+        compare(args.before.resolve(), argv)
+        return
     for name, bench in BENCHES.items():
         if name in args.what or 'all' in args.what:
             bench(args)

@@ -66,15 +66,69 @@ time; ``openstack kongming server set --wait`` and ``GET \
 time only after the first of these, and servers that came since the last one \
 are not among those that switch.
 """),
+    cfg.StrOpt(
+        'live_changes',
+        default='act',
+        mutable=True,
+        choices=[
+            ('act', 'Running servers are brought to where their flavor and '
+                    'their metadata want them'),
+            ('observe', 'What would be done to their threads and places is '
+                        'computed and reported (log, stats, ``openstack '
+                        'kongming host list``); nothing is touched'),
+            ('off', 'Nothing is looked at'),
+        ],
+        help="""
+Whether this host changes running servers. Boots and moves obey templates in \
+any case, and whoever borrows a pCPU leaves it before its owner starts. While \
+it does not act, profiles do not switch, and nothing is put back.
+
+It can be changed while nova-compute runs (SIGHUP).
+
+Related options:
+
+* ``observe_after``
+"""),
+    cfg.IntOpt(
+        'observe_after',
+        default=10,
+        min=0,
+        help="""
+After so many live changes that failed one after the other and were rolled \
+back, the host observes by itself, as ``live_changes = observe`` says, with \
+an ERROR line in the log and a notification, until nova-compute is started \
+again or gets SIGHUP. So it does at once when it finds a pCPU with two \
+owners. Changes that are refused before anything is touched do not count. \
+With 0 no number of failures does that.
+
+Related options:
+
+* ``live_changes``
+"""),
+    cfg.IntOpt(
+        'changes_per_minute',
+        default=120,
+        min=0,
+        mutable=True,
+        help="""
+How many servers of this host may be changed in any minute. When more are to \
+be changed, those of the project that has had the least of it come first; the \
+others wait, which is no failure. Servers that give pCPUs to one another \
+change as a whole. One client that waits for each of its changes does not get \
+to the default. 0 is no limit.
+
+It can be changed while nova-compute runs (SIGHUP).
+"""),
     cfg.IntOpt(
         'memory_move_timeout',
         default=600,
         min=1,
         help="""
 How long, in seconds, a live change goes on trying for pages of a server that \
-stay behind on their old NUMA node. Then the change is rolled back. The \
-kernel moves the pages in a call that can't be interrupted, so a change can \
-take longer than this.
+stay behind on their old NUMA node. Then the change is rolled back. It is \
+the budget of a whole change as well, once for each step of it that moves \
+memory. The kernel moves the pages in a call that can't be interrupted, so a \
+change can take longer than this. Changes of other servers do not wait for it.
 """),
     cfg.StrOpt(
         'on_failure',

@@ -22,12 +22,17 @@ import threading
 from kongming import conf as km_conf
 from kongming import exception as km_exc
 from kongming.intent import merge
+from kongming.live import progress
 from kongming.placement import inventory
 from kongming.template import template
+from nova.compute import power_state
 import nova.conf
 import nova.context
 from nova import exception
+from nova.objects import diagnostics
+from nova.virt import configdrive
 from nova.virt import event as virtevent
+from nova.virt import hardware
 from nova.virt.libvirt import driver
 from nova_ext.ownership import write_ahead
 from oslo_log import log as logging
@@ -51,6 +56,8 @@ LOG = logging.getLogger(__name__)
 _RETRY_INTERVAL = 5.0
 #: What happens to domains within this time is seen to by one pass, in seconds.
 _EVENT_DELAY = 1.0
+#: How long the trigger waits for what is done, in seconds.
+_PATIENCE = 0.9
 
 
 class LibvirtDriver(driver.LibvirtDriver):
@@ -227,6 +234,7 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     def _look_after_servers(self):
         self.publisher.start()
+        self._reconciler.start()
         if CONF.kongming.reconcile_interval:
             threading.Thread(target=self._reconcile_forever, daemon=True,
                              name='kongming').start()
@@ -251,7 +259,8 @@ class LibvirtDriver(driver.LibvirtDriver):
         # A domain that starts or resumes may not be where it was wanted.
         if getattr(event, 'transition', None) in (
                 virtevent.EVENT_LIFECYCLE_STARTED,
-                virtevent.EVENT_LIFECYCLE_RESUMED):
+                virtevent.EVENT_LIFECYCLE_RESUMED) and (
+                    event.uuid in self._reconciler.present):
             self.wake()
 
     def wake(self):
@@ -273,17 +282,41 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     def _reconcile(self, patient=False):
         try:
-            return self._reconciler.run(patient)
+            return (self._reconciler.has_work
+                    and self._reconciler.run(patient))
         except Exception:
             # Nothing that goes wrong here ends the passes, or nova-compute.
             LOG.exception('A pass over the servers with a template failed')
             return False
 
+    def get_info(self, instance, use_cache=True):
+        if self._is_blocked(instance):
+            # libvirt would answer when its memory has moved.
+            return hardware.InstanceInfo(state=instance.power_state)
+        return super().get_info(instance, use_cache=use_cache)
+
+    def _is_blocked(self, instance):
+        job = self._reconciler.jobs.of(instance.uuid)
+        return job is not None and job.blocks
+
     def get_instance_diagnostics(self, instance):
-        """The trigger: whoever asks for diagnostics finds it done."""
+        """The trigger: what can be done within a second is done.
+
+        What goes on is in ``hypervisor_os``, the only text that Nova has for
+        an admin there.
+        """
+        going_on = ''
         if template.has_template(instance.flavor.extra_specs):
-            self._reconcile()
-        return super().get_instance_diagnostics(instance)
+            try:
+                going_on = self._reconciler.look(instance.uuid, _PATIENCE)
+            except Exception:
+                LOG.exception('It is not looked after now', instance=instance)
+        found = (_known(instance) if self._is_blocked(instance)
+                 else super().get_instance_diagnostics(instance))
+        if going_on:
+            found.hypervisor_os = progress.add(
+                found.hypervisor_os, going_on)
+        return found
 
     def reboot(self, context, instance, network_info, reboot_type, *args,
                **kwargs):
@@ -350,9 +383,16 @@ class LibvirtDriver(driver.LibvirtDriver):
             # Before anything of it is destroyed.
             self._reclaim(instance.numa_topology, True)
 
+    def _arrives(self, instance):
+        """:returns: whether a server has a template, which is counted"""
+        if not template.has_template(instance.flavor.extra_specs):
+            return False
+        self._reconciler.present.arrives(instance.uuid)
+        return True
+
     def spawn(self, context, instance, image_meta, injected_files,
               admin_password, allocations, *args, **kwargs):
-        if template.has_template(instance.flavor.extra_specs):
+        if self._arrives(instance):
             server = claimed.ClaimedServer(
                 instance, self._host.get_hostname(), image_meta)
             if not server.stay(context):
@@ -370,17 +410,27 @@ class LibvirtDriver(driver.LibvirtDriver):
     def finish_migration(self, context, migration, instance, disk_info,
                          network_info, image_meta, resize_instance,
                          allocations, *args, **kwargs):
-        if template.has_template(instance.flavor.extra_specs):
+        if self._arrives(instance):
             self._repin(context, claimed.ClaimedServer(
                 instance, self._host.get_hostname(), image_meta), allocations)
         return super().finish_migration(
             context, migration, instance, disk_info, network_info, image_meta,
             resize_instance, allocations, *args, **kwargs)
 
+    def finish_revert_migration(self, context, instance, *args, **kwargs):
+        self._arrives(instance)
+        return super().finish_revert_migration(context, instance, *args,
+                                               **kwargs)
+
+    def pre_live_migration(self, context, instance, *args, **kwargs):
+        # Of one without a NUMA topology nothing is claimed before.
+        self._arrives(instance)
+        return super().pre_live_migration(context, instance, *args, **kwargs)
+
     def post_claim_migrate_data(self, context, instance, migrate_data,
                                 claim):
-        if (template.has_template(instance.flavor.extra_specs)
-                and claim.claimed_numa_topology is not None):
+        if self._arrives(instance) and (
+                claim.claimed_numa_topology is not None):
             try:
                 self._repin(context, claimed.IncomingServer(
                     claim, self._host.get_hostname()))
@@ -430,7 +480,8 @@ class LibvirtDriver(driver.LibvirtDriver):
         try:
             found['stats'] = {
                 **(found.get('stats') or {}),
-                **stats.report(self.publisher.stats_of(nodename))}
+                **stats.report(self._reconciler.reported(
+                    self.publisher.stats_of(nodename)))}
         except Exception:
             # Nova reports its host all the same; template servers do not
             # come.
@@ -444,7 +495,11 @@ class LibvirtDriver(driver.LibvirtDriver):
                                      allocations=allocations)
         # With what Nova writes of its own, once: a write of ours beside it
         # would have Nova's next one refused.
-        provider_tree.add_traits(nodename, inventory.TRAIT_HOOK)
+        current = inventory.TRAIT_LIVE.get(self._reconciler.mode.current)
+        provider_tree.add_traits(nodename, inventory.TRAIT_HOOK,
+                                 *filter(None, [current]))
+        provider_tree.remove_traits(nodename, *(
+            {*inventory.TRAIT_LIVE.values()} - {current}))
         try:
             self.publisher.notice(nodename)
         except Exception:
@@ -459,3 +514,11 @@ class LibvirtDriver(driver.LibvirtDriver):
         except Exception:
             LOG.exception('The tracker of %s could not be charged with what '
                           'uncertain servers may own', nodename)
+
+
+def _known(instance):
+    """Diagnostics of a server whose domain libvirt tells nothing about."""
+    return diagnostics.Diagnostics(
+        state=power_state.STATE_MAP[instance.power_state], driver='libvirt',
+        hypervisor=CONF.libvirt.virt_type, hypervisor_os='linux',
+        config_drive=configdrive.required_by(instance))

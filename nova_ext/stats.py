@@ -25,6 +25,10 @@ weigher need not guess, and need not ask anybody.  Stats are strings:
     pCPUs that are given to no template, e.g. ``0,64``.
 ``kongming_l3``
     pCPUs that share an L3 cache, e.g. ``0-7,64-71 8-15,72-79``.
+``kongming_live``
+    whether running servers are changed: ``act``, ``observe`` or ``off``; and
+    for how many of them something would be done while it observes, e.g.
+    ``observe:3``.
 ``kongming_cache``
     what is free of caches: node, CLOSIDs, per cent of L3, the least per cent,
     whether memory bandwidth can be limited; e.g. ``0:7:60:5:1 1:7:60:5:1``.
@@ -49,6 +53,7 @@ class Reported(typing.NamedTuple):
     :ivar published: nodes that something can be claimed of in Placement
     :ivar never: pCPUs that are given to no template
     :ivar l3: pCPU -> number of its L3 cache
+    :ivar live: whether running servers are changed
     :ivar caches: node -> kongming.host.usage.CacheCapacity that is free;
         None: not known
     """
@@ -58,6 +63,7 @@ class Reported(typing.NamedTuple):
     never: frozenset[int] = frozenset()
     l3: dict[int, int] = {}
     caches: dict[int, usage.CacheCapacity] | None = None
+    live: str = ''
 
 
 @functools.lru_cache(1)
@@ -83,6 +89,8 @@ def report(found):
         'never': topology.format_cpu_list(found.never),
         'l3': ' '.join(topology.format_cpu_list(pcpus)
                        for _cache, pcpus in sorted(groups.items()))}
+    if found.live:
+        stats['live'] = found.live
     if found.caches is not None:
         stats['cache'] = ' '.join(
             f'{node}:{free.closids}:{free.l3}:{free.least}:{free.mb:d}'
@@ -99,14 +107,14 @@ def reported(stats):
     if not stats or f'{_PREFIX}obeys' not in stats:
         return NOTHING
     return _reported(*(stats.get(f'{_PREFIX}{key}') for key in (
-        'obeys', 'published', 'never', 'l3', 'cache')))
+        'obeys', 'published', 'never', 'l3', 'cache', 'live')))
 
 
 NOTHING = Reported()
 
 
 @functools.lru_cache(4096)
-def _reported(obeys, published, never, l3, cache):
+def _reported(obeys, published, never, l3, cache, live):
     # Hosts of one kind say the same, and say it again for each request.
     try:
         return Reported(
@@ -114,7 +122,8 @@ def _reported(obeys, published, never, l3, cache):
             _numbers(published), _numbers(never),
             {pcpu: number for number, pcpus in enumerate((l3 or '').split())
              for pcpu in _numbers(pcpus)},
-            None if cache is None else dict(map(_cache, cache.split())))
+            None if cache is None else dict(map(_cache, cache.split())),
+            live or '')
     except (ValueError, km_exc.KongmingError):
         # Of a build of tomorrow.
         return NOTHING

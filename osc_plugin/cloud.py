@@ -94,6 +94,15 @@ def hosts_and_leftovers(conn: connection.Connection) -> tuple[
             leftovers.find(providers))
 
 
+def live_changes(conn: connection.Connection) -> dict[str, str]:
+    """Compute node's uuid -> ``observe`` or ``off``, of those that don't act.
+    """
+    placement = placement_mod.Placement.of(conn)
+    return {provider['uuid']: mode
+            for mode, trait in inventory.TRAIT_LIVE.items()
+            for provider in placement.with_trait(trait)}
+
+
 def leftover_nodes(conn: connection.Connection) -> list[leftovers.Leftover]:
     """Node providers that are no host's."""
     return leftovers.find(placement_mod.Placement.of(conn).providers())

@@ -34,7 +34,7 @@ Public names
 ------------
 
 ``nova_conf.read`` and ``CpuSets``; ``servers.occupied``, ``residents``,
-``live_change``, ``find``, ``create`` and ``with_template``.
+``live_change``, ``going_on``, ``find``, ``create`` and ``with_template``.
 
 Reading order
 -------------

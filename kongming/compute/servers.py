@@ -27,6 +27,7 @@ from kongming import exception
 from kongming.host import usage
 from kongming.intent import calendar
 from kongming.live import drift
+from kongming.live import progress
 from kongming.placement import reserved
 from kongming.publish import publisher
 from kongming.template import template as template_mod
@@ -147,19 +148,29 @@ def live_change(conn: Any, server_id: str, request_id: str) -> LiveChange:
             'only an admin may see why' if failed else '')))
 
 
+def going_on(conn: Any, server_id: str) -> str | None:
+    """Have the host reconcile a server now, and ask what goes on with it.
+
+    A request for diagnostics asks for both; it is answered within a second or
+    so.
+
+    :returns: in words; empty where all is done; None where this user is no
+        admin and may not ask, or the server does not run and has no
+        diagnostics
+    """
+    try:
+        found = get(conn, f'/servers/{server_id}/diagnostics')
+    except exception.CloudError:
+        return None
+    return progress.read(found.get('hypervisor_os'))
+
+
 def look(conn: Any, server_id: str) -> bool:
     """Have the host reconcile a server now.
 
-    It does before it answers a request for diagnostics.
-
-    :returns: whether it did; other users than an admin may not ask, and a
-        server that does not run has no diagnostics
+    :returns: whether it has, and nothing goes on any more
     """
-    try:
-        get(conn, f'/servers/{server_id}/diagnostics')
-    except exception.CloudError:
-        return False
-    return True
+    return going_on(conn, server_id) == ''
 
 
 def cells(conn: Any, server_id: str) -> list[drift.Cell] | None:

@@ -36,7 +36,7 @@ template, all are obeyed or none.  A profile that is requested and granted wins
 over windows; of several open windows the first profile by name wins.
 
 It decides, too, whether the metadata of a server changes too often
-(``rate_limit``).
+(``rate_limit``), and which of many changes a host makes now (``budget``).
 
 What it never does
 ------------------
@@ -48,8 +48,8 @@ Public names
 ------------
 
 ``merge.merge``, ``merge.Intent`` and ``merge.next_change``; ``limits.Limits``
-and ``limits.within``; ``rate_limit.RateLimiter``; ``calendar.of_host`` and
-``calendar.conflicts``.
+and ``limits.within``; ``rate_limit.RateLimiter``; ``budget.Budget``;
+``calendar.of_host`` and ``calendar.conflicts``.
 
 Reading order
 -------------
@@ -59,6 +59,7 @@ Reading order
 3. ``merge``: all of it put together.
 4. ``calendar``: the same for a span of time.
 5. ``rate_limit``: a token bucket a server.
+6. ``budget``: changes of a host, shared among projects.
 """
 
-__all__ = ('calendar', 'limits', 'merge', 'rate_limit')
+__all__ = ('budget', 'calendar', 'limits', 'merge', 'rate_limit')

@@ -37,7 +37,12 @@ def read(domain: Any) -> threads.Threads:
     How threads are scheduled it can't say of a running domain; see
     :mod:`kongming.kernel.process`.
     """
-    return dataclasses.replace(_pins(domain, 0), sched={})
+    return of_xml(ElementTree.fromstring(domain.XMLDesc(0)))
+
+
+def of_xml(root: ElementTree.Element) -> threads.Threads:
+    """The same in the XML of a domain that runs."""
+    return dataclasses.replace(domain_mod.pins(root), sched={})
 
 
 def read_config(domain: Any) -> threads.Threads:

@@ -68,7 +68,11 @@ def read(domain: Any, flags: int = 0) -> Memory:
 
     :param flags: :data:`INACTIVE`: how from its next start on
     """
-    root = ElementTree.fromstring(domain.XMLDesc(flags))
+    return of_xml(ElementTree.fromstring(domain.XMLDesc(flags)))
+
+
+def of_xml(root: ElementTree.Element) -> Memory:
+    """How memory is bound in a domain's XML."""
     tune = root.find('./numatune/memory')
     page = root.find('./memoryBacking/hugepages/page')
     return Memory(

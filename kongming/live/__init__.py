@@ -49,7 +49,7 @@ Public names
 
 ``rearrange.plan`` with ``Resident``, ``Move``, ``Step`` and ``Plan``;
 ``threads.shape``, ``Threads``, ``Owned`` and ``lends``; ``qos.wanted``,
-``CpuShares`` and ``changes``; ``drift.unmet``.
+``CpuShares`` and ``changes``; ``drift.unmet``; ``progress.add`` and ``read``.
 
 Reading order
 -------------
@@ -58,6 +58,7 @@ Reading order
 2. ``qos``: what its vCPUs get of these pCPUs.
 3. ``rearrange``: several servers that change places.
 4. ``drift``: desired against actual.
+5. ``progress``: what goes on, as diagnostics tell it.
 """
 
-__all__ = ('drift', 'qos', 'rearrange', 'threads')
+__all__ = ('drift', 'progress', 'qos', 'rearrange', 'threads')

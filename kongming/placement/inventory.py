@@ -50,6 +50,10 @@ TRAIT_OWNER = 'CUSTOM_OWNER_KONGMING'
 #: host can be published without that, to be looked at; template servers must
 #: not go there.
 TRAIT_HOOK = 'CUSTOM_KONGMING_HOOK'
+#: On the same where running servers are not changed, by [kongming]
+#: live_changes.
+TRAIT_LIVE = {'observe': 'CUSTOM_KONGMING_LIVE_OBSERVE',
+              'off': 'CUSTOM_KONGMING_LIVE_OFF'}
 TRAIT_NUMA_ROOT = 'HW_NUMA_ROOT'
 #: On the nodes whose L3 cache, or memory bandwidth, can be divided.
 TRAIT_CAT = 'CUSTOM_KONGMING_CAT_L3'

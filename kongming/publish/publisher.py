@@ -400,13 +400,15 @@ def unhook(placement: placement_mod.Placement, root: str,
     for attempt in range(ATTEMPTS):
         generation, _inventories = placement.inventories(root)
         traits = placement.traits(root)
-        if inventory.TRAIT_HOOK not in traits:
+        ours = traits & {inventory.TRAIT_HOOK,
+                         *inventory.TRAIT_LIVE.values()}
+        if not ours:
             return Outcome()
         try:
             if not dry_run:
-                placement.put_traits(root, generation,
-                                     traits - {inventory.TRAIT_HOOK})
-            return Outcome((f'trait {inventory.TRAIT_HOOK} removed',))
+                placement.put_traits(root, generation, traits - ours)
+            return Outcome(tuple(f'trait {trait} removed'
+                                 for trait in sorted(ours)))
         except exception.Conflict:
             if attempt == ATTEMPTS - 1:
                 raise

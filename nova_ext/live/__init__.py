@@ -24,6 +24,9 @@ pass
 step
     One journalled part of a change.  The server first owns old and new pCPUs,
     then threads and memory move, then it owns the new pCPUs alone.
+job
+    Slow work on a server, beside passes and other jobs: a live change, or a
+    call that libvirt does not answer.  Nobody else touches its server.
 lend, borrow, reclaim
     Lent pCPUs are used by borrowers while their owner is off them.  An owner
     that returns reclaims them: borrowers leave first.
@@ -51,15 +54,20 @@ host uses.
 Reading order
 -------------
 
-1. ``reconciler``: the pass.
+1. ``reconciler``: the pass; ``places``: what it plans, ``observe``: what it
+   reports where it only looks, ``owned``: who owns what (private).
 2. ``intents``: the desired state of each server (private).
-3. ``steps``: one step, carried out or rolled back.
-4. ``enforce``: threads, profiles, lending and borrowing (private).
-5. ``reclaim``: borrowers leave before an owner starts.
-6. ``definition``: what a domain would start with next.
-7. ``cpu_shares``, ``clos``: QoS and caches of running servers (private).
-8. ``failures``: what failed is reported once and tried again later (private).
-9. ``record``, ``report_once``: instance actions and log lines.
+3. ``jobs``: threads for what is slow (private).
+4. ``changes``: a live change as a job (private).
+5. ``steps``: one step, carried out or rolled back.
+6. ``enforce``: threads, profiles, lending and borrowing (private).
+7. ``reclaim``: borrowers leave before an owner starts.
+8. ``definition``: what a domain would start with next.
+9. ``present``, ``mode``, ``trigger``: whether and when there is anything to
+   do (private).
+10. ``cpu_shares``, ``clos``: QoS and caches of running servers (private).
+11. ``failures``: what failed is reported once and tried again later (private).
+12. ``record``, ``report_once``: instance actions and log lines.
 """
 
 __all__ = ('definition', 'reclaim', 'reconciler', 'record', 'steps')

@@ -77,10 +77,14 @@ class Enforced:
 
 
 class Enforcer:
-    """:param steps_: nova_ext.live.steps.Steps"""
+    """:param steps_: nova_ext.live.steps.Steps
 
-    def __init__(self, steps_):
+    :param jobs_: nova_ext.live.jobs.Jobs; whoever has one is left alone
+    """
+
+    def __init__(self, steps_, jobs_):
         self._steps = steps_
+        self._jobs = jobs_
         #: server -> what was last found of it, in a pass that asked Nova
         self._last, self._last_without_numa = {}, {}
         #: server -> (wanted, problems) that it was given last
@@ -143,6 +147,9 @@ class Enforcer:
         failed = {}
         enforced = {}
         moment = now()
+        for known in servers, without_numa:
+            for uuid in known.keys() & self._jobs.servers:
+                del known[uuid]
         for uuid, server in list(servers.items()):
             try:
                 enforced[uuid] = self._look(server, moment)
@@ -151,26 +158,32 @@ class Enforcer:
         with self._lending:
             lent = NOTHING.union(*(each.lends for each in enforced.values()))
             still_used = self._leave(enforced, lent)
-        healthy = dict(enforced)
-        for uuid, each in enforced.items():
-            try:
-                self._put_back(each, still_used)
-                self._cpu_shares.enforce(each.server, each.intent)
-            except Exception as exc:
-                # One that can't be helped is not in the others' way.
-                failed[uuid] = exc
-                del healthy[uuid]
+            for uuid, each in enforced.items():
+                if each.borrows:
+                    self._note(uuid, each)
+
+        def enforce(each):
+            self._put_back(each, still_used)
+            self._cpu_shares.enforce(each.server, each.intent)
+
+        # One that can't be helped is not in the others' way.
+        failed.update(self._jobs.each(
+            enforced, 'its threads are put where they are meant to be',
+            enforce, self._late))
+        healthy = {uuid: each for uuid, each in enforced.items()
+                   if uuid not in failed}
         changes = [self._next_change(each.server, each.intent, moment)
                    for each in enforced.values()]
         looked_at = [(each.server, each.intent) for each in healthy.values()]
-        for uuid, server in without_numa.items():
-            try:
-                intent = self.intents.of(server, moment)
-                self._cpu_shares.enforce(server, intent)
-                looked_at.append((server, intent))
-                changes.append(self._next_change(server, intent, moment))
-            except Exception as exc:
-                failed[uuid] = exc
+
+        def enforce_shares(server):
+            intent = self.intents.of(server, moment)
+            self._cpu_shares.enforce(server, intent)
+            looked_at.append((server, intent))
+            changes.append(self._next_change(server, intent, moment))
+
+        failed.update(self._jobs.each(
+            without_numa, 'it gets its QoS', enforce_shares, self._late))
         self.clos.enforce(looked_at)
         with self._lending:
             self._lend(healthy)
@@ -183,19 +196,29 @@ class Enforcer:
         self.next_change = min(filter(None, changes), default=None)
         return {uuid: enforced[uuid].intent for uuid in servers}, failed
 
+    def observe(self, server):
+        """What would be done to a server's threads; nothing is.
+
+        :returns: kongming.intent.merge.Intent, and the changes in words
+        :raises nova_ext.live.record.ChangeFailed: if its template is none
+        """
+        enforced = self._look(server, now())
+        lent = (self._lent or NOTHING) if enforced.borrows else NOTHING
+        return enforced.intent, self._steps.differences(
+            server, enforced.topology, enforced.intent, lent)
+
     def switch(self):
         """Profiles that begin or end by now, by what was known last."""
         if self.next_change is not None and now() >= self.next_change:
-            self.enforce(dict(self._last), self._last_without_numa)
+            self.enforce(dict(self._last), dict(self._last_without_numa))
 
-    @staticmethod
-    def _next_change(server, intent, moment):
-        return merge.next_change(intent.base, server.metadata, moment)
+    def _next_change(self, server, intent, moment):
+        return self.intents.next_change(server, intent, moment)
 
     def _forget(self, servers):
         """Forget all servers but these."""
-        for uuid in self._given.keys() - servers:
-            del self._given[uuid]
+        for uuid in self._given.keys() - servers - self._jobs.servers:
+            self._given.pop(uuid, None)
         self.intents.retain(servers)
         self._cpu_shares.forget(servers)
         self.clos.forget(servers)
@@ -252,6 +275,40 @@ class Enforcer:
         self._steps.run_on(enforced.server, enforced.topology,
                            enforced.intent, lent)
 
+    def _late(self, server, error):
+        """After what took long of a server; called in its thread."""
+        if error is not None:
+            LOG.error('It took long, and has failed', exc_info=error,
+                      instance_uuid=server)
+
+    def hand_over(self, servers):
+        """Leave servers to a job, which has them borrow nothing.
+
+        :param servers: uuids
+        :returns: those that did not leave what they borrow
+        """
+        with self._lending:
+            self._last = {uuid: server for uuid, server in self._last.items()
+                          if uuid not in servers}
+            borrowing = {uuid: known for uuid, (known, borrowed)
+                         in self._borrowers.items()
+                         if uuid in servers and borrowed}
+            failed = self._jobs.each(
+                borrowing, 'it gives back what it has borrowed',
+                lambda each: self._run_on(each, NOTHING), self._late)
+            for uuid in borrowing.keys() - failed.keys():
+                self._borrowers[uuid] = borrowing[uuid], NOTHING
+        return failed.keys()
+
+    def job_ended(self, servers):
+        """Have borrowers leave what was reclaimed while they had a job.
+
+        :param servers: uuids
+        """
+        with self._lending:
+            if self._lent is not None and servers & self._borrowers.keys():
+                self._leave({}, self._lent)
+
     # Lending.
 
     def _leave(self, enforced, lent):
@@ -262,18 +319,21 @@ class Enforcer:
         :returns: pCPUs that borrowers could not be moved off
         """
         staying = (self._lent or NOTHING) & lent - self._reclaimed
+        leaving = {uuid: enforced.get(uuid, known)
+                   for uuid, (known, borrowed) in self._borrowers.items()
+                   if not borrowed <= staying}
+        failed = self._jobs.each(
+            leaving, 'it gives back what it has borrowed',
+            lambda each: self._run_on(each, staying), self._late)
         stuck = set()
-        for uuid, (known, borrowed) in list(self._borrowers.items()):
-            if borrowed <= staying:
-                continue
-            try:
-                self._run_on(enforced.get(uuid, known), staying)
-            except Exception:
-                LOG.exception('Borrowed pCPUs could not be given back',
-                              instance=known.server)
+        for uuid in leaving:
+            known, borrowed = self._borrowers[uuid]
+            if uuid in failed:
+                LOG.error('Borrowed pCPUs could not be given back',
+                          exc_info=failed[uuid], instance=known.server)
                 stuck |= borrowed - staying
-                continue
-            self._borrowers[uuid] = known, borrowed & staying
+            else:
+                self._borrowers[uuid] = known, borrowed & staying
         self._lent = staying
         return frozenset(stuck)
 
@@ -284,29 +344,47 @@ class Enforcer:
             meant to be
         """
         # A server that is not idle retains what it has, and gets no more.
-        for uuid, (known, borrowed) in list(self._borrowers.items()):
-            if uuid not in enforced and (
-                    not borrowed
-                    or self._steps.domain(known.server) is None):
-                del self._borrowers[uuid]
+        left = {uuid: known for uuid, (known, borrowed)
+                in self._borrowers.items() if uuid not in enforced}
+        running = set()
+
+        def look(known):
+            if self._steps.domain(known.server) is not None:
+                running.add(known.server.uuid)
+
+        failed = self._jobs.each(
+            {uuid: known for uuid, known in left.items()
+             if self._borrowers[uuid][1]},
+            'libvirt is asked for its domain', look, self._late)
+        for uuid in left.keys() - failed.keys() - running:
+            del self._borrowers[uuid]
         self._lent = NOTHING.union(*(
             each.lends for each in enforced.values())) - self._reclaimed
-        for uuid, each in enforced.items():
-            if not each.borrows or uuid in self._leaving:
-                continue
-            _known, before = self._borrowers.get(uuid, (each, NOTHING))
-            self._borrowers[uuid] = each, before | self._lent
-            try:
-                changes = self._steps.differences(
-                    each.server, each.topology, each.intent, self._lent)
-                if changes:
-                    LOG.info('It borrows what others lend: %s',
-                             '; '.join(changes), instance=each.server)
-                    self._run_on(each, self._lent)
+        borrowing = {uuid: each for uuid, each in enforced.items()
+                     if each.borrows and uuid not in self._leaving}
+        for uuid, each in borrowing.items():
+            self._note(uuid, each)
+        failed = self._jobs.each(
+            borrowing, 'it gets what it borrows', self._borrow, self._late)
+        for uuid, each in borrowing.items():
+            if uuid in failed:
+                LOG.error('It could not borrow what others lend',
+                          exc_info=failed[uuid], instance=each.server)
+            else:
                 self._borrowers[uuid] = each, self._lent
-            except Exception:
-                LOG.exception('It could not borrow what others lend',
-                              instance=each.server)
+
+    def _note(self, uuid, each):
+        """A borrower is about to be on all that is lent."""
+        _known, before = self._borrowers.get(uuid, (each, NOTHING))
+        self._borrowers[uuid] = each, before | self._lent
+
+    def _borrow(self, each):
+        changes = self._steps.differences(
+            each.server, each.topology, each.intent, self._lent)
+        if changes:
+            LOG.info('It borrows what others lend: %s', '; '.join(changes),
+                     instance=each.server)
+            self._run_on(each, self._lent)
 
     def reclaim(self, pcpus, everybody):
         """Have borrowers leave pCPUs that somebody is about to run on.
@@ -362,9 +440,14 @@ class Enforcer:
                 self.first(everybody())
             self._leaving.add(server.uuid)
             known, _borrowed = self._borrowers.get(server.uuid, (None, None))
-            if known is not None:
-                self._run_on(known, NOTHING)
-                del self._borrowers[server.uuid]
+            if known is None:
+                return
+            failed = self._jobs.each(
+                {server.uuid: known}, 'it gives back what it has borrowed',
+                lambda each: self._run_on(each, NOTHING), self._late)
+            if failed:
+                raise failed[server.uuid]
+            del self._borrowers[server.uuid]
 
 
 def _pcpus(server):

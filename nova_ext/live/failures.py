@@ -26,24 +26,51 @@ PAUSE, LONGEST_PAUSE = 60.0, 3600.0
 
 
 class Failures:
-    """The servers of a host that are not what they are to be, and why."""
+    """The servers of a host that are not what they are to be, and why.
 
-    def __init__(self):
+    :param records: nova_ext.live.record.Records
+    """
+
+    def __init__(self, records):
+        self._records = records
         #: server -> the reason that was reported last
         self._reported = {}
+        #: server -> (template, its Change): what is refused again is counted
+        #: in the record that there is
+        self._recorded = {}
         #: server -> (template, when to try again, seconds until then)
         self._retries = {}
 
     def retain(self, servers):
         """Forget all servers but these."""
-        for known in (self._reported, self._retries):
+        for known in (self._reported, self._retries, self._recorded):
             for uuid in known.keys() - servers:
-                del known[uuid]
+                known.pop(uuid, None)
 
-    def report(self, server, host, error):
+    def has_failed(self, uuid, desired):
+        """Whether there is a record of a template that was refused."""
+        known = self._recorded.get(uuid)
+        return known is not None and known[0] == desired
+
+    def failed(self, uuid, desired, change, error):
+        """Record a refusal; of a template that was refused before, once more.
+
+        :param desired: kongming.template.template.Template; None: it is not
+            known
+        :param change: nova_ext.live.record.Change
+        """
+        if desired is not None and self.has_failed(uuid, desired):
+            _desired, first = self._recorded[uuid]
+            first.again(change)
+            change = first
+        self._recorded[uuid] = desired, change
+        self._records.end(change, error)
+
+    def report(self, server, host, error, desired=None):
         """Record why a server stays as it is, once for each reason.
 
         :param server: nova.objects.Instance
+        :param desired: its template; None: it is not known
         """
         reason = str(error)
         if self._reported.get(server.uuid) == reason:
@@ -54,11 +81,12 @@ class Failures:
                       instance=server)
             error = record.ChangeFailed(reason=reason).with_traceback(
                 error.__traceback__)
-        record.refused(server, host, error)
+        self.failed(server.uuid, desired, record.Change(server, host), error)
 
     def obeyed(self, uuid):
         """Nothing of a server is refused now: what will be is news."""
         self._reported.pop(uuid, None)
+        self._recorded.pop(uuid, None)
 
     def waits(self, uuid, desired, now):
         """Whether a template that failed is not to be tried again yet.
@@ -81,3 +109,4 @@ class Failures:
     def succeeded(self, uuid):
         """Whatever fails next is tried again soon."""
         self._retries.pop(uuid, None)
+        self._recorded.pop(uuid, None)

@@ -12,6 +12,7 @@
 
 """What each server is to be, as flavor, host and rate limit allow."""
 
+import datetime
 import functools
 import time
 
@@ -28,6 +29,7 @@ from nova_ext.live import record
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
+_SOON = datetime.timedelta(seconds=1)
 _TOO_OFTEN = ('its metadata ask for other things too often ([kongming] '
               'change_interval); what they ask for last is done when it is '
               'due')
@@ -42,6 +44,11 @@ class Intents:
         #: server -> what was reported last as not obeyed, flavor's and
         #: metadata's
         self._reported = {}
+        #: server -> (specs, the host's limits, what was decoded of them)
+        self._flavors = {}
+        #: server -> (what it was merged of, from when and until when it
+        #: holds, kongming.intent.merge.Intent)
+        self._merged = {}
         #: (server, error) of what is refused and not recorded yet; a client
         #: that knows flavor and metadata could not tell
         self.refused = []
@@ -54,13 +61,10 @@ class Intents:
         :raises nova_ext.live.record.ChangeFailed: if the flavor's template
             is none
         """
-        try:
-            flavor, beyond = limits.decode(server.flavor.extra_specs)
-        except km_exc.InvalidTemplate as exc:
-            raise record.ChangeFailed(reason=str(exc)) from exc
+        flavor, beyond = self._decode(server)
+        quota = qos.native(server.flavor.extra_specs).quota
         merged = functools.partial(
-            merge.merge, flavor, limits=limits.of_host(),
-            quota=qos.native(server.flavor.extra_specs).quota)
+            merge.merge, flavor, limits=limits.of_host(), quota=quota)
         if moment is None:
             return merged(server.metadata)
         # Windows have no rate limit: a profile begins on time.
@@ -69,7 +73,15 @@ class Intents:
             CONF.kongming.change_interval)
         if too_often:
             self._refuse(server, _TOO_OFTEN)
+        key = flavor, metadata, limits.of_host(), quota
+        known = self._merged.get(server.uuid)
+        if known is not None and known[0] == key and (
+                known[1] <= moment < (known[2] or moment + _SOON)):
+            return known[3]
         intent = merged(metadata, moment)
+        self._merged[server.uuid] = (
+            key, moment, merge.next_change(intent.base, metadata, moment),
+            intent)
         if self._reported.get(server.uuid, ((), ())) != (
                 beyond, intent.refused):
             self._reported[server.uuid] = beyond, intent.refused
@@ -78,6 +90,26 @@ class Intents:
             if intent.beyond:
                 self._refuse(server, _join(intent.refused))
         return intent
+
+    def next_change(self, server, intent, moment):
+        """When windows make another profile of a server active, or none."""
+        known = self._merged.get(server.uuid)
+        if known is not None and known[3] is intent:
+            return known[2]
+        return merge.next_change(intent.base, server.metadata, moment)
+
+    def _decode(self, server):
+        """A flavor's template; see :func:`nova_ext.limits.decode`."""
+        specs, host = server.flavor.extra_specs, limits.of_host()
+        known = self._flavors.get(server.uuid)
+        if known is not None and known[:2] == (specs, host):
+            return known[2]
+        try:
+            found = limits.decode(specs)
+        except km_exc.InvalidTemplate as exc:
+            raise record.ChangeFailed(reason=str(exc)) from exc
+        self._flavors[server.uuid] = dict(specs), host, found
+        return found
 
     @staticmethod
     def _say(server, whose, problems):
@@ -94,8 +126,9 @@ class Intents:
 
     def retain(self, servers):
         """Forget all servers but these; rate limits stay."""
-        for uuid in self._reported.keys() - servers:
-            del self._reported[uuid]
+        for known in self._reported, self._merged, self._flavors:
+            for uuid in known.keys() - servers:
+                known.pop(uuid, None)
 
     def retain_rates(self, servers):
         """Forget that of all servers but these, which are on this host."""

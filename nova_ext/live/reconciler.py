@@ -13,80 +13,133 @@
 """Running servers put where they are wanted: one pass over a host.
 
 Level-triggered: what each server's flavor and granted metadata say is compared
-with what it owns and with what libvirt does, and the difference is carried out
-step by step (:mod:`nova_ext.live.steps`).
+with what it owns and with what libvirt does.  A pass decides and starts; what
+takes long is a job of its server (:mod:`nova_ext.live.jobs`), which the next
+passes leave alone.
 """
 
-import dataclasses
 import threading
-import time
 
-from kongming import exception as km_exc
-from kongming.host import topology
 from kongming.libvirt import memory
-from kongming.live import rearrange
 from kongming.template import cache_claims
 from kongming.template import template
-from nova.compute import resource_tracker
-from nova.compute import vm_states
 import nova.context
 from nova import objects
-from nova import utils
 from nova_ext.ownership import write_ahead
 from oslo_log import log as logging
 
-from nova_ext import limits
+from nova_ext.live import changes
 from nova_ext.live import enforce
 from nova_ext.live import failures
+from nova_ext.live import jobs
+from nova_ext.live import mode
+from nova_ext.live import observe
+from nova_ext.live import owned
+from nova_ext.live import places
+from nova_ext.live import present
 from nova_ext.live import record
 from nova_ext.live import steps
-from nova_ext.ownership import claim
+from nova_ext.live import trigger
 from nova_ext.ownership import ownership
-from nova_ext import translate
+from nova_ext import stats
 
 LOG = logging.getLogger(__name__)
 _ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
                'system_metadata']
+#: How long jobs are waited for when nova-compute ends, in seconds; its
+#: services are killed where that takes longer than they allow.
+_END = 5.0
 
 
 class Reconciler:
-    """:param driver: nova_ext.driver.LibvirtDriver"""
+    """:param driver: nova_ext.driver.LibvirtDriver
+
+    :ivar jobs: nova_ext.live.jobs.Jobs
+    :ivar present: nova_ext.live.present.Present
+    :ivar mode: nova_ext.live.mode.Mode
+    :ivar observed: nova_ext.live.observe.Observed
+    """
 
     def __init__(self, driver):
         self._driver = driver
         self._steps = steps.Steps(driver)
-        self._enforcer = enforce.Enforcer(self._steps)
+        self.jobs = jobs.Jobs(self._job_ended)
+        self.present = present.Present()
+        self._enforcer = enforce.Enforcer(self._steps, self.jobs)
         self._one_pass = threading.Lock()
-        #: held while threads are moved
+        #: held while threads are moved, but for those of servers with a job
         self._affinity_lock = threading.Lock()
         self._alarm = None
-        self._asked = self._answered = 0
+        self.mode = mode.Mode(driver)
+        self.observed = observe.Observed()
+        self._trigger = trigger.Trigger(self.run, self.jobs)
         self._patient = False
-        self._failures = failures.Failures()
+        self._records = record.Records()
+        self._failures = failures.Failures(self._records)
+        self._places = places.Places(
+            self._steps, self._enforcer, self._failures, self.jobs,
+            changes.Changes(driver, self._steps, self._enforcer,
+                            self._failures, self.jobs, self._records,
+                            self.mode),
+            self.observed, self.reclaim, self._refuse,
+            self._affinity_lock)
+        #: server -> why its change was not begun
+        self._waiting: dict[str, str] = {}
+
+    @property
+    def has_work(self):
+        """Whether a pass may find anything to do."""
+        return (bool(self.present) and self.mode.current != mode.OFF
+                or bool(write_ahead.uncertain(self._driver._tracker)))
+
+    def reported(self, found):
+        """What the host reports of itself, with what it does live.
+
+        :param found: nova_ext.stats.Reported
+        """
+        current = self.mode.current
+        if current != mode.ACT:
+            found = found._replace(obeys=found.obeys - {stats.LIVE})
+        return found._replace(live=f'{current}:{len(self.observed)}'
+                              if current == mode.OBSERVE else current)
+
+    def look(self, uuid, patience):
+        """See :meth:`nova_ext.live.trigger.Trigger.look`."""
+        return self._trigger.look(uuid, patience) or (
+            self._waiting.get(uuid, ''))
 
     def run(self, patient=False):
         """One pass; safe to be called at any time, from any thread.
 
-        Many who ask at once are answered by the same pass.
+        What it has started goes on.
 
         :param patient: whether to leave alone for a while what failed before
         :returns: whether a server was left out because it was busy, or
             changed too often
         """
-        self._asked += 1
-        mine = self._asked
         with self._one_pass:
-            if self._answered >= mine:
-                return False
-            begun = self._asked
-            context = nova.context.get_admin_context()
-            rt = self._driver._tracker
-            self._patient = patient
-            busy = [self._resolve(context, rt),
-                    *(self._pass(context, rt, nodename)
-                      for nodename in list(rt.compute_nodes))]
-            self._answered = begun
+            return self._run(patient)
+
+    def _run(self, patient):
+        context = nova.context.get_admin_context()
+        rt = self._driver._tracker
+        self._patient = patient
+        busy = [self._resolve(context, rt)]
+        if not self.present or self.mode.current == mode.OFF:
+            self.observed.clear()
             return any(busy)
+        nodes = list(rt.compute_nodes)
+        listed: set[str] = set()
+        busy += [self._pass(context, rt, nodename, listed)
+                 for nodename in nodes]
+        if nodes:
+            self.present.listed(listed)
+        return any(busy)
+
+    def _job_ended(self, job):
+        self._enforcer.job_ended(job.servers)
+        # Others may have waited for it, and it borrows again.
+        self._driver.wake()
 
     def _resolve(self, context, rt):
         """See :func:`nova_ext.ownership.write_ahead.resolve`."""
@@ -97,26 +150,44 @@ class Reconciler:
             LOG.warning('What servers own is not known yet', exc_info=True)
             return True
 
-    def _pass(self, context, rt, nodename):
+    def _pass(self, context, rt, nodename, listed):
+        """:param listed: uuids of servers with a template are added to it"""
         compute = rt.compute_nodes[nodename]
         self._enforcer.begin()
-        everybody = objects.InstanceList.get_by_host_and_node(
-            context, rt.host, nodename, expected_attrs=_ATTRIBUTES)
+        # Before Nova is asked: what it tells of these may be old.
+        busy = self.jobs.servers
+        everybody = self._list(context, rt, nodename)
         with_template = [
             server for server in everybody
             if template.has_template(server.flavor.extra_specs)]
+        listed.update(server.uuid for server in with_template)
+        owners = owned.by_pcpu(everybody)
+        # Asked again, as somebody may have moved while Nova read them.
+        if owned.conflict(everybody):
+            conflict = owned.conflict(self._list(context, rt, nodename))
+            if conflict:
+                self.mode.stop(conflict)
+        if self.mode.current != mode.ACT:
+            self._cancel_alarm()
+            self._places.observe(compute, with_template, owners)
+            # Nothing is recorded either.
+            self._enforcer.intents.refused.clear()
+            return False
+        self.observed.clear()
         uncertain = write_ahead.uncertain(rt)
-        servers = {server.uuid: server for server in with_template
-                   if _is_idle(server) and server.numa_topology is not None
+        idle = [server for server in with_template
+                if steps.is_idle(server) and server.uuid not in busy]
+        servers = {server.uuid: server for server in idle
+                   if server.numa_topology is not None
                    and server.uuid not in uncertain}
         # Without a NUMA topology there is only QoS to see to.
-        without_numa = {server.uuid: server for server in with_template
-                        if _is_idle(server) and server.numa_topology is None}
+        without_numa = {server.uuid: server for server in idle
+                        if server.numa_topology is None}
         for uuid, server in list(servers.items()):
             if server.migration_context is not None:
                 self._end_move(context, servers, uuid)
-        self._failures.retain(servers.keys() | without_numa.keys())
-        self._steps.forget(servers.keys())
+        self._failures.retain(servers.keys() | without_numa.keys() | busy)
+        self._steps.forget(servers.keys() | busy)
         self._enforcer.intents.retain_rates(
             {server.uuid for server in with_template})
         self._enforcer.first(with_template)
@@ -125,11 +196,19 @@ class Reconciler:
             if cache_claims.mentioned(server.flavor.extra_specs)}
         self._driver.publisher.claim_caches(with_template)
         with self._affinity_lock:
-            self._reconcile(context, rt, compute, servers, without_numa,
-                            _owners(everybody))
+            intents = self._enforce(context, servers, without_numa)
         self._set_alarm()
-        return self._enforcer.intents.waiting() or any(
+        # Nova is asked, and its lock is waited for, beside profiles.
+        self._waiting = self._places.start(
+            compute, servers, intents, owners, self._patient)
+        self._records.flush()
+        return bool(self._waiting) or self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)
+
+    @staticmethod
+    def _list(context, rt, nodename):
+        return objects.InstanceList.get_by_host_and_node(
+            context, rt.host, nodename, expected_attrs=_ATTRIBUTES)
 
     def _end_move(self, context, servers, uuid):
         """See :meth:`nova_ext.live.steps.Steps.end_move`.
@@ -145,70 +224,20 @@ class Reconciler:
             # One that can't be helped is not in the others' way.
             self._refuse(servers.pop(uuid), exc)
 
-    def _reconcile(self, context, rt, compute, servers, without_numa, owners):
-        """Move servers to where they are wanted, as far as they can be.
-
-        :param without_numa: servers without a NUMA topology
-        :param owners: pCPU -> who has it, in words
-        """
-        intents = self._enforce(context, servers, without_numa)
-        if not compute.numa_topology:
-            return
-        host = _topology(compute)
-        if translate.inconsistency(host):
-            return
-        pending = {
-            uuid: self._resident(server, intents[uuid].base)
-            for uuid, server in servers.items()
-            if _is_changeable(server) and not claim.satisfied(
-                intents[uuid].base, server.numa_topology, host)
-            and not (self._patient and self._failures.waits(
-                uuid, intents[uuid].base, time.monotonic()))}
-        for uuid in servers.keys() - pending.keys():
-            self._failures.obeyed(uuid)
-        if not pending:
-            return
-        plan = rearrange.plan(limits.host_state(host, owners),
-                              pending.values())
-        for uuid, reason in plan.refused.items():
-            self._refuse(servers[uuid], record.ChangeFailed(reason=reason))
-        plan = self._without_borrowed(plan, servers)
-        if plan.steps:
-            self._carry_out(context, rt, plan, servers, intents)
-
-    def _without_borrowed(self, plan, servers):
-        """A plan without the steps whose pCPUs borrowers don't leave."""
-        if not plan.steps:
-            return plan
-        still_used = self.reclaim(frozenset().union(*map(_pcpus, plan.steps)))
-        if not still_used:
-            return plan
-        group = rearrange.groups(plan.steps)
-        refused = {group[step.server] for step in plan.steps
-                   if _pcpus(step) & still_used}
-        for uuid in dict.fromkeys(step.server for step in plan.steps):
-            if group[uuid] in refused:
-                self._refuse(servers[uuid], record.ChangeFailed(
-                    reason=f'pCPU {topology.format_cpu_list(still_used)} is '
-                           f'still used by a server that borrowed it'))
-        return dataclasses.replace(plan, steps=tuple(
-            step for step in plan.steps
-            if group[step.server] not in refused))
-
     def _enforce(self, context, servers, without_numa):
-        """Threads and memory to where they are meant to be.
+        """Put threads and memory where they are meant to be.
 
         :param servers: those that can't be helped are taken out
         :returns: uuid -> kongming.intent.merge.Intent
         """
         everybody = {**servers, **without_numa}
         intents, failed = self._enforcer.enforce(servers, without_numa)
-        for uuid, server in list(servers.items()):
-            try:
-                self._repair(context, server)
-            except Exception as exc:
-                failed[uuid] = exc
-                del servers[uuid]
+        repaired = self.jobs.each(
+            servers, 'what it owns is put in order',
+            lambda server: self._repair(context, server), self._late)
+        for uuid in repaired:
+            del servers[uuid]
+        failed.update(repaired)
         self._record_enforced()
         for uuid, error in failed.items():
             self._refuse(everybody[uuid], error)
@@ -216,20 +245,27 @@ class Reconciler:
             self._failures.obeyed(uuid)
         return intents
 
+    def _late(self, uuid, error):
+        """What took long is done; if it has failed the next pass reports."""
+        if error is not None:
+            LOG.error('It took long, and has failed', exc_info=error,
+                      instance_uuid=uuid)
+
     def _record_enforced(self):
         """What was done and refused, maybe while Nova was away."""
-        while self._enforcer.done:
-            server, changes = self._enforcer.done[0]
-            record.Change(server, self._driver._tracker.host, changes).end()
-            self._enforcer.done.pop(0)
-        refused = self._enforcer.intents.refused
+        host = self._driver._tracker.host
+        done, refused = self._enforcer.done, self._enforcer.intents.refused
+        while done:
+            server, words = done.pop(0)
+            self._records.end(record.Change(server, host, words))
         while refused:
-            server, error = refused[0]
-            record.refused(server, self._driver._tracker.host, error)
-            refused.pop(0)
+            server, error = refused.pop(0)
+            self._records.end(record.Change(server, host), error)
 
     def reclaim(self, pcpus):
         """See :meth:`nova_ext.live.enforce.Enforcer.reclaim`."""
+        if not self.present:
+            return frozenset()  # there is nobody who borrows
         return self._enforcer.reclaim(pcpus, self._with_template)
 
     def evict(self, pcpus):
@@ -243,13 +279,15 @@ class Reconciler:
 
     def switch(self):
         """Profiles that begin or end by now, without asking Nova."""
+        if self.mode.current != mode.ACT:
+            return
         with self._affinity_lock:
             self._enforcer.switch()
         self._set_alarm()
 
     def _set_alarm(self):
         """Switch when the next profile begins or ends."""
-        self.stop()
+        self._cancel_alarm()
         moment = self._enforcer.next_change
         if moment is not None:
             self._alarm = threading.Timer(
@@ -267,8 +305,23 @@ class Reconciler:
         # What was changed is recorded by a pass.
         self._driver.wake()
 
+    def start(self):
+        """nova-compute has started."""
+        self.jobs.is_stopped = False
+
     def stop(self):
-        """Switch by itself no more."""
+        """Switch by itself no more, and end what is ended soon.
+
+        What runs longer is handed over to the next start: its server owns
+        what it has and what it goes to, and the first pass ends it.
+        """
+        self._cancel_alarm()
+        self.jobs.stop(_END)
+        for job in self.jobs.all:
+            LOG.warning('nova-compute ends during %s; its next start ends '
+                        'that', job)
+
+    def _cancel_alarm(self):
         if self._alarm is not None:
             self._alarm.cancel()
 
@@ -276,36 +329,33 @@ class Reconciler:
         everybody = objects.InstanceList.get_by_host(
             nova.context.get_admin_context(), self._driver._tracker.host,
             expected_attrs=_ATTRIBUTES)
-        return [server for server in everybody
-                if template.has_template(server.flavor.extra_specs)]
+        found = [server for server in everybody
+                 if template.has_template(server.flavor.extra_specs)]
+        self.present.listed(server.uuid for server in found)
+        return found
 
-    def _refuse(self, server, error):
-        self._failures.report(server, self._driver._tracker.host, error)
-
-    def _resident(self, server, desired):
-        owned = ownership.Ownership(server.numa_topology)
-        pins = dict(owned.pins)
-        if owned.emulator:
-            pins[rearrange.EMULATOR] = min(owned.emulator)
-        domain = self._steps.domain(server)
-        return rearrange.Resident(
-            server.uuid, translate.guest_of(server.numa_topology), desired,
-            pins,
-            [cell.id for cell in server.numa_topology.cells],
-            memory.why_not(memory.read(domain)) if domain is not None else '')
+    def _refuse(self, server, error, desired=None):
+        """:param desired: its template, where that is what is refused"""
+        if isinstance(error, jobs.StillRunning):
+            # What comes of it is seen by the pass after its end.
+            LOG.warning('%s', error, instance=server)
+            return
+        self._failures.report(server, self._driver._tracker.host, error,
+                              desired)
 
     def _repair(self, context, server):
         """What else is not as it is owned: memory, a step cut short."""
-        if not _is_changeable(server):
+        if not steps.is_changeable(server):
             return
         mine = ownership.Ownership(server.numa_topology)
         node = mine.current.cells[0].id
-        domain = self._steps.domain(server)
-        if domain is not None:
-            bound = memory.read(domain)
-            if not memory.why_not(bound) and bound.nodes != {node}:
-                LOG.warning('Its memory was bound to node %s and is moved '
-                            'back', sorted(bound.nodes), instance=server)
+        bound = self._steps.memory(server)
+        if bound is not None and not memory.why_not(bound) and (
+                bound.nodes != {node}):
+            LOG.warning('Its memory was bound to node %s and is moved back',
+                        sorted(bound.nodes), instance=server)
+            domain = self._steps.domain(server)
+            if domain is not None:
                 self._steps.move_memory_home(server, domain)
         if mine.has_target:
             # A step was cut short.
@@ -318,85 +368,3 @@ class Reconciler:
                        'template')
         if server.numa_topology.obj_what_changed():
             server.numa_topology = self._steps.unmark(context, server)
-
-    def _carry_out(self, context, rt, plan, servers, intents):
-        """All of a plan, or nothing of what servers exchange with others.
-
-        One that fails is no reason for others that have nothing to do with
-        it.
-        """
-        changes = {
-            uuid: record.Change(
-                servers[uuid], rt.host,
-                [step for step in plan.steps if step.server == uuid])
-            for uuid in dict.fromkeys(step.server for step in plan.steps)}
-        group = rearrange.groups(plan.steps)
-        done: list[rearrange.Step] = []
-        errors: dict[int, Exception] = {}
-        for step in plan.steps:
-            mine = group[step.server]
-            if mine in errors:
-                continue
-            try:
-                changes[step.server].moved_kib += self._steps.take(
-                    context, servers[step.server], step,
-                    intents[step.server])
-            except Exception as exc:
-                LOG.exception('A live change is rolled back')
-                self._roll_back(context, [
-                    before for before in done
-                    if group[before.server] == mine], servers, intents)
-                errors[mine] = record.ChangeFailed(
-                    reason=str(exc)).with_traceback(exc.__traceback__)
-                continue
-            done.append(step)
-        self._driver.publisher.ownership_changed(changes)
-        for uuid, change in changes.items():
-            error = errors.get(group[uuid])
-            self._enforcer.given_anew(uuid)
-            change.end(error)
-            if error:
-                self._failures.back_off(uuid, intents[uuid].base,
-                                        time.monotonic())
-            else:
-                self._failures.succeeded(uuid)
-
-    def _roll_back(self, context, done, servers, intents):
-        for step in reversed(done):
-            try:
-                self._steps.take(context, servers[step.server], step.back(),
-                                 intents[step.server])
-            except Exception:
-                # What it owns is consistent; the next pass sees to the rest.
-                LOG.exception('A step could not be rolled back',
-                              instance=servers[step.server])
-
-
-def _pcpus(step):
-    """All that a step leaves or goes to."""
-    return {pcpu for move in step.moves for pcpu in move[1:]}
-
-
-@utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
-def _topology(compute):
-    """What the tracker says of a host; during an audit it says too little."""
-    return objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
-
-
-def _owners(servers):
-    """pCPU -> its server, in words that an admin reads."""
-    return {pcpu: f'server {km_exc.printable(server.display_name)} '
-                  f'({server.uuid})'
-            for server in servers if server.numa_topology is not None
-            for pcpu in ownership.pcpus_of(server)}
-
-
-def _is_idle(server):
-    """Whether nothing else is being done to it."""
-    return server.task_state is None and (
-        _is_changeable(server) or server.vm_state == vm_states.RESCUED)
-
-
-def _is_changeable(server):
-    """Whether its domain is defined anew whenever it starts."""
-    return server.vm_state in steps.CHANGEABLE

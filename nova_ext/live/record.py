@@ -17,6 +17,8 @@ everything in it as JSON, and, where Nova emits versioned notifications, one of
 these.
 """
 
+import collections
+import threading
 import time
 
 from kongming.host import topology
@@ -33,6 +35,7 @@ ACTION = 'kongming_live_change'
 EVENT = 'kongming_repin'
 #: Of a notification.
 EVICTION = 'kongming_eviction'
+STOP = 'kongming_live_changes_stopped'
 
 
 class ChangeFailed(exception.NovaException):
@@ -54,34 +57,124 @@ class Change:
         self.steps = [str(step) for step in steps]
         self._began = time.monotonic()
         self.moved_kib = 0
-        objects.InstanceAction.action_start(
-            self._context, server.uuid, ACTION, want_result=False)
-        objects.InstanceActionEvent.event_start(
-            self._context, server.uuid, EVENT, want_result=False, host=host)
+        #: what was done of recording it; the rest can be done later
+        self._recorded = 0
+        self._facts = None
+        self._times = 1
 
-    def end(self, error=None):
-        """Record how it ended.
+    def start(self):
+        """Record that it begins, unless that has been done."""
+        if self._recorded < 1:
+            objects.InstanceAction.action_start(
+                self._context, self._server.uuid, ACTION, want_result=False)
+            self._recorded = 1
+        if self._recorded < 2:
+            objects.InstanceActionEvent.event_start(
+                self._context, self._server.uuid, EVENT, want_result=False,
+                host=self._host)
+            self._recorded = 2
+
+    def again(self, other):
+        """It has failed once more.
+
+        :param other: Change, of which nothing is recorded
+        """
+        self._times += 1
+        self.steps, self._began = other.steps, other._began
+        self._facts = None
+        self._recorded = min(self._recorded, 2)
+
+    def log(self, error=None):
+        """Log how it ended, once.
 
         :param error: an exception that was raised, or None
         """
-        facts = {
+        if self._facts is not None:
+            return
+        self._facts = {
             'change': ACTION, 'server': self._server.uuid,
             'name': self._server.display_name, 'host': self._host,
             'request_id': self._context.request_id,
             'result': 'Error' if error else 'Success',
             'reason': str(error) if error else None,
             'steps': self.steps, 'moved_kib': self.moved_kib,
-            'seconds': round(time.monotonic() - self._began, 3)}
+            'seconds': round(time.monotonic() - self._began, 3),
+            'times': self._times}
         LOG.log(logging.WARNING if error else logging.INFO,
-                'Live change: %s', jsonutils.dumps(facts, sort_keys=True),
-                instance=self._server)
-        objects.InstanceActionEvent.event_finish_with_failure(
-            self._context, self._server.uuid, EVENT, exc_val=error,
-            exc_tb=error and (error.__traceback__ or 'nothing was begun'),
-            want_result=False)
+                'Live change: %s', jsonutils.dumps(
+                    self._facts, sort_keys=True), instance=self._server)
+
+    def end(self, error=None):
+        """Record how it ended, and that it began.
+
+        It can be repeated where Nova could not be told.
+
+        :param error: an exception that was raised, or None
+        """
+        self.log(error)
+        self.start()
+        if error and self._times > 1:
+            error = ChangeFailed(
+                reason=f'{error.kwargs["reason"]} ({self._times} times)'
+                ).with_traceback(error.__traceback__)
+        if self._recorded < 3:
+            objects.InstanceActionEvent.event_finish_with_failure(
+                self._context, self._server.uuid, EVENT, exc_val=error,
+                exc_tb=error and (error.__traceback__ or 'nothing was begun'),
+                want_result=False)
+            self._recorded = 3
         _notify(self._context, self._host, f'{ACTION}.'
-                + ('error' if error else 'end'), 'LiveChangePayload', facts,
-                bool(error))
+                + ('error' if error else 'end'), 'LiveChangePayload',
+                self._facts, bool(error))
+
+
+class Records:
+    """What is to be recorded, in its order.
+
+    While Nova can not be told it is kept, and recorded later.
+    """
+
+    def __init__(self):
+        #: held by the one thread that records
+        self._lock = threading.Lock()
+        self._pending: collections.deque[
+            tuple[Change, Exception | None]] = collections.deque()
+
+    def end(self, change, error=None):
+        """Record how a change has ended, with the next :meth:`flush`.
+
+        Nobody is asked here, so that locks may be held.
+
+        :param change: Change
+        """
+        change.log(error)
+        self._pending.append((change, error))
+
+    def flush(self):
+        """Record what is pending, as far as Nova can be told.
+
+        Where a thread is at that already, it does it all.
+        """
+        while self._pending and self._lock.acquire(blocking=False):
+            try:
+                self._flush()
+            except Exception as exc:
+                LOG.warning('%(number)d live changes are recorded later: '
+                            '%(reason)s', {'number': len(self._pending),
+                                           'reason': exc})
+                return
+            finally:
+                self._lock.release()
+
+    def _flush(self):
+        while self._pending:
+            change, error = self._pending[0]
+            try:
+                change.end(error)
+            except exception.NovaException:
+                # Its server is gone, say; that is so later as well.
+                LOG.warning('A live change is not recorded', exc_info=True)
+            self._pending.popleft()
 
 
 def _notify(context, host, event, payload, facts, is_error):
@@ -95,9 +188,10 @@ def _notify(context, host, event, payload, facts, is_error):
         'nova_object.data': facts})
 
 
-def refused(server, host, error):
-    """A change that was not begun."""
-    Change(server, host).end(error)
+def stopped(host, reason):
+    """A host changes no running server by itself any more."""
+    _notify(nova.context.get_admin_context(), host, f'{STOP}.error',
+            'StopPayload', {'host': host, 'reason': reason}, True)
 
 
 def evicted(server, host, pcpus, error=None):

@@ -25,8 +25,10 @@ A domain that Nova defines meanwhile is that of the old place
 (:attr:`nova_ext.ownership.ownership.Ownership.current`).
 """
 
+import collections
 import dataclasses
 import threading
+from xml.etree import ElementTree
 
 from kongming.kernel import process
 from kongming.libvirt import affinity
@@ -43,11 +45,13 @@ from oslo_utils import excutils
 
 from nova_ext import guests
 from nova_ext import limits
+from nova_ext.live import jobs
 from nova_ext.live import record
 from nova_ext.ownership import claimed
 from nova_ext.ownership import ownership
 from nova_ext.ownership import write_ahead
 from nova_ext import privileged
+from nova_ext import translate
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -63,16 +67,30 @@ class Steps:
 
     def __init__(self, driver):
         self._driver = driver
-        #: server -> (topology, threads): what Nova would make of it
+        #: server -> (key of its topology, threads): what Nova would make of
+        #: it
         self._known = {}
+        #: (server, whether it borrows) -> (what it was worked out of, the
+        #: threads that are wanted and what was not obeyed)
+        self._wanted = {}
+        #: server -> (XML of its domain, Threads and Memory in it)
+        self._read = {}
+        #: server -> its Memory, as it was read in this pass
+        self._memory = {}
+        #: the host and its key, in this pass
         self._host = None
+        self._last_layout = None
+        #: node -> held while the memory of a server goes there: what is free
+        #: is asked for before, and is not there for another one
+        self._arrivals = collections.defaultdict(threading.Lock)
 
-    def take(self, context, server, step, intent):
+    def take(self, context, server, step, intent, job):
         """Carry out a step; nothing has changed where this raises.
 
         :param server: nova.objects.Instance
         :param step: kongming.live.rearrange.Step
         :param intent: for its threads; they leave what others lend
+        :param job: nova_ext.live.jobs.Job, is told how far it is
         :returns: KiB of memory that were moved
         """
         server = self._own(context, server.uuid,
@@ -80,14 +98,14 @@ class Steps:
         mine = ownership.Ownership(server.numa_topology)
         before, after = mine.at_end_of(step.back()), mine.at_end_of(step)
         try:
-            moved = self._go(server, before, after, intent)
+            moved = self._go(server, before, after, intent, job)
             self._own(context, server.uuid, lambda mine: after)
         except Exception:
             with excutils.save_and_reraise_exception():
-                self._back(context, server, after, before, intent)
+                self._back(context, server, after, before, intent, job)
         return moved
 
-    def _back(self, context, server, after, before, intent):
+    def _back(self, context, server, after, before, intent, job):
         """Roll back what was begun; else the next pass does.
 
         The database is asked first: where the answer to a save was lost,
@@ -104,13 +122,13 @@ class Steps:
 
         try:
             self._own(context, server.uuid, still_both)
-            self._go(server, after, before, intent)
+            self._go(server, after, before, intent, job)
             self._own(context, server.uuid, lambda mine: before)
         except Exception:
             LOG.exception('A step could not be rolled back yet',
                           instance=server)
 
-    def _go(self, server, before, after, intent):
+    def _go(self, server, before, after, intent, job):
         """Move threads, and memory where the node changes."""
         domain = self.domain(server)
         if domain is None:
@@ -120,50 +138,60 @@ class Steps:
         if nodes[0] == nodes[1]:
             self.run_on(server, after, intent)
             return 0
-        bound = memory.read(domain)
         target = after.cells[0].id
-        if bound.nodes != {target}:
-            reason = memory.why_not(bound)
-            if reason:
-                raise record.ChangeFailed(reason=reason)
-            memory.check_free_memory(domain.connect(), bound, target)
-        self.run_on(server, after, intent)
-        return self._move_memory(server, domain, bound, target)
+        with self._arrivals[target]:
+            bound = memory.read(domain)
+            if bound.nodes != {target}:
+                reason = memory.why_not(bound)
+                if reason:
+                    raise record.ChangeFailed(reason=reason)
+                memory.check_free_memory(domain.connect(), bound, target)
+            self.run_on(server, after, intent)
+            return self._move_memory(server, domain, bound, target, job)
 
     def move_memory_home(self, server, domain):
         """Move memory that somebody has moved back to its server's node."""
-        bound, node = memory.read(domain), server.numa_topology.cells[0].id
-        memory.check_free_memory(domain.connect(), bound, node)
-        self._move_memory(server, domain, bound, node)
+        node = server.numa_topology.cells[0].id
+        with self._arrivals[node]:
+            bound = memory.read(domain)
+            memory.check_free_memory(domain.connect(), bound, node)
+            self._move_memory(server, domain, bound, node,
+                              jobs.Job({server.uuid}, 'memory'))
 
-    def _move_memory(self, server, domain, bound, target):
+    def _move_memory(self, server, domain, bound, target, job):
         LOG.info('%(kib)d KiB of memory go to node %(target)d',
                  {'kib': bound.size_kib, 'target': target}, instance=server)
         done = threading.Event()
         threading.Thread(target=self._count, daemon=True,
-                         args=(server, domain, target, done)).start()
+                         args=(server, domain, target, job, done)).start()
+        job.blocks = True
         try:
             return memory.move(domain, target,
                                lambda: self.memory_by_node(server, domain),
                                CONF.kongming.memory_move_timeout)
         finally:
+            job.blocks = False
             done.set()
 
-    def _count(self, server, domain, target, done):
-        """Say how far the pages are, until it is done."""
+    def _count(self, server, domain, target, job, done):
+        """Tell how far the pages are, until it is done."""
+        name = domain.name()
         while not done.wait(_COUNT_EVERY):
-            found = self.memory_by_node(server, domain)
+            found = self._memory_of(server, process.pid_of(name, server.uuid))
             if found is None:
                 return
-            LOG.info('%(there)d of %(all)d KiB of memory are on node '
-                     '%(target)d', {'there': found.get(target, 0),
-                                    'all': sum(found.values()),
-                                    'target': target}, instance=server)
+            job.progress = (f'{found.get(target, 0) // 1024} of '
+                            f'{sum(found.values()) // 1024} MiB of memory '
+                            f'are on node {target}')
+            LOG.info('%s', job.progress, instance=server)
 
     @staticmethod
     def memory_by_node(server, domain):
         """node -> KiB, as the kernel counts; None where it can't be asked."""
-        pid = process.pid(domain)
+        return Steps._memory_of(server, process.pid(domain))
+
+    @staticmethod
+    def _memory_of(server, pid):
         if pid is None:
             return None
         try:
@@ -181,7 +209,12 @@ class Steps:
         :returns: kongming.live.threads.Threads, and what was not obeyed and
             why
         """
-        key = topology._to_json()
+        key = key_of(topology)
+        host, host_key = self._layout()
+        given = key, intent, lent, host_key
+        memo = self._wanted.get((server.uuid, bool(lent)))
+        if memo is not None and memo[0] == given:
+            return memo[1]
         known = self._known.get(server.uuid)
         if known is None or known[0] != key:
             config = self._driver.native_numa_config(
@@ -189,16 +222,27 @@ class Steps:
                 objects.ImageMeta.from_instance(server))
             known = key, guests.threads_of(config)
             self._known[server.uuid] = known
-        return threads.shape(known[1], self.layout(),
-                             ownership.Ownership(topology).owned, intent,
-                             lent)
+        found = threads.shape(known[1], host,
+                              ownership.Ownership(topology).owned, intent,
+                              lent)
+        self._wanted[server.uuid, bool(lent)] = given, found
+        return found
 
     def layout(self):
         """The host, as far as its pCPUs are concerned."""
-        if self._host is None:
-            self._host = limits.host_state(
-                self._driver._get_host_numa_topology())
-        return self._host
+        return self._layout()[0]
+
+    def _layout(self):
+        found = self._host
+        if found is None:
+            # Another thread may forget it meanwhile.
+            host = limits.host_state(self._driver._get_host_numa_topology())
+            key = layout_key(host)
+            if key == self._last_layout:
+                key = self._last_layout  # quicker to compare
+            self._last_layout = key
+            found = self._host = host, key
+        return found
 
     def dedicated(self):
         """All pCPUs of the host that servers can own."""
@@ -208,8 +252,13 @@ class Steps:
     def forget(self, uuids):
         """Forget what was worked out for others than these, and the host."""
         self._host = None
-        for uuid in self._known.keys() - uuids:
-            del self._known[uuid]
+        self._memory.clear()
+        for known in self._known, self._read:
+            for uuid in known.keys() - uuids:
+                known.pop(uuid, None)
+        for key in list(self._wanted):
+            if key[0] not in uuids:
+                self._wanted.pop(key, None)
 
     def differences(self, server, topology, intent, lent=frozenset()):
         """In words, which threads are not where they are wanted."""
@@ -217,7 +266,29 @@ class Steps:
         if domain is None:
             return []
         wanted, _problems = self.wanted(server, topology, intent, lent)
-        return threads.changes(self.running(domain)[0], wanted)
+        now, self._memory[server.uuid] = self._look(server, domain)
+        return threads.changes(now, wanted)
+
+    def _look(self, server, domain):
+        """All of a domain's threads and its memory, by one question."""
+        text = domain.XMLDesc(0)
+        known = self._read.get(server.uuid)
+        if known is None or known[0] != text:
+            root = ElementTree.fromstring(text)
+            known = text, affinity.of_xml(root), memory.of_xml(root)
+            self._read[server.uuid] = known
+        return self._with_sched(known[1], process.pid(domain)), known[2]
+
+    def memory(self, server):
+        """How its memory is bound, as this pass has read it.
+
+        :returns: kongming.libvirt.memory.Memory; None where it does not run
+        """
+        found = self._memory.get(server.uuid)
+        if found is None:
+            domain = self.domain(server)
+            found = domain and memory.read(domain)
+        return found
 
     def run_on(self, server, topology, intent, lent=frozenset()):
         """Have a server's threads where they are wanted."""
@@ -236,10 +307,14 @@ class Steps:
     @staticmethod
     def running(domain):
         """All of a domain's threads as they are, and its process."""
-        now, pid = affinity.read(domain), process.pid(domain)
-        if pid is not None:
-            now = dataclasses.replace(now, sched=process.schedulers(pid))
-        return now, pid
+        pid = process.pid(domain)
+        return Steps._with_sched(affinity.read(domain), pid), pid
+
+    @staticmethod
+    def _with_sched(now, pid):
+        if pid is None:
+            return now
+        return dataclasses.replace(now, sched=process.schedulers(pid))
 
     @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE,
                         fair=True)
@@ -412,3 +487,40 @@ class Steps:
 
     def _width(self):
         return max(self._driver._host.get_available_cpus()) + 1
+
+
+def key_of(topology):
+    """What is made of two topologies is the same where this is.
+
+    :param topology: nova.objects.InstanceNUMATopology
+    """
+    return (translate.guest_of(topology), tuple(
+        (cell.id, frozenset(cell.pcpuset), cell.cpu_policy,
+         tuple((cell.cpu_pinning or {}).items()),
+         frozenset(cell.cpuset_reserved or ()))
+        for cell in topology.cells))
+
+
+def layout_key(host):
+    """Where hosts' pCPUs and cores are the same this is.
+
+    :param host: kongming.host.usage.HostState
+    """
+    return tuple(
+        (node.id, frozenset(node.dedicated), frozenset(node.shared),
+         frozenset(node.never), tuple(map(frozenset, node.siblings)))
+        for node in host.nodes)
+
+
+def is_idle(server):
+    """Whether nothing else is being done to it.
+
+    :param server: nova.objects.Instance
+    """
+    return server.task_state is None and (
+        is_changeable(server) or server.vm_state == vm_states.RESCUED)
+
+
+def is_changeable(server):
+    """Whether its domain is defined anew whenever it starts."""
+    return server.vm_state in CHANGEABLE

@@ -199,7 +199,8 @@ def _swap(rt, context, server, desired, state):
             return False
         raise _Refused('all pCPUs that it could float over are in [kongming] '
                        'never_pcpus', passing=False)
-    if server.at_home and satisfied(desired, claimed, now):
+    if server.at_home and satisfied(desired, claimed,
+                                    translate.host_state(now)):
         return False
     charged = write_ahead.is_charged(rt, instance.uuid, claimed, now)
     host = write_ahead.without(now, claimed) if charged else now
@@ -319,7 +320,8 @@ def will_be_repinned(other, host):
         return True
     try:
         return not satisfied(
-            template.decode(specs), other.numa_topology, host)
+            template.decode(specs), other.numa_topology,
+            translate.host_state(host))
     except km_exc.InvalidTemplate:
         return False
 
@@ -366,7 +368,7 @@ def satisfied(desired, topology, host):
     What it has it keeps, be it among those that are never given.
 
     :param topology: nova.objects.InstanceNUMATopology
-    :param host: nova.objects.NUMATopology
+    :param host: kongming.host.usage.HostState; what is taken does not matter
     """
     if ownership.Ownership(topology).lacks_pcpus:
         return False
@@ -375,8 +377,7 @@ def satisfied(desired, topology, host):
         return False
     try:
         resolved = demand.resolve(
-            translate.host_state(host),
-            demand.Demand(translate.guest_of(topology), desired))
+            host, demand.Demand(translate.guest_of(topology), desired))
     except demand.Unfit:
         return False
     return all(pins.items() <= (cell.cpu_pinning or {}).items()

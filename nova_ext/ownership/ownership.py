@@ -104,10 +104,16 @@ class Ownership:
 
     @property
     def current(self):
-        """Its topology without the cell that it is going to.
+        """Its topology without the cell that it is going to; left as it is.
 
         What it goes to on its own nodes is left: no vCPU is pinned there.
         """
+        if all(cell.cpuset or cell.pcpuset for cell in self.topology.cells):
+            return self.topology
+        return self._copy()
+
+    def _copy(self):
+        """The same, to be changed."""
         topology = self.topology.obj_clone()
         topology.cells = [cell for cell in topology.cells
                           if cell.cpuset or cell.pcpuset]
@@ -155,7 +161,7 @@ class Ownership:
 
     def at_end_of(self, step):
         """Where a step ends, and nothing beside it."""
-        new = self.current
+        new = self._copy()
         cell = new.cells[step.cell]
         cell.id = step.node
         targets = {move.vcpu: move.target for move in step.moves}
@@ -176,7 +182,7 @@ class Ownership:
         mine = self.emulator
         if len(mine) > 1:
             mine = {min((emulator or mine) & mine or mine)}
-        return _with_emulator(self.current, mine)
+        return _with_emulator(self._copy(), mine)
 
     # Claims.
 

@@ -28,8 +28,9 @@ class ListHost(command.Lister):
     """List the hosts that KongMing is published for.
 
     'free' counts dedicated pCPUs. With --long 'floating' counts the vCPUs
-    that float over the shared ones, and 'obeys' says whether the host's
-    nova-compute obeys templates.
+    that float over the shared ones, 'obeys' says whether the host's
+    nova-compute obeys templates, and 'live' whether it changes running
+    servers: act, observe or off ([kongming] live_changes).
 
     A warning tells of node providers that are left of hosts which are gone,
     or of an older build. --leftovers lists those instead of hosts, and
@@ -69,21 +70,23 @@ class ListHost(command.Lister):
                 f"host's; 'openstack kongming host list --leftovers' shows "
                 f"them, and 'openstack kongming host clean' clears them\n")
         names = _COLUMNS if parsed_args.long else _COLUMNS[:5]
+        modes = cloud.live_changes(conn) if parsed_args.long else {}
         return names, [
-            _row(host)[:len(names)] for host in hosts
+            _row(host, modes)[:len(names)] for host in hosts
             if (host.obeys or not parsed_args.obeying) and any(
                 node.n_free >= parsed_args.free for node in host.state.nodes)]
 
 
 #: Without --long the first five.
 _COLUMNS = ('host', 'nodes', 'dedicated', 'free', 'shared', 'floating',
-            'memory_mib', 'memory_free_mib', 'obeys', 'uuid')
+            'memory_mib', 'memory_free_mib', 'obeys', 'live', 'uuid')
 
 
-def _row(host):
+def _row(host, modes):
     nodes = host.state.nodes
     return (host.name, *sums(host.state),
             sum(node.shared_used for node in nodes),
             sum(node.memory_mib for node in nodes),
             sum(node.memory_mib - node.memory_used_mib for node in nodes),
-            host.obeys, host.uuid)
+            host.obeys,
+            modes.get(host.uuid, 'act') if host.obeys else None, host.uuid)

@@ -106,7 +106,8 @@ class WaitServer(command.ShowOne):
         server = running.Server.find(self.app.client_manager.kongming,
                                      parsed_args.server)
         seen = running.Wait(server, frozenset(server.changes()), True,
-                            parsed_args.timeout).run()
+                            parsed_args.timeout,
+                            self.app.stderr.write).run()
         return server_cmd.row(server.again(), seen)
 
 

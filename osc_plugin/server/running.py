@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -201,16 +202,21 @@ def write(server: Server, changes: metadata_mod.Changes) -> None:
 class Wait:
     """Until the host has done what a server's metadata say.
 
-    An admin's request for diagnostics is answered after the host has looked
-    at the server; others wait for the host's next pass.
+    An admin's request for diagnostics has the host look at the server, and
+    tells what goes on; others wait for the host's next pass.
 
     :param before: its live changes before the metadata were written
     :param same: whether it was meant to be as it is meant to be now
+    :param report: is called with what goes on, each time that it is another
+        thing
     """
 
     def __init__(self, server: Server, before: Collection[str], same: bool,
-                 timeout: float) -> None:
+                 timeout: float,
+                 report: Callable[[str], object] = lambda line: None) -> None:
         self._server = server
+        self._report = report
+        self._reported = ''
         self._before = before
         self._same = same
         self._timeout = timeout
@@ -222,16 +228,26 @@ class Wait:
         """
         deadline = time.monotonic() + self._timeout
         while True:
-            looked = servers.look(self._server.conn, self._server.id)
-            seen = self._server.see(looked)
-            if self._is_done(seen):
-                return seen
+            going_on = servers.going_on(self._server.conn, self._server.id)
+            if going_on:
+                self._show(going_on)
+            else:
+                seen = self._server.see(going_on is not None)
+                if self._is_done(seen):
+                    return seen
             if time.monotonic() > deadline:
                 raise exceptions.CommandError(
                     f"Server '{self._server.name}' was not changed within "
                     f"{self._timeout} s. The request stays in its metadata; "
                     f"the host tries again by itself.")
             time.sleep(1)
+
+    def _show(self, going_on: str) -> None:
+        # The last of it are the seconds for which it has been so.
+        what = going_on.rpartition(', ')[0] or going_on
+        if what != self._reported:
+            self._reported = what
+            self._report(f'{self._server.name}: {going_on}\n')
 
     def _is_done(self, seen: Seen) -> bool:
         server, newest = self._server, seen.newest

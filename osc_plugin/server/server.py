@@ -101,7 +101,8 @@ class _Change(command.ShowOne):
             help='Check it and say what would be written; change nothing.')
         parser.add_argument(
             '--wait', action='store_true',
-            help='Return when it is done, or fail with the reason.')
+            help='Return when it is done, or fail with the reason. What goes '
+                 'on meanwhile is told on standard error.')
         command.add_timeout(parser, 120)
         return parser
 
@@ -120,7 +121,8 @@ class _Change(command.ShowOne):
         running.write(server, changes)
         if parsed_args.wait:
             seen = running.Wait(server.after(changes), before, same,
-                                parsed_args.timeout).run()
+                                parsed_args.timeout,
+                                self.app.stderr.write).run()
         else:
             seen = server.see()
         return row(server.again(), seen)

@@ -95,6 +95,9 @@ class KongmingMixin:
         self.useFixture(databases.Databases())
         self.service_threads = self.useFixture(threads.Threads())
         super().setUp()
+        # A busy machine is slow; that says nothing of libvirt.
+        self.useFixture(fixtures.MonkeyPatch('nova_ext.live.jobs.PATIENCE',
+                                             30.0))
         # No daemon with more rights: the tests run as they are.
         privileged.context.set_client_mode(False)
         privileged.resctrl_context.set_client_mode(False)
@@ -199,7 +202,7 @@ class KongmingMixin:
         super()._stop_computes()
         # A pass that has begun goes on; it must not meet the next test.
         for thread in threading.enumerate():
-            if thread.name == 'kongming':
+            if thread.name.startswith('kongming'):
                 thread.join(60)
 
     def _setup_compute_service(self):
@@ -266,6 +269,24 @@ class KongmingMixin:
             publisher = getattr(compute.driver, 'publisher', None)
             if publisher:
                 publisher.run(look=True, anew=anew)
+
+    def reconcile(self, host='compute1'):
+        """A pass over a host, and the end of all that it has started."""
+        driver = self.computes[host].driver
+        busy = driver._reconcile()
+        driver._reconciler.jobs.wait()
+        return busy
+
+    def settle(self):
+        """Wait for passes that were asked for, and for what they started."""
+        for compute in list(self.computes.values()):
+            reconciler = compute.driver._reconciler
+            asked = reconciler._trigger._next
+            if asked is not None:
+                asked.wait()
+            with reconciler._trigger._one_thread:
+                pass
+            reconciler.jobs.wait()
 
     def restart_compute_service(self, *args, **kwargs):
         restarted = super().restart_compute_service(*args, **kwargs)

@@ -155,9 +155,6 @@ class LifeTest(CacheBase):
         self.assertEqual([''], [*self.kernel.groups])
         self.assertEqual([(3, 0, 0), (54, 0, 0)], self.counted())
 
-    def reconcile(self):
-        self.computes['compute1'].driver._reconciler.run()
-
     def test_moves_to_the_other_node(self):
         """What it claims goes along, and so do its ways."""
         server = self.boot(self.template(

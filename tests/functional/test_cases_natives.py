@@ -164,7 +164,7 @@ class LockTest(CountedBase):
         self.api.post_server_metadata(server['id'],
                                       {'kongming:pin.0': '0:15'})
         self.under_lock.clear()
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.assertEqual({10, 15}, self.owned()[1])
         self.assertEqual((0, 0), self.of_ours())
 

@@ -46,7 +46,7 @@ class OwnershipBase(test_live.LiveBase):
 
     @property
     def reconcile(self):
-        return self.computes['compute1'].driver._reconcile
+        return self.reconcile
 
     def running_on(self, server):
         """pCPUs that its domain is pinned to."""
@@ -210,7 +210,7 @@ class PowerTest(test_life.PowerBase):
             {**test_life.TEMPLATE, 'grant': 'template'}))
         self.api.post_server_metadata(server['id'],
                                       {'kongming:pin.0': '0:12 1:15'})
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.assertEqual({12, 15}, self.owned()[1])
         online = [set(self.online)]
         self._delete_server(server)

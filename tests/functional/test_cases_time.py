@@ -14,18 +14,29 @@
 
 import contextlib
 import threading
+import time
 from unittest import mock
 
+import fixtures
 from keystoneauth1 import exceptions as ksa_exc
 
 from kongming.libvirt import memory
+from kongming.live import progress
+from nova.compute import power_state
+from nova import objects
 from nova.scheduler.client import report
-from tests import expected
+from nova.tests.fixtures import libvirt as fakelibvirt
+from nova.virt import event as virtevent
+from nova.virt.libvirt import driver
+import oslo_messaging as messaging
+import sqlalchemy
+from sqlalchemy import event
 from tests.functional import test_cases_natives
 from tests.functional import test_life
 from tests.functional import test_live
 from tests.functional import test_profile
 
+only = test_live.only
 #: In seconds; an answer takes a fraction of it on a busy machine.
 PATIENCE = 3
 
@@ -38,10 +49,9 @@ class MoveOfMemoryTest(test_profile.ProfileBase):
 
     @contextlib.contextmanager
     def moving(self):
-        """A pass that moves memory from node 1 to node 0 and does not end.
-        """
+        """Memory that moves from node 1 to node 0 and does not end."""
         server = self.boot(self.template('0:15'))
-        self.driver._reconcile()
+        self.reconcile()
         begun, end = threading.Event(), threading.Event()
 
         def move(*args, **kwargs):
@@ -52,40 +62,208 @@ class MoveOfMemoryTest(test_profile.ProfileBase):
         self.api.post_server_metadata(server['id'], {
             'kongming:node.0': '0', 'kongming:pin.0': '0:5'})
         with mock.patch.object(memory, 'move', move):
-            change = self.start(self.driver._reconcile)
+            self.driver._reconcile()
             try:
                 self.assertTrue(begun.wait(30))
-                yield
+                yield server
             finally:
                 end.set()
-                change.join(60)
+                self.settle()
 
-    def start(self, function):
-        """A thread that is waited for at the end of the test."""
-        thread = threading.Thread(target=function, daemon=True)
-        thread.start()
-        self.addCleanup(thread.join, 60)
-        return thread
-
-    @expected.failure(issue=4, because='^AssertionError: True is not false$')
-    def test_diagnostics_of_another_server_are_answered(self):
-        other = self.lender()
-        with self.moving():
-            asked = self.start(lambda: self.driver.get_instance_diagnostics(
-                self.instance(other['id'])))
-            asked.join(PATIENCE)
-            self.assertFalse(asked.is_alive())
-
-    @expected.failure(issue=4, because=(
-        r'reference = \{0: frozenset\(\{10, 11\}\).* '
-        r'actual = \{0: frozenset\(\{10\}\)'))
-    def test_profiles_switch_on_time(self):
-        server = self.lender()
-        self.assertRuns(server, test_profile.OWN)
-        with self.moving():
+    def test_other_servers_are_served(self):
+        lender = self.lender()
+        waits = self.boot(self.template('0:14'))
+        other = self.boot(self.flavor({
+            'node.0': '0', 'pin.0': '0:2', 'grant': 'template'}, vcpus=1))
+        with self.moving() as server:
+            # Another one changes, and is recorded.
+            self.api.post_server_metadata(other['id'],
+                                          {'kongming:pin.0': '0:3'})
+            self.driver._reconcile()
+            self._wait_for_assert(lambda: self.assertEqual(
+                [('Success', None)], self.actions(other)))
+            # Diagnostics are answered; there is nothing to be told.
+            before = time.monotonic()
+            found = self.api.api_get(
+                f'/servers/{other["id"]}/diagnostics').body
+            self.assertLess(time.monotonic() - before, PATIENCE)
+            self.assertEqual('linux', found['hypervisor_os'])
+            # Those of the server itself tell what goes on, without libvirt.
+            found = self.going_on(server)
+            self.assertIn('a live change: cell 0 node 1->0 0:15->5', found)
+            self.assertEqual([(None, None)], self.actions(server))
+            # Who wants what it is leaving waits, and is not refused.
+            self.api.post_server_metadata(waits['id'],
+                                          {'kongming:pin.0': '0:15'})
+            self.assertIn('waits for another change', self.going_on(waits))
+            self.assertEqual([], self.actions(waits))
+            # Profiles switch, without Nova.
             self.moment = test_profile.NIGHT
-            self.start(self.driver._reconciler.switch).join(PATIENCE)
-            self.assertRuns(server, test_profile.PACKED)
+            with self.no_database():
+                self.driver._reconciler.switch()
+            self.assertRuns(lender, test_profile.PACKED)
+        self.assertEqual([('Success', None)], self.actions(server))
+        self.reconcile()
+        self.assertHolds(waits, {0: 15})
+        self.assertHolds(server, {0: 5})
+
+    def going_on(self, server):
+        """What its diagnostics tell, while libvirt tells nothing of it."""
+        instance = self.instance(server['id'])
+        moves = self.driver._reconciler.jobs.of(server['id']) is not None
+        real = self.driver._host.get_guest
+
+        def get_guest(asked):
+            self.assertFalse(moves and asked.uuid == server['id'])
+            return real(asked)
+
+        with mock.patch.object(self.driver._host, 'get_guest', get_guest):
+            self.assertEqual(power_state.RUNNING,
+                             self.driver.get_info(instance).state)
+            return progress.read(self.driver.get_instance_diagnostics(
+                instance).hypervisor_os)
+
+    def no_database(self):
+        return mock.patch.object(
+            objects.InstanceList, 'get_by_host_and_node',
+            side_effect=AssertionError('Nova was asked'))
+
+
+class HangingTest(test_profile.ProfileBase):
+    """libvirt does not answer about one server."""
+
+    def _sampled(self, where):
+        """Nothing is looked at while a thread hangs."""
+
+    def test_other_servers_are_looked_after(self):
+        hangs, other = (self.boot(self.template(f'0:{pcpu}'))
+                        for pcpu in (14, 15))
+        self.reconcile()
+        self.useFixture(fixtures.MonkeyPatch('nova_ext.live.jobs.PATIENCE',
+                                             0.5))
+        end = threading.Event()
+        self.addCleanup(end.set)
+        real = fakelibvirt.Domain.XMLDesc
+
+        def describe(domain, flags):
+            if domain.UUIDString() == hangs['id']:
+                end.wait(60)
+            return real(domain, flags)
+
+        with mock.patch.object(fakelibvirt.Domain, 'XMLDesc', describe):
+            self.api.post_server_metadata(other['id'],
+                                          {'kongming:pin.0': '0:13'})
+            self.driver._reconcile()
+            self._wait_for_assert(lambda: self.assertRuns(
+                other, {0: only(13)}))
+            job = self.driver._reconciler.jobs.of(hangs['id'])
+            self.assertIn('its threads are put', str(job))
+            # The next pass does not wait for it.
+            self.driver._reconcile()
+            self.assertIs(job, self.driver._reconciler.jobs.of(hangs['id']))
+            end.set()
+            self.settle()
+        self.want(hangs, pin_0='0:12')
+        self.assertHolds(hangs, {0: 12})
+        self.assertEqual([('Success', None)], self.actions(hangs))
+
+
+class BudgetTest(test_live.LiveBase):
+
+    def test_the_others_wait(self):
+        self.flags(changes_per_minute=1, group='kongming')
+        servers = [self.boot(self.template(f'0:{pcpu}'))
+                   for pcpu in (10, 11)]
+        self.reconcile()
+        for server, pcpu in zip(servers, (14, 15)):
+            self.api.post_server_metadata(
+                server['id'], {'kongming:pin.0': f'0:{pcpu}'})
+        for _pass in range(2):
+            self.assertTrue(self.reconcile())
+        (waits, pcpu, goal), = [
+            found for found in zip(servers, (10, 11), (14, 15))
+            if self.pins(found[0])[0] == {0: only(found[1])}]
+        found = self.ring(waits)['hypervisor_os']
+        self.assertIn('it waits its turn: this host changes 1 servers a '
+                      'minute', found)
+        self.assertEqual([], self.actions(waits))
+        self.assertHolds(waits, {0: pcpu})
+        self.flags(changes_per_minute=2, group='kongming')
+        self.assertFalse(self.reconcile())
+        self.assertHolds(waits, {0: goal})
+
+
+class NativesOnlyTest(test_life.LifeBase):
+    """A host has no server with a template, or has none any more."""
+
+    def setUp(self):
+        super().setUp()
+        self.hosts()
+        self.native = self.fill()
+        self.driver = self.computes['compute1'].driver
+        self.statements = []
+        event.listen(sqlalchemy.Engine, 'before_cursor_execute', self._asked)
+        self.addCleanup(event.remove, sqlalchemy.Engine,
+                        'before_cursor_execute', self._asked)
+
+    def _asked(self, _connection, _cursor, statement, *_args):
+        self.statements.append(statement)
+
+    def events(self, server, number):
+        """A domain that resumes again and again; Nova is not told of it."""
+        with mock.patch.object(driver.LibvirtDriver, 'emit_event'):
+            for _ in range(number):
+                self.driver.emit_event(virtevent.LifecycleEvent(
+                    server['id'], virtevent.EVENT_LIFECYCLE_RESUMED))
+
+    def assertNobodyIsAsked(self):
+        """By what native servers do, nor by what the host does by itself."""
+        topology = self.instance(self.native['id']).numa_topology
+        self._until(lambda: True, 1)
+        self.statements.clear()
+        self.events(self.native, 1000)
+        self.driver._reconcile(patient=True)
+        self.driver._reclaim(topology, False)
+        self.assertEqual([], self.statements)
+        self.assertFalse(self.driver._wake.is_set())
+        self.assertFalse(self.driver._reconciler.has_work)
+
+    def test_nobody_is_asked(self):
+        self.driver._reconcile()
+        self.assertNobodyIsAsked()
+        server = self.boot(self.flavor(test_life.TEMPLATE))
+        self.assertTrue(self.driver._reconciler.has_work)
+        self.reconcile()
+        self.events(server, 1)
+        self.assertTrue(self.driver._wake.is_set())
+        self.driver._wake.clear()
+        self._delete_server(server)
+        self.reconcile()
+        self.assertNobodyIsAsked()
+
+
+class RecordedLaterTest(test_live.LiveBase):
+    """Conductor is away when a change has ended."""
+
+    def test_once(self):
+        server = self.boot(self.template('0:13 1:10'))
+        self.reconcile()
+        self.api.post_server_metadata(server['id'],
+                                      {'kongming:pin.0': '0:15'})
+        with mock.patch.object(
+                objects.InstanceActionEvent, 'event_finish_with_failure',
+                side_effect=messaging.MessagingTimeout('away')):
+            self.reconcile()
+            self.assertEqual({0: only(15), 1: only(10)},
+                             self.pins(server)[0])
+            self.assertEqual([(None, None)], self.actions(server))
+            # It is in nobody's way.
+            self.want(server, emulator='8-9')
+        for _pass in range(2):
+            self.reconcile()
+        self.assertEqual([('Success', None)] * 2, self.actions(server))
+        self.assertEqual(2, self.stdlog.logger.output.count('Live change: '))
+        self.assertHolds(server, {0: 15, 1: 10})
 
 
 class PlacementAwayTest(test_live.LiveBase):
@@ -104,7 +282,7 @@ class PlacementAwayTest(test_live.LiveBase):
     def test_live_changes_go_on(self):
         """And Placement is told of the last one when it is back."""
         server = self.boot(self.template('0:13 1:10'))
-        reconcile = self.computes['compute1'].driver._reconcile
+        reconcile = self.reconcile
         reconcile()
         with self.away():
             for pin in ('0:15', '0:14'):
@@ -128,7 +306,7 @@ class RequestsTest(test_cases_natives.CountedBase):
         self.publish()
         self.requests.clear()
         self.of_publisher.clear()
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.computes['compute1'].driver.publisher.run()
         self.assertEqual({10, 15}, self.owned()[1])
         self.assertEqual([], self.requests)

@@ -389,7 +389,7 @@ class BorrowTest(CleanupBase):
             numa_nodes='1'))
         self.api.post_server_metadata(self.lender['id'],
                                       {'kongming:profile': 'night'})
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.night = {0: only(8)}, {0: frozenset({8, 9, 13})}
         self.assertPins(*self.night)
         self.stop()

@@ -44,7 +44,7 @@ class AnewBase(test_crash_moves.MovesBase):
         self.assertEqual('ERROR', self.api.get_server(
             self.server['id'])['status'])
         self._reboot_server(self.server, hard=True)
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.assertOneOwner('compute1')
 
 
@@ -125,7 +125,7 @@ class EvacuateTest(EachPoint, AnewBase):
         self.api.post_server_action(
             self.server['id'], {'os-resetState': {'state': 'error'}})
         self.assertOneOwner('compute2')
-        self.computes['compute2'].driver._reconcile()
+        self.reconcile('compute2')
         self.assertFree('compute2', *self.native)
         if self.killer.where == 'after LibvirtDriver.spawn':
             # Its domain is in Nova's way.
@@ -133,7 +133,7 @@ class EvacuateTest(EachPoint, AnewBase):
                                   expected_migration_status='failed')
             self.assertFree('compute2', *self.native)
             self.end(self.computes['compute2'])
-            self.computes['compute2'].driver._reconcile()
+            self.reconcile('compute2')
         self._evacuate_server(self.server, expected_host='compute2',
                               expected_state='ACTIVE')
 
@@ -201,7 +201,7 @@ class LetGoTest(test_life.LifeBase):
         self.api.post_server_metadata(other['id'],
                                       {'kongming:pin.0': '0:14'})
         for _pass in range(3):
-            self.computes['compute1'].driver._reconciler.run()
+            self.reconcile()
         self.assertHolds(other, {0: 14})
         # Once, however many passes find it so.
         reported, = [action for action in

@@ -165,7 +165,7 @@ class LiveMigrationBase(nova_base.LibvirtMigrationMixin, MovesBase):
         """It is looked after as before."""
         self.api.post_server_metadata(
             self.server['id'], {'kongming:pin.0': '0:15 1:10'})
-        self.computes[host].driver._reconcile()
+        self.reconcile(host)
         self.assertHolds(self.server, {0: 15, 1: 10}, host)
 
 
@@ -255,7 +255,7 @@ class SourceCrashTest(LiveMigrationBase):
             self.end(self.computes['compute2'])
             self._reboot_server(self.server, hard=True)
         if self.host_of(self.server) == 'compute1':
-            self.computes['compute2'].driver._reconcile()
+            self.reconcile('compute2')
             self.assertFree('compute2', *self.native)
             # The allocations had been swapped for the way there.
             context = nova_context.get_admin_context()

@@ -190,7 +190,7 @@ class NoGrantTest(HostileBase):
         self.assertNothingForged()
         self.assertHolds(self.server)
         self._delete_server(self.server)
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.assertLess(self.remembered(), before)
 
 

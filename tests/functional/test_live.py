@@ -101,6 +101,7 @@ class LiveBase(test_life.LifeBase):
 
     def ring(self, server):
         found = self.api.api_get(f'/servers/{server["id"]}/diagnostics').body
+        self.settle()
         self.publish()
         return found
 
@@ -169,7 +170,7 @@ class ChangeTest(LiveBase):
         self._stop_server(server)
         self.api.post_server_metadata(server['id'],
                                       {'kongming:pin.0': '0:15'})
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self._start_server(server)
         self.assertEverywhere(server, {0: 15})
 
@@ -523,15 +524,22 @@ class FaultTest(LiveBase):
         with mock.patch.object(fakelibvirt.Domain, 'pinVcpuFlags', refuse):
             for _pass in range(4):
                 reconciler.run(patient=True)
+                self.settle()
             self.assertEqual((1, 1), (len(calls), len(self.actions(server))))
             # Somebody who asks for it is not kept waiting.
             self.ring(server)
-            self.assertEqual(2, len(self.actions(server)))
+            self.assertEqual(2, len(calls))
+            (result, details), = self.actions(server)
+            self.assertEqual('Error', result)
+            self.assertIn('libvirt said no (2 times)', details)
         # Nor is another request.
         self.api.post_server_metadata(server['id'],
                                       {'kongming:pin.0': '0:14'})
         reconciler.run(patient=True)
+        self.settle()
         self.assertEverywhere(server, {0: 14, 1: 10})
+        self.assertEqual(['Success', 'Error'], [
+            result for result, _details in self.actions(server)])
 
     def test_metadata_that_is_not_obeyed_is_reported_once(self):
         server = self.boot(self.flavor(test_life.TEMPLATE))
@@ -548,7 +556,7 @@ class FaultTest(LiveBase):
         instance.save()
         self.api.post_server_metadata(server['id'],
                                       {'kongming:pin.0': '0:15'})
-        reconcile = self.computes['compute1'].driver._reconcile
+        reconcile = self.reconcile
         reconcile()
         self.assertHolds(server, {0: 13})
         instance.task_state = None
@@ -589,9 +597,10 @@ class FaultTest(LiveBase):
                     reconciler.run()
                 except Killed:
                     pass
+                self.settle()
             self.assertOneOwner()
             self.audit()
-            reconciler.run()
+            self.reconcile()
             self.assertEverywhere(server, {0: 10, 1: 13})
             self._delete_server(server)
             self.assertNothingOwned()
@@ -630,7 +639,7 @@ class ManyTest(LiveBase):
                     ring[pcpu]['id'], {'kongming:pin.0': f'0:{goal}'})
                 ring[pcpu]['goal'] = goal
         # The checker makes this longer than an API call waits for.
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         for server in servers:
             self.assertEqual({0: only(server['goal'])}, self.pins(server)[0])
             self.assertEqual([('Success', None)], self.actions(server))

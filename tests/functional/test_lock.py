@@ -10,17 +10,29 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""How much is asked of others under Nova's resource lock.
+"""How much is asked of others under Nova's resource lock; the order of locks.
 
 Nobody else is served meanwhile.  ``KONGMING_TEST_SHOW=1`` has the calls
 printed.
 """
 
+import contextlib
 import os
+import pathlib
+import re
+import threading
+
+import fixtures
+from nova.compute import resource_tracker
+from oslo_concurrency import lockutils
 
 from tests.embedded import locked
 from tests.functional import test_boot
 from tests.functional import test_life
+from tests.functional import test_profile
+
+_PAGE = (pathlib.Path(__file__).parents[2] / 'doc' / 'source' / 'contributor'
+         / 'state.rst')
 
 #: kind -> calls, at most; a native boot's are Nova's own.
 NATIVE = {locked.CONDUCTOR: 4, locked.DATABASE: 11, locked.LIBVIRT: 2,
@@ -73,6 +85,106 @@ class LockTest(test_life.LifeBase):
         # Nova has counted it as active.
         self.audit()
         self.locked.clear()
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.assertEqual({10, 15}, self.owned()[1])
         self.assertAtMost(CHANGE, 'live change')
+
+
+class _Watched:
+    """A lock of which each acquisition is looked at.
+
+    :param watch: gives a context, called before the lock is taken
+    """
+
+    def __init__(self, real, watch):
+        self._real, self._watch = real, watch
+        self._mine = threading.local()
+
+    def acquire(self, *args, **kwargs):
+        taken = self._real.acquire(*args, **kwargs)
+        if taken:
+            self._mine.stack = [*getattr(self._mine, 'stack', ()),
+                                self._watch()]
+            self._mine.stack[-1].__enter__()
+        return taken
+
+    def release(self):
+        *self._mine.stack, last = self._mine.stack
+        last.__exit__(None, None, None)
+        self._real.release()
+
+    def __enter__(self):
+        self.acquire()
+
+    def __exit__(self, *_exc):
+        self.release()
+
+
+class OrderTest(test_profile.ProfileBase):
+    """No thread takes two locks in another order than the page has them."""
+
+    def setUp(self):
+        super().setUp()
+        self.order = re.findall(
+            r'^   \* - ``([._a-z]+)``\n     - (?:by|during|while|Nova)',
+            _PAGE.read_text(), re.MULTILINE)
+        self.assertEqual(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE,
+                         self.order[-1])
+        self.taken, self.wrong = set(), []
+        self._mine = threading.local()
+        for path in self.order[:-1]:
+            owner, _dot, name = f'_reconciler.{path}'.rpartition('.')
+            found = self.driver
+            for part in owner.split('.'):
+                found = getattr(found, part)
+            setattr(found, name, _Watched(
+                getattr(found, name),
+                lambda path=path: self._holding(path)))
+        places = self.driver._reconciler._places
+        places._affinity_lock = self.driver._reconciler._affinity_lock
+        lock = lockutils.lock
+
+        @contextlib.contextmanager
+        def watched(name, *args, **kwargs):
+            with lock(name, *args, **kwargs) as real, contextlib.ExitStack(
+                    ) as stack:
+                if name == self.order[-1]:
+                    stack.enter_context(self._holding(name))
+                yield real
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'oslo_concurrency.lockutils.lock', watched))
+
+    @contextlib.contextmanager
+    def _holding(self, name):
+        mine = self._mine.__dict__.setdefault('mine', [])
+        later = [other for other in mine
+                 if self.order.index(other) > self.order.index(name)]
+        if later:
+            self.wrong.append((later, name))
+        self.taken.add(name)
+        mine.append(name)
+        try:
+            yield
+        finally:
+            mine.pop()
+
+    def test_order(self):
+        lender, borrower = self.lender(), self.borrower()
+        self.at(test_profile.NIGHT, lender)
+        self.assertFloats(borrower, {8, 9, 12, 13})
+        self.driver._reconciler.switch()
+        self.want(lender, pin_0='0:10 1:11 2:15 3:14')
+        self._reboot_server(lender, hard=True)
+        self.fill()
+        self._suspend_server(borrower)
+        self.audit()
+        self._delete_server(lender)
+        self.reconcile()
+        self.assertEqual([], self.wrong)
+        self.assertEqual(set(self.order), self.taken)
+
+    def test_another_order_is_seen(self):
+        with self._holding(self.order[-1]), self._holding(self.order[0]):
+            pass
+        self.assertEqual([([self.order[-1]], self.order[0])], self.wrong)

@@ -249,7 +249,7 @@ class ModelTest(nova_base.LibvirtMigrationMixin, test_life.LifeBase):
         return f'{server.uuid} {next(iter(body))}'
 
     def _reconcile(self, host):
-        self.computes[host].driver._reconcile()
+        self.reconcile(host)
 
     def step(self, number):
         words = None

@@ -84,7 +84,7 @@ class SavedTest(StartsMixin, test_live.LiveBase):
 
     def assertStays(self, server, pcpus):
         """Natives get all the rest of its node meanwhile."""
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         natives = [self.fill(vcpus=2) for _ in range(5)]
         self.assertFalse(pcpus & {
             pcpu for native in natives
@@ -150,7 +150,7 @@ class SavedTest(StartsMixin, test_live.LiveBase):
         self.cut_short(server, 'rescuing')
         self.rescue(server)
         self.assertEqual({0: only(13), 1: only(10)}, self.pins(server)[0])
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.assertOwnsBoth(server)
         self._unrescue_server(server)
         self.assertEqual({0: only(13), 1: only(10)}, self.pins(server)[0])
@@ -161,7 +161,7 @@ class SavedTest(StartsMixin, test_live.LiveBase):
         server = self.boot(self.template('0:13 1:10'))
         self.cut_short(server, 'suspending')
         self._suspend_server(server)
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.assertOwnsBoth(server)
         self._resume_server(server)
         self.assertOwnsBoth(server)

@@ -22,17 +22,20 @@ import threading
 import fixtures
 import libvirt
 
+from nova_ext.live import jobs
 from nova_ext.live import reconciler
 from nova_ext.live import record
 from tests.functional import test_crash
 
-_PASS = reconciler.Reconciler.run.__code__
+#: A pass, a thread that goes through servers, and a job.
+_PASS = (reconciler.Reconciler._run.__code__, jobs._Sweep._do.__code__,
+         jobs.Jobs._run.__code__)
 
 
 def in_pass(frame):
-    """Whether a call is a part of a pass over a host."""
+    """Whether a call is a part of a pass, or of what it has started."""
     while frame is not None:
-        if frame.f_code is _PASS:
+        if frame.f_code in _PASS:
             return True
         frame = frame.f_back
     return False
@@ -48,7 +51,7 @@ class CrashMixin:
         for owner, name in ((libvirt.virDomain, 'pinVcpuFlags'),
                             (libvirt.virDomain, 'pinEmulator'),
                             (libvirt.virDomain, 'setNumaParameters'),
-                            (record.Change, '__init__'),
+                            (record.Change, 'start'),
                             (record.Change, 'end')):
             self.killer._wrap(owner, name, writes=True)
         # A process that is gone doesn't say so.
@@ -56,7 +59,9 @@ class CrashMixin:
             'threading.excepthook', lambda args: None))
 
     def reconcile(self):
-        self.computes['compute1'].driver._reconciler.run()
+        reconciler = self.computes['compute1'].driver._reconciler
+        reconciler.run()
+        reconciler.jobs.wait()
 
     def kill_at_every_point(self, ask, holds, check):
         """Have changes made, each cut short at another point.

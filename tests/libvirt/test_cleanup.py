@@ -127,7 +127,7 @@ class TuningTest(Mixin, test_qos.QosBase):
         self.api.post_server_metadata(self.lender['id'], {
             'kongming:profile': 'night'})
         for _pass in range(2):
-            self.reconciler.run()
+            self.reconcile()
 
     def found(self):
         return [(self.tasks_of(server), self.files(server),

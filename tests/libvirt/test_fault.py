@@ -87,11 +87,13 @@ class FaultBase(test_live.LiveBase):
         for _pass in range(20):
             try:
                 self.reconciler.run()
+                self.settle()
                 self.assertOn(server, pcpu)
                 return
             except (AssertionError, libvirt.libvirtError):
                 time.sleep(0.5)
         self.reconciler.run()
+        self.settle()
         self.assertOn(server, pcpu)
 
 
@@ -102,7 +104,7 @@ class FaultTest(FaultBase):
         server = self.boot(first)
         self.in_the_middle(restart_libvirtd)
         self.say(server, second)
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.repin(server, second)
 
     def test_libvirtd_is_away_for_a_while(self):
@@ -113,7 +115,7 @@ class FaultTest(FaultBase):
         command = kill_libvirtd()
         self.say(server, second)
         for _pass in range(3):
-            self.computes['compute1'].driver._reconcile()
+            self.reconcile()
         tasks = process.vcpu_threads(int(pathlib.Path(
             f'/run/libvirt/qemu/{name}.pid').read_text()))
         self.assertEqual({first}, os.sched_getaffinity(tasks[0]))
@@ -125,8 +127,8 @@ class FaultTest(FaultBase):
         server = self.boot(first)
         self.in_the_middle(lambda: self.domain(server).destroy())
         self.say(server, second)
-        self.reconciler.run()
-        self.reconciler.run()
+        self.reconcile()
+        self.reconcile()
         cell, = self.instance(server['id']).numa_topology.cells
         self.assertIsNone(cell.cpuset_reserved)
         self.api.post_server_action(server['id'],
@@ -147,7 +149,7 @@ class FaultTest(FaultBase):
         server = self.boot(first)
         self.in_the_middle(lambda: self._delete_server(server))
         self.say(server, second)
-        self.reconciler.run()
+        self.reconcile()
         self.audit()
         self.assertEqual(set(), {
             p for owned, _memory in self.usage().values() for p in owned})
@@ -267,7 +269,7 @@ class ConductorTest(FaultBase):
         """
         cell, = self.instance(self.server['id']).numa_topology.cells
         wanted, = {*test_live.PCPUS[:2]} - {*cell.cpu_pinning.values()}
-        reconcile = self.computes['compute1'].driver._reconcile
+        reconcile = self.reconcile
         self.say(self.server, wanted)
         self.bus.called_by(reconcile)
         went = self.bus.away

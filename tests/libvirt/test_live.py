@@ -62,7 +62,9 @@ class LiveBase(cloud.LibvirtCloud):
                                       {'kongming:pin.0': f'0:{pcpu}'})
 
     def ring(self, server):
-        return self.api.api_get(f'/servers/{server["id"]}/diagnostics').body
+        found = self.api.api_get(f'/servers/{server["id"]}/diagnostics').body
+        self.settle()
+        return found
 
     def want(self, server, pcpu):
         self.say(server, pcpu)
@@ -121,7 +123,7 @@ class LiveTest(LiveBase):
         server = self.boot(first)
         self.domain(server).pinVcpu(0, (False,) * second + (True,))
         self.assertEqual({0: frozenset({second})}, self.threads(server))
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         self.assertOn(server, first)
 
     def test_swap_without_a_free_pcpu(self):
@@ -174,7 +176,7 @@ class HistoryTest(LiveBase):
         if kind == 'boot' and len(found) < 2:
             self.boot_any()
         elif kind in ('boot', 'look_after') or not found:
-            self.computes['compute1'].driver._reconcile()
+            self.reconcile()
         else:
             getattr(self, kind)(self.rng.choice(found))
 

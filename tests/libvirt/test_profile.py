@@ -30,6 +30,7 @@ class ProfileTest(boot.Base, cloud.LibvirtCloud):
 
     def ring(self, server):
         self.api.api_get(f'/servers/{server["id"]}/diagnostics')
+        self.settle()
 
     def assertOn(self, server, *pcpus):
         self.assertEqual({0: frozenset(pcpus)}, self.threads(server))

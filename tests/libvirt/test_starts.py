@@ -116,7 +116,7 @@ class WrittenDownTest(test_live.LiveBase):
         self.assertEqual((only(self.first), ) * 2, self.definition(saved))
         # Wanted while there is an image: it stays where it is.
         self.say(self.server, self.second)
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
         native = self.native()
         self.assertEqual({0: only(self.second)}, self.threads(native))
         self._resume_server(self.server)
@@ -193,6 +193,7 @@ class BorrowedTest(cloud.LibvirtCloud):
 
     def ring(self):
         self.api.api_get(f'/servers/{self.borrower["id"]}/diagnostics')
+        self.settle()
 
     def domain(self):
         return self.connection_of(

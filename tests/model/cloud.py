@@ -382,20 +382,20 @@ class Cloud:
     def change(self, host, steps_):
         """Steps of a live change, or none of them.
 
-        See :meth:`nova_ext.live.reconciler.Reconciler._carry_out`.
+        See :meth:`nova_ext.live.changes.Changes._carry_out`.
         """
         done = []
         with self.hook():
             for step in steps_:
                 try:
                     host.steps.take(self.context, self.read(step.server),
-                                    step, None)
+                                    step, None, None)
                 except EXPECTED:
                     for before in reversed(done):
                         with contextlib.suppress(EXPECTED):
                             host.steps.take(
                                 self.context, self.read(before.server),
-                                before.back(), None)
+                                before.back(), None, None)
                     raise
                 done.append(step)
 

@@ -187,7 +187,9 @@ class Driver(hook.LibvirtDriver, _Native):
         self.uuid, self.libvirt = uuid, libvirt
         self._host = types.SimpleNamespace(get_hostname=lambda: name)
         # Nobody lends or borrows here.
-        self._reconciler = mock.Mock(**{'reclaim.return_value': frozenset()})
+        self._reconciler = mock.Mock(**{
+            'reclaim.return_value': frozenset(),
+            'jobs.of.return_value': None})
         # Placement is not part of this.
         self.publisher = mock.Mock(cache_claims={})
         self.virtapi = mock.Mock()
@@ -219,7 +221,7 @@ class Steps(steps.Steps):
     def run_on(self, server, topology, intent=None, lent=frozenset()):
         self._libvirt.move(server.uuid, Domain.of(topology))
 
-    def _go(self, server, before, after, intent):
+    def _go(self, server, before, after, intent, job):
         self.run_on(server, after)
         return 0
 

@@ -67,7 +67,7 @@ class LiveBase(boot.Base, cloud.NestedCloud):
     def ring(self, server):
         # As the trigger does; an API call waits for a minute at most, and
         # this host is slow.
-        self.computes['compute1'].driver._reconcile()
+        self.reconcile()
 
     def domain(self, server):
         return self.connection_of(server['id']).lookupByUUIDString(

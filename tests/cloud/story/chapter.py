@@ -18,6 +18,7 @@ import statistics
 import time
 import unittest
 
+from kongming.live import progress
 from tests.cloud import client
 from tests.cloud import look
 
@@ -203,9 +204,14 @@ class Chapter(unittest.TestCase):
         self.assertEqual(200, found.status_code, found.text)
 
     def ring(self, uuid):
-        """The trigger of the reconciler, which is an admin's."""
-        return self.admin.sdk.compute.get(f'/servers/{uuid}/diagnostics',
-                                          microversion='2.48')
+        """The trigger of the reconciler, an admin's, until all is done."""
+        while True:
+            found = self.admin.sdk.compute.get(
+                f'/servers/{uuid}/diagnostics', microversion='2.48')
+            if not found.ok or not progress.read(
+                    found.json().get('hypervisor_os')):
+                return found
+            time.sleep(0.2)
 
     def delete(self, *uuids):
         """Delete servers, all of this chapter's where none is named."""

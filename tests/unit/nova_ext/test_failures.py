@@ -27,7 +27,7 @@ class BackOffTest(base.TestCase):
 
     def setUp(self):
         super().setUp()
-        self.failures = failures.Failures()
+        self.failures = failures.Failures(None)
 
     def pause(self, desired, now):
         """For how many seconds it waits after one more failure."""
@@ -66,17 +66,18 @@ class ReportTest(base.TestCase):
 
     def setUp(self):
         super().setUp()
-        self.failures = failures.Failures()
         self.recorded = []
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova_ext.live.record.refused',
-            lambda *facts: self.recorded.append(facts)))
+        self.failures = failures.Failures(self)
+
+    def end(self, change, error):
+        """Stands for nova_ext.live.record.Records."""
+        self.recorded.append(error)
 
     def report(self, error):
         """The errors that are recorded of one more refusal."""
         self.recorded.clear()
         self.failures.report(objects.Instance(uuid=UUID), 'compute1', error)
-        return [error for _server, _host, error in self.recorded]
+        return list(self.recorded)
 
     def test_once_for_each_reason(self):
         one, other = (record.ChangeFailed(reason=reason) for reason in 'ab')
@@ -95,3 +96,60 @@ class ReportTest(base.TestCase):
         found, = self.report(ValueError('no such thing'))
         self.assertIsInstance(found, record.ChangeFailed)
         self.assertEqual('The change was not made: no such thing', str(found))
+
+
+class CountTest(ReportTest):
+    """What is refused again is counted in the record that there is."""
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_ext.live.record.Change', lambda *args: Change()))
+        self.changes = []
+
+    def end(self, change, error):
+        self.changes.append(change)
+        super().end(change, error)
+
+    def refuse(self, reason, desired='a template'):
+        self.failures.report(objects.Instance(uuid=UUID), 'compute1',
+                             record.ChangeFailed(reason=reason), desired)
+
+    def test_one_template(self):
+        for reason in 'abba':
+            self.refuse(reason)
+        first = self.changes[0]
+        self.assertEqual([first] * 3, self.changes)
+        self.assertEqual(3, first.times)
+        self.assertTrue(self.failures.has_failed(UUID, 'a template'))
+
+    def test_another_template_is_another_record(self):
+        self.refuse('a')
+        self.refuse('b', 'another one')
+        self.assertEqual(2, len(set(self.changes)))
+        self.assertFalse(self.failures.has_failed(UUID, 'a template'))
+
+    def test_a_change_that_fails_after_it_was_refused(self):
+        self.refuse('a')
+        change = Change()
+        self.failures.failed(UUID, 'a template', change,
+                             record.ChangeFailed(reason='b'))
+        self.assertEqual(2, self.changes[0].times)
+        self.assertEqual([self.changes[0]] * 2, self.changes)
+
+    def test_what_is_made_ends_it(self):
+        self.refuse('a')
+        self.failures.succeeded(UUID)
+        self.failures.obeyed(UUID)
+        self.refuse('a')
+        self.assertEqual(2, len(set(self.changes)))
+
+
+class Change:
+    """Stands for nova_ext.live.record.Change."""
+
+    def __init__(self):
+        self.times = 1
+
+    def again(self, other):
+        self.times += 1

@@ -21,7 +21,7 @@ FULL = stats.Reported(
     {**dict.fromkeys((*range(8), *range(64, 72)), 0),
      **dict.fromkeys((*range(8, 16), *range(72, 80)), 1)},
     {0: usage.CacheCapacity(7, 60, 5, True),
-     1: usage.CacheCapacity(7, 0, 1, False)})
+     1: usage.CacheCapacity(7, 0, 1, False)}, 'observe:3')
 
 
 class StatsTest(base.TestCase):
@@ -34,7 +34,8 @@ class StatsTest(base.TestCase):
             'kongming_published': '0-1',
             'kongming_never': '0,64',
             'kongming_l3': '0-7,64-71 8-15,72-79',
-            'kongming_cache': '0:7:60:5:1 1:7:0:1:0'}, found)
+            'kongming_cache': '0:7:60:5:1 1:7:0:1:0',
+            'kongming_live': 'observe:3'}, found)
 
     def test_read_again(self):
         for reported in (FULL, stats.Reported(frozenset({'boot'}))):

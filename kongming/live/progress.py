@@ -1,0 +1,35 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What goes on with a server, as its diagnostics tell it.
+
+``GET /servers/{id}/diagnostics`` has one text that is for people,
+``hypervisor_os``: Nova says ``linux``.  While something is not done yet it is
+``linux; kongming: a live change: 0:13->15, step 1 of 2, 3 s``.
+"""
+
+from __future__ import annotations
+
+_SEPARATOR = '; kongming: '
+
+
+def add(hypervisor_os: str | None, going_on: str) -> str:
+    """Nova's text with what goes on.
+
+    :param going_on: in words
+    """
+    return f'{hypervisor_os or ""}{_SEPARATOR}{going_on}'
+
+
+def read(hypervisor_os: str | None) -> str:
+    """What goes on; empty where all is done."""
+    return (hypervisor_os or '').partition(_SEPARATOR)[2]

@@ -1,0 +1,97 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Whether a host changes running servers: act, observe or off.
+
+``[kongming] live_changes`` says so.  A host on which changes fail one after
+the other, or on which a pCPU is found with two owners, observes by itself
+until nova-compute is started again or told to read its configuration again
+(SIGHUP).
+"""
+
+import threading
+import weakref
+
+import nova.conf
+from oslo_log import log as logging
+
+from nova_ext.live import record
+
+CONF = nova.conf.CONF
+LOG = logging.getLogger(__name__)
+ACT, OBSERVE, OFF = 'act', 'observe', 'off'
+
+#: of this process; one, but for tests
+_modes: weakref.WeakSet['Mode'] = weakref.WeakSet()
+
+
+def _on_reload(_conf, _fresh):
+    for mode in list(_modes):
+        mode.resume()
+
+
+class Mode:
+    """:param driver: nova_ext.driver.LibvirtDriver"""
+
+    def __init__(self, driver):
+        self._driver = driver
+        self._lock = threading.Lock()
+        #: changes that failed since one succeeded
+        self._failed = 0
+        #: why it observes by itself; empty: it does not
+        self.reason = ''
+        _modes.add(self)
+        CONF.register_mutate_hook(_on_reload)
+
+    @property
+    def current(self):
+        """ACT, OBSERVE or OFF."""
+        if self.reason and CONF.kongming.live_changes == ACT:
+            return OBSERVE
+        return CONF.kongming.live_changes
+
+    def succeeded(self):
+        """A change was made."""
+        self._failed = 0
+
+    def failed(self, error):
+        """A change was begun and rolled back."""
+        with self._lock:
+            self._failed += 1
+            failed = self._failed
+        most = CONF.kongming.observe_after
+        if most and failed >= most:
+            self.stop(f'{failed} live changes have failed one after the '
+                      f'other, the last one: {error}')
+
+    def stop(self, reason):
+        """Observe from now on."""
+        with self._lock:
+            if self.reason or self.current != ACT:
+                return
+            self.reason = reason
+        host = self._driver._tracker.host
+        LOG.error('No running server of this host is changed any more, until '
+                  'nova-compute is started again or gets SIGHUP: %s', reason)
+        try:
+            record.stopped(host, reason)
+        except Exception:
+            # The line above says the same.
+            LOG.exception('No notification was sent')
+
+    def resume(self):
+        """Do again what the configuration says."""
+        with self._lock:
+            reason, self.reason, self._failed = self.reason, '', 0
+        if reason:
+            LOG.info('Running servers are changed again')
+        self._driver.wake()

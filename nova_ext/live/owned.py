@@ -1,0 +1,55 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Who owns which pCPU of a host, by Nova's list of its servers."""
+
+from kongming import exception as km_exc
+from nova.compute import vm_states
+
+from nova_ext.ownership import ownership
+
+_RUNNING = vm_states.ACTIVE, vm_states.PAUSED, vm_states.RESCUED
+
+
+def by_pcpu(servers):
+    """Who owns each pCPU, in words that an admin reads.
+
+    :param servers: nova.objects.Instance, all of a host
+    :returns: pCPU -> its server
+    """
+    return {pcpu: _name(server) for server in servers
+            for pcpu in ownership.pcpus_of(server)}
+
+
+def conflict(servers):
+    """What is wrong where two servers that run own a pCPU.
+
+    Of one that is being moved, or has failed to, the database may say more
+    than is counted.
+
+    :param servers: nova.objects.Instance, all of a host
+    :returns: in words; empty where nothing is
+    """
+    found: dict[int, str] = {}
+    for server in servers:
+        if server.vm_state not in _RUNNING or server.task_state is not None:
+            continue
+        for pcpu in ownership.pcpus_of(server):
+            if pcpu in found:
+                return (f'pCPU {pcpu} is owned by {found[pcpu]} and by '
+                        f'{_name(server)}')
+            found[pcpu] = _name(server)
+    return ''
+
+
+def _name(server):
+    return f'server {km_exc.printable(server.display_name)} ({server.uuid})'

@@ -1,0 +1,273 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Which servers of a host are to be somewhere else, planned and started.
+
+Places and their order are decided by :mod:`kongming.live.rearrange`, for all
+servers that want something else jointly, beside what is being changed.
+"""
+
+import dataclasses
+import time
+
+from kongming.host import topology
+from kongming.host import usage
+from kongming.intent import budget
+from kongming.libvirt import memory
+from kongming.live import rearrange
+from nova.compute import resource_tracker
+import nova.conf
+from nova import objects
+from nova import utils
+
+from nova_ext import limits
+from nova_ext.live import changes
+from nova_ext.live import record
+from nova_ext.live import steps
+from nova_ext.ownership import claim
+from nova_ext.ownership import ownership
+from nova_ext import translate
+
+CONF = nova.conf.CONF
+_WAITS = 'it waits for another change on its host'
+
+
+class Places:
+    """:param steps_: nova_ext.live.steps.Steps
+
+    :param enforcer: nova_ext.live.enforce.Enforcer
+    :param failures: nova_ext.live.failures.Failures
+    :param jobs: nova_ext.live.jobs.Jobs
+    :param changes_: nova_ext.live.changes.Changes
+    :param observed: nova_ext.live.observe.Observed
+    :param reclaim: has borrowers leave pCPUs; returns those still used
+    :param refuse: called with a server and the error
+    :param affinity_lock: held while servers are left to their jobs
+    """
+
+    def __init__(self, steps_, enforcer, failures, jobs, changes_, observed,
+                 reclaim, refuse, affinity_lock):
+        self._steps = steps_
+        self._enforcer = enforcer
+        self._failures = failures
+        self._jobs = jobs
+        self._changes = changes_
+        self._observed = observed
+        self._reclaim = reclaim
+        self._refuse = refuse
+        self._affinity_lock = affinity_lock
+        self._budget = budget.Budget()
+        #: server -> what it is to be, what it owns and the host's layout,
+        #: with which it was found where it is to be
+        self._satisfied = {}
+        self._layout = None
+
+    def start(self, compute, servers, intents, owners, patient):
+        """Start to move servers to where they are wanted, as far as they can
+        be.
+
+        :param compute: nova.objects.ComputeNode
+        :param servers: uuid -> nova.objects.Instance, idle ones
+        :param intents: uuid -> kongming.intent.merge.Intent
+        :param owners: pCPU -> who has it, in words
+        :param patient: whether to leave alone for a while what failed before
+        :returns: uuid -> why it waits, of those that do
+        """
+        host = _topology(compute)
+        if host is None:
+            return {}
+        state = translate.host_state(host)
+        layout = steps.layout_key(state)
+        if layout == self._layout:
+            layout = self._layout  # quicker to compare
+        self._layout = layout
+        self._satisfied = {uuid: known for uuid, known
+                           in self._satisfied.items() if uuid in servers}
+        elsewhere = [uuid for uuid, server in servers.items()
+                     if steps.is_changeable(server) and not self._is_there(
+                         server, intents[uuid].base, state, layout)]
+        for uuid in servers.keys() - set(elsewhere):
+            self._failures.obeyed(uuid)
+        wanting = [uuid for uuid in elsewhere
+                   if not (patient and self._failures.waits(
+                       uuid, intents[uuid].base, time.monotonic()))]
+        if not wanting:
+            return {}
+        pending: dict[str, rearrange.Resident] = {}
+        failed = self._jobs.each(
+            {uuid: servers[uuid] for uuid in wanting},
+            'libvirt is asked for its memory', lambda server: (
+                pending.update({server.uuid: self._resident(
+                    server, intents[server.uuid].base)})))
+        for uuid, error in failed.items():
+            self._refuse(servers[uuid], error)
+        # What is late comes to the first one.
+        pending = {uuid: pending[uuid] for uuid in wanting
+                   if uuid not in failed}
+        plan, waiting = self._plan(limits.host_state(host, owners), pending)
+        for uuid, reason in plan.refused.items():
+            if uuid not in waiting:
+                self._refuse(servers[uuid], record.ChangeFailed(
+                    reason=reason), intents[uuid].base)
+        reasons = dict.fromkeys(waiting, _WAITS)
+        plan = self._within_budget(plan, servers, reasons)
+        with self._affinity_lock:
+            plan = self._without_borrowed(plan, servers)
+            if plan.steps:
+                reasons.update(dict.fromkeys(
+                    self._changes.start(plan, servers, intents), _WAITS))
+        return reasons
+
+    def _within_budget(self, plan, servers, reasons):
+        """A plan without the steps that the host makes later.
+
+        :param reasons: uuid -> why it waits; is added to
+        """
+        group = rearrange.groups(plan.steps)
+        found: dict[int, dict[str, str]] = {}
+        for step in plan.steps:
+            found.setdefault(group[step.server], {})[step.server] = (
+                servers[step.server].project_id)
+        admitted = self._budget.admit(
+            list(found.values()), CONF.kongming.changes_per_minute,
+            time.monotonic())
+        now = {uuid for each in admitted for uuid in each}
+        for uuid in group.keys() - now:
+            reasons[uuid] = (
+                f'it waits its turn: this host changes '
+                f'{CONF.kongming.changes_per_minute} servers a minute '
+                f'([kongming] changes_per_minute)')
+        return dataclasses.replace(plan, steps=tuple(
+            step for step in plan.steps if step.server in now))
+
+    def _is_there(self, server, desired, state, layout):
+        """See :func:`nova_ext.ownership.claim.satisfied`.
+
+        :param layout: key of the host's
+        """
+        known = desired, steps.key_of(server.numa_topology), layout
+        if self._satisfied.get(server.uuid) == known:
+            return True
+        if not claim.satisfied(desired, server.numa_topology, state):
+            self._satisfied.pop(server.uuid, None)
+            return False
+        self._satisfied[server.uuid] = known
+        return True
+
+    def observe(self, compute, with_template, owners):
+        """Compute and report what a pass would do; touch nothing."""
+        self._observed.retain({server.uuid for server in with_template})
+        host = _topology(compute)
+        if host is None:
+            return
+        state = translate.host_state(host)
+        idle = {server.uuid: server for server in with_template
+                if steps.is_idle(server) and server.numa_topology is not None}
+        words: dict[str, list[str]] = {}
+        pending: dict[str, rearrange.Resident] = {}
+
+        def look(server):
+            intent, found = self._enforcer.observe(server)
+            if steps.is_changeable(server) and not claim.satisfied(
+                    intent.base, server.numa_topology, state):
+                pending[server.uuid] = self._resident(server, intent.base)
+            words[server.uuid] = list(found)
+
+        failed = self._jobs.each(idle, 'it is looked at', look)
+        # What is late comes to the first ones.
+        words = {uuid: [str(failed[uuid])] if uuid in failed else words[uuid]
+                 for uuid in idle}
+        pending = {uuid: found for uuid, found in list(pending.items())
+                   if uuid not in failed}
+        plan, waiting = self._plan(limits.host_state(host, owners), pending)
+        for step in plan.steps:
+            words[step.server].append(str(step))
+        for uuid in plan.refused.keys() - waiting:
+            words[uuid].append(f'refused: {plan.refused[uuid]}')
+        for uuid, found in words.items():
+            self._observed.report(idle[uuid], found)
+
+    def _plan(self, host, pending):
+        """A plan beside the changes that are being made.
+
+        :param host: kongming.host.usage.HostState
+        :param pending: uuid -> Resident
+        :returns: the plan, and uuids of those that it refuses only for what
+            is being changed
+        """
+        changing = self._jobs.pcpus
+        plan = rearrange.plan(_with_taken(
+            host, lambda taken, dedicated: taken | changing & dedicated),
+            pending.values())
+        if not changing or not plan.refused:
+            return plan, set()
+        afterwards = rearrange.plan(_with_taken(
+            host, lambda taken, dedicated: taken - changing), [
+                pending[uuid] for uuid in plan.refused])
+        return plan, plan.refused.keys() - afterwards.refused.keys()
+
+    def _without_borrowed(self, plan, servers):
+        """A plan without the steps whose pCPUs borrowers don't leave."""
+        if not plan.steps:
+            return plan
+        still_used = self._reclaim(changes.pcpus_of(plan.steps))
+        group = rearrange.groups(plan.steps)
+        borrowing = self._enforcer.hand_over(group.keys())
+        if not still_used and not borrowing:
+            return plan
+        refused = {group[step.server] for step in plan.steps
+                   if step.server in borrowing
+                   or changes.pcpus_of([step]) & still_used}
+        for uuid in dict.fromkeys(step.server for step in plan.steps):
+            if group[uuid] in refused:
+                self._refuse(servers[uuid], record.ChangeFailed(
+                    reason=f'pCPU {topology.format_cpu_list(still_used)} is '
+                           f'still used by a server that borrowed it'
+                    if still_used else 'a server of the exchange does not '
+                                       'give back what it has borrowed'))
+        return dataclasses.replace(plan, steps=tuple(
+            step for step in plan.steps
+            if group[step.server] not in refused))
+
+    def _resident(self, server, desired):
+        mine = ownership.Ownership(server.numa_topology)
+        pins = dict(mine.pins)
+        if mine.emulator:
+            pins[rearrange.EMULATOR] = min(mine.emulator)
+        domain = self._steps.domain(server)
+        return rearrange.Resident(
+            server.uuid, translate.guest_of(server.numa_topology), desired,
+            pins,
+            [cell.id for cell in server.numa_topology.cells],
+            memory.why_not(memory.read(domain)) if domain is not None else '')
+
+
+def _with_taken(host, taken):
+    """A host of which something else is taken.
+
+    :param taken: called with what is taken of a node and with its dedicated
+        pCPUs; returns what is to be taken
+    """
+    return usage.HostState(node.holding(taken(node.taken, node.dedicated))
+                           for node in host.nodes)
+
+
+@utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
+def _topology(compute):
+    """What the tracker says of a host; during an audit it says too little.
+
+    :returns: nova.objects.NUMATopology; None where no template is obeyed
+    """
+    if not compute.numa_topology:
+        return None
+    found = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
+    return None if translate.inconsistency(found) else found

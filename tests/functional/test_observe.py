@@ -1,0 +1,115 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""A host that only looks, by its configuration or by itself."""
+
+from unittest import mock
+
+from kongming.placement import inventory
+import nova.conf
+from nova.tests.fixtures import libvirt as fakelibvirt
+from nova.tests.fixtures import notifications
+from nova_ext.live import mode
+from tests.functional import test_live
+
+CONF = nova.conf.CONF
+
+
+class ObserveTest(test_live.LiveBase):
+
+    def live(self):
+        """What the host reports of itself."""
+        self.audit()
+        traits = self._get_provider_traits(self.compute_rp_uuids['compute1'])
+        return self.compute_node().stats['kongming_live'], {
+            *traits} & {*inventory.TRAIT_LIVE.values()}
+
+    def assertUntouched(self, server):
+        self.assertHolds(server, {0: 13, 1: 10})
+        self.assertEqual([], self.actions(server))
+
+    def test_by_configuration(self):
+        server = self.boot(self.template('0:13 1:10'))
+        self.assertEqual(('act', set()), self.live())
+        self.flags(live_changes='observe', group='kongming')
+        self.samples.clear()
+        domain = self.connection_of(server['id']).lookupByUUIDString(
+            server['id'])
+        self.want(server, pin_0='0:15')
+        self.want(server, emulator='8-9')
+        for _pass in range(2):
+            self.reconcile()
+        self.assertUntouched(server)
+        self.assertEqual([], self.samples)
+        self.assertEqual(('observe:1', {'CUSTOM_KONGMING_LIVE_OBSERVE'}),
+                         self.live())
+        self.assertEqual(1, self.stdlog.logger.output.count(
+            'Observed, not changed: emulator'))
+        self.assertIn('0:13->15', self.stdlog.logger.output)
+        # What somebody does by hand stays so.
+        domain.pinVcpuFlags(0, tuple(pcpu == 12 for pcpu in range(16)), 3)
+        self.reconcile()
+        self.assertEqual({12}, self.pins(server)[0][0])
+        self.flags(live_changes='off', group='kongming')
+        self.assertFalse(self.computes['compute1'].driver._reconciler
+                         .has_work)
+        self.assertEqual(('off', {'CUSTOM_KONGMING_LIVE_OFF'}), self.live())
+        self.flags(live_changes='act', group='kongming')
+        self.reconcile()
+        self.assertHolds(server, {0: 15, 1: 10})
+        self.assertEqual(('act', set()), self.live())
+
+    def test_by_itself(self):
+        notifier = self.useFixture(notifications.NotificationFixture(self))
+        self.flags(observe_after=1, group='kongming')
+        server = self.boot(self.template('0:13 1:10'))
+
+        def refuse(*args):
+            raise RuntimeError('libvirt said no')
+
+        with mock.patch.object(fakelibvirt.Domain, 'pinVcpuFlags', refuse):
+            self.want(server, pin_0='0:15')
+        self.assertEqual('Error', self.actions(server)[0][0])
+        self.want(server, pin_0='0:14')
+        self.assertHolds(server, {0: 13, 1: 10})
+        self.assertEqual(1, len(self.actions(server)))
+        self.assertIn('No running server of this host is changed any more',
+                      self.stdlog.logger.output)
+        self.assertIn('instance.kongming_live_changes_stopped.error', [
+            found['event_type'] for found in
+            notifier.versioned_notifications])
+        mode._on_reload(CONF, None)
+        self.reconcile()
+        self.assertHolds(server, {0: 14, 1: 10})
+
+    def test_two_owners(self):
+        """As nothing of ours does; somebody wrote it into the database."""
+        servers = [self.boot(self.template(f'0:{pcpu}'))
+                   for pcpu in (13, 10)]
+        self.reconcile()
+        driver = self.computes['compute1'].driver
+        self.assertEqual('act', driver._reconciler.mode.current)
+        self.own(servers[0], 10)
+        self.samples.clear()
+        driver._reconcile()
+        self.assertEqual('observe', driver._reconciler.mode.current)
+        self.assertRegex(driver._reconciler.mode.reason,
+                         'pCPU 10 is owned by server .* and by server ')
+        self.assertEqual([], self.samples)
+        self.own(servers[0], 13)
+
+    def own(self, server, pcpu):
+        instance = self.instance(server['id'])
+        owned = instance.numa_topology.obj_clone()
+        owned.cells[0].cpu_pinning = {0: pcpu}
+        instance.numa_topology = owned
+        instance.save()
