@@ -77,17 +77,22 @@ def pack(node: usage.NodeState, free: usage.PcpuSet,
     if not count:
         return []
     siblings = node.siblings
-    whole = [core for core in siblings if core <= free and core]
+    whole = [*filter(free.issuperset, siblings)]
+    if not all(whole):
+        # So an offline pCPU's siblings may be reported.
+        whole = [core for core in whole if core]
     if whole:
         whole.sort(key=min)
         if node.l3:
             whole = _one_l3_first(node, whole, count)
     chosen: list[int] = []
     unused: list[usage.PcpuSet] = []
+    left = count
     for core in whole:
-        if len(chosen) + len(core) <= count:
+        if len(core) <= left:
             chosen += sorted(core)
-            if len(chosen) == count:
+            left -= len(core)
+            if not left:
                 return chosen
         else:
             unused.append(core)
