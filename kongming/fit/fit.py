@@ -303,7 +303,7 @@ def _choose_page_size(node: usage.NodeState, wanted: int,
                       need_kib: int) -> int:
     """As ``_numa_cell_supports_pagesize_request`` of Nova."""
     sizes = sorted(node.pages, reverse=True)
-    smallest = sizes[-1].size_kib if sizes else topology.SMALL_PAGE_KIB
+    smallest = node.small_page_kib
     if wanted == -1:
         sizes = [pages for pages in sizes if pages.size_kib == smallest]
     elif wanted == -2:
@@ -333,7 +333,8 @@ def _check_shared(node: usage.NodeState, cell: guest_mod.Cell,
                              'never_pcpus')
     if limits is None:
         return
-    most = len(node.shared) * limits.cpu_allocation_ratio
+    # Placement tells vCPUs, of which the ratio is worked out again.
+    most = round(len(node.shared) * limits.cpu_allocation_ratio, 6)
     if node.shared_used + len(cell.shared) > most:
         raise Unfit('shared', f'{len(cell.shared)} shared vCPUs more than '
                               f'the {node.shared_used} there would exceed '
