@@ -241,7 +241,7 @@ class ChangeTest(Base):
         self.publish()
         self.publish(usable(host(), shared='0-3,8-9', dedicated='4-7,10-15'))
         self.assertEqual(
-            (4, 4), (self.totals(0)['PCPU'], self.totals(0)['VCPU']))
+            (4, 16), (self.totals(0)['PCPU'], self.totals(0)['VCPU']))
         self.assertNotIn('PCPU_2', self.totals(0))
 
     def test_core_goes_offline_and_comes_back(self):
