@@ -102,7 +102,7 @@ class KongmingFilter(filters.BaseHostFilter):
             result = found or result
         if not isinstance(result, fit.Assignment):
             return result
-        _claim(host_state, reported, request.demand, result)
+        _claim(host_state, reported, host, request.demand, result)
         setattr(host_state, _LAST, _Last(host_state.num_instances, host,
                                          request.demand, result))
         return None
@@ -211,13 +211,13 @@ def without_owners(host, asked):
         for node in host.nodes)
 
 
-def _claim(host_state, reported, asked, assignment):
+def _claim(host_state, reported, host, asked, assignment):
     """Have each candidate claim what the server will use of the nodes.
 
     Only where there is something to be claimed of; else the claim on the
     host decides, and is reported of afterwards.
     """
-    amounts = claim.claim(asked, assignment)
+    amounts = claim.claim(host, asked, assignment)
     ours = {naming.provider_uuid(host_state.uuid, cell.id)
             for cell in host_state.numa_topology.cells}
     claimed = {}

@@ -13,7 +13,6 @@
 """Nova's NUMA objects to the library's values, and a fit back into them."""
 
 import operator
-import typing
 
 from kongming.host import usage
 from kongming.template import guest
@@ -40,7 +39,8 @@ def host_state(topology, owners=usage.NOBODY, never=usage.NO_PCPUS,
     :returns: kongming.host.usage.HostState
     """
     return usage.HostState(
-        [_Node(cell, owners, never, l3, caches) for cell in topology.cells])
+        [_Node(cell, owners, never, l3, caches)
+         for cell in _cells(topology)])
 
 
 def inconsistency(topology):
@@ -52,7 +52,7 @@ def inconsistency(topology):
     :param topology: nova.objects.NUMATopology
     """
     nodes: list[tuple[int, set[int]]] = []
-    for cell in topology.cells:
+    for cell in _cells(topology):
         # A plain set: Nova's own checks each element at each operation, which
         # would be most of what the filter does.
         pcpus = set().union(cell.cpuset, cell.pcpuset)
@@ -64,6 +64,32 @@ def inconsistency(topology):
     return None
 
 
+def _reader(*names):
+    """A function that reads these fields of a versioned object.
+
+    The property of a field costs ten times what its value costs, and a
+    scheduler reads several of each node of each host.  So the value is read
+    where oslo.versionedobjects keeps it (oslo_versionedobjects/base.py,
+    _get_attrname).  If it is not there, the property decides.
+    """
+    stored = operator.attrgetter(*(f'_obj_{name}' for name in names))
+    public = operator.attrgetter(*names)
+
+    def read(obj):
+        try:
+            return stored(obj)
+        except AttributeError:
+            return public(obj)
+
+    return read
+
+
+_cells = _reader('cells')
+_of_node = _reader('id', 'pcpuset', 'pinned_cpus', 'siblings', 'mempages')
+_asked = _reader('pcpuset', 'cpuset', 'cpu_policy', 'memory', 'pagesize')
+_of_pages = _reader('size_kb', 'total', 'used', 'reserved')
+
+
 class _Node(usage.NodeState):
     """A NUMACell, read as far as somebody asks.
 
@@ -71,60 +97,81 @@ class _Node(usage.NodeState):
     fit, and of most hosts few fields are asked for.
     """
 
+    never = usage.NO_PCPUS
+    l3 = _NO_L3
+    _free: usage.PcpuSet | None = None
+
     def __init__(self, cell, owners, never, l3, caches):
         self._cell = cell
-        self.id = cell.id
-        self.dedicated = cell.pcpuset
-        self.taken = cell.pinned_cpus
-        self.never = never
-        self.free = self.dedicated - self.taken
-        if never:
-            self.free -= never
-        self.n_free = len(self.free)
         self.owners = owners
+        (self.id, dedicated, taken, self.siblings,
+         self._mempages) = _of_node(cell)
+        self.dedicated = dedicated
+        self.taken = taken
+        if never:
+            self.never = never
+            self.n_free = len(self.free)
+        else:
+            # What is pinned is of pcpuset (nova/objects/numa.py, pin_cpus).
+            self.n_free = len(dedicated) - len(taken)
         # Of a part of them it would be known only which are apart.
-        self.l3 = l3 if l3 and l3.keys() >= self.dedicated else _NO_L3
+        if l3 and l3.keys() >= dedicated:
+            self.l3 = l3
         if caches is not None:
             self.cache_capacity = caches.get(self.id, _NO_CACHES)
 
-    @property
-    def siblings(self):  # type: ignore[override]
-        return self._cell.siblings
+    # No __getattr__ that would remember them: it would slow down each read of
+    # each attribute.
 
-    def __getattr__(self, name):
-        # Called for what is not there yet, once each.
-        value = _READ[name](self._cell)
-        setattr(self, name, value)
-        return value
+    @property
+    def free(self):  # type: ignore[override]
+        found = self._free
+        if found is None:
+            found = self.dedicated - self.taken
+            if self.never:
+                found -= self.never
+            self._free = found
+        return found
+
+    @property
+    def shared(self):  # type: ignore[override]
+        return self._cell.cpuset
+
+    @property
+    def shared_used(self):  # type: ignore[override]
+        return self._cell.cpu_usage
+
+    @property
+    def memory_mib(self):  # type: ignore[override]
+        return self._cell.memory
+
+    @property
+    def memory_used_mib(self):  # type: ignore[override]
+        return self._cell.memory_usage
+
+    @property
+    def pages(self):  # type: ignore[override]
+        return [_pages_of(pages) for pages in self._mempages]
+
+    @property
+    def smallest(self):  # type: ignore[override]
+        found = self._mempages
+        if len(found) == 1:
+            return _pages_of(found[0])
+        return _pages_of(min(found, key=_size)) if found else None
 
 
 def _pages_of(pages):
     try:
-        reserved = pages.reserved
+        size, total, used, reserved = _of_pages(pages)
     except NotImplementedError:
         # Not set: as nova.objects.NUMAPagesTopology.free has it.
-        reserved = 0
-    return usage.Pages(pages.size_kb, pages.total,
-                       pages.total - pages.used - reserved)
-
-
-def _smallest(cell):
-    found = cell.mempages
-    if len(found) == 1:
-        return _pages_of(found[0])
-    return _pages_of(min(found, key=_size)) if found else None
+        return usage.Pages(pages.size_kb, pages.total,
+                           pages.total - pages.used)
+    return usage.Pages(size, total, total - used - reserved)
 
 
 _size = operator.attrgetter('size_kb')
-
-_READ: dict[str, typing.Callable[..., typing.Any]] = {
-    'shared': operator.attrgetter('cpuset'),
-    'memory_mib': operator.attrgetter('memory'),
-    'memory_used_mib': operator.attrgetter('memory_usage'),
-    'shared_used': operator.attrgetter('cpu_usage'),
-    'pages': lambda cell: [_pages_of(pages) for pages in cell.mempages],
-    'smallest': _smallest,
-}
 
 
 def guest_of(topology):
@@ -136,13 +183,13 @@ def guest_of(topology):
     """
     if topology is None:
         return guest.Guest(())
-    nova_cells = topology.cells
+    nova_cells = _cells(topology)
     cells = []
     for cell in nova_cells:
+        dedicated, shared, policy, memory, page = _asked(cell)
         cells.append(guest.Cell(
-            frozenset(cell.pcpuset) if cell.cpu_policy in _PINNED
-            else _NOTHING, frozenset(cell.cpuset), cell.memory,
-            cell.pagesize))
+            frozenset(dedicated) if policy in _PINNED else _NOTHING,
+            frozenset(shared), memory, page))
     try:
         emulator = topology.emulator_threads_policy
     except NotImplementedError:

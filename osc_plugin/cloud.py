@@ -175,13 +175,12 @@ def _host(conn: connection.Connection, placement: placement_mod.Placement,
     state = inventory.read(
         parts, {pcpu: names[owner] for pcpu, owner in owners.items()})
 
-    def ratio(resource: str) -> float:
-        return max((float(found[resource].get('allocation_ratio', 1))
-                    for found, _traits, _usages in parts
-                    if resource in found), default=1.0)
-
+    inventories_ = [found for found, _traits, _usages in parts]
     return PublishedHost(name, root, state, obeys, usage.Limits(
-        ratio(inventory.VCPU), ratio(inventory.MEMORY_MB)))
+        max(map(inventory.vcpu_ratio, inventories_), default=1.0),
+        max((float(found[inventory.MEMORY_MB].get('allocation_ratio', 1))
+             for found in inventories_ if inventory.MEMORY_MB in found),
+            default=1.0)))
 
 
 def flavor(conn: connection.Connection, name: str) -> Any:

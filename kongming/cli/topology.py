@@ -18,7 +18,6 @@ from cliff import lister
 from kongming.cli import columns
 from kongming.cli import help as help_mod
 from kongming.cli import source
-from kongming.host import topology
 from kongming.libvirt import hypervisor
 
 COLUMNS = ('node', 'memory_mib', 'pages', 'cores', 'offline', 'dedicated',
@@ -31,8 +30,8 @@ class Pages(cliff_columns.FormattableColumn):
     def human_readable(self):
         return '\n'.join(
             f'{number} x {_size(kib)}'
-            for kib, number in sorted(self._value.items())
-            if kib > topology.SMALL_PAGE_KIB and number) or '-'
+            for kib, number in sorted(self._value.items())[1:]
+            if number) or '-'
 
     def machine_readable(self):
         return [{'size_kib': kib, 'total': number}

@@ -267,7 +267,7 @@ def _owned(cell: Mapping[str, Any], page_kib: int | None,
         pcpus |= {p for core in node.siblings if pcpus & core for p in core}
     return reserved.Owned(
         frozenset(pcpus), len(set(cell['vcpu_set']) - set(pins)),
-        cell['memory_mb'], page_kib)
+        cell['memory_mb'], node.huge_page_kib(page_kib) if node else None)
 
 
 def _on_host(conn: Any,

@@ -152,9 +152,16 @@ class FoundServer(NamedTuple):
 
         Without the pCPU of its emulator threads, which Nova shows to nobody.
         """
-        return guest_mod.from_flavor(
-            self.flavor.vcpus, self.flavor.ram_mib,
-            self.flavor.specs)._replace(emulator_isolated=False)
+        try:
+            return guest_mod.from_flavor(
+                self.flavor.vcpus, self.flavor.ram_mib,
+                self.flavor.specs)._replace(emulator_isolated=False)
+        except exception.InvalidTemplate:
+            # Nova has accepted it, so its image says the rest.
+            return guest_mod.Guest(tuple(
+                guest_mod.Cell(frozenset(pins), frozenset(),
+                               self.flavor.ram_mib // len(self.cells))
+                for _node, pins in self.cells))
 
 
 class Host(NamedTuple):

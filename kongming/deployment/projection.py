@@ -18,7 +18,6 @@ from collections.abc import Iterable
 
 from kongming.deployment import deployment as dep
 from kongming.fit import fit
-from kongming.host import topology
 from kongming.host import usage
 from kongming.live import rearrange
 from kongming.placement import reserved
@@ -50,8 +49,7 @@ class ProjectedHost:
     def state(self) -> usage.HostState:
         """The host with all of them on it."""
         return usage.HostState(reserved.occupied(node, {
-            self._names.get(server, server): owned._replace(
-                page_kib=owned.page_kib or topology.SMALL_PAGE_KIB)
+            self._names.get(server, server): owned
             for server, owned in self._owned[node.id].items()})
             for node in self.layout.nodes)
 
@@ -96,4 +94,5 @@ class ProjectedHost:
             # Nova keeps what is beside them free, too.
             mine |= {p for core in node.siblings if mine & core for p in core}
         self._owned.setdefault(node_id, {})[server] = reserved.Owned(
-            frozenset(mine), len(cell.shared), cell.memory_mib, page_kib)
+            frozenset(mine), len(cell.shared), cell.memory_mib,
+            node.huge_page_kib(page_kib) if node else None)

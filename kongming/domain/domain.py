@@ -38,8 +38,8 @@ VCPU, IOTHREAD, EMULATOR = 'vCPU', 'I/O thread', 'emulator'
 _NOVA = 'http://openstack.org/xmlns/libvirt/nova/'
 
 #: Extra specs and image properties that say which vCPUs own a pCPU.
-_KIND = ('cpu_policy', 'cpu_dedicated_mask', 'cpu_realtime_mask',
-         'cpu_thread_policy', 'emulator_threads_policy')
+_KIND = ('cpu_policy', 'cpu_dedicated_mask', 'cpu_realtime',
+         'cpu_realtime_mask', 'cpu_thread_policy', 'emulator_threads_policy')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +227,8 @@ def _flavor(root: ElementTree.Element) -> Flavor | None:
                  './{*}image/{*}properties/{*}property')}
     kind = {f'hw:{name}': value for name in _KIND
             if (value := specs.get(f'hw:{name}', image.get(f'hw_{name}')))}
+    kind |= {key: value for key, value in specs.items()
+             if key.startswith(('resources', 'trait'))}
     return Flavor(
         exception.printable(instance.findtext('./{*}name', '')),
         guest_mod.from_flavor(int(root.findtext('./vcpu', '1')), 0, kind),

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from kongming.fit import demand as demand_mod
 from kongming.fit import fit
-from kongming.host import topology
 from kongming.host import usage
 
 
@@ -50,8 +49,6 @@ def after(host: usage.HostState, demand: demand_mod.Demand,
         nodes[got.node] = node.holding(
             node.taken | (mine & node.dedicated),
             memory_mib=asked.cell.memory_mib,
-            page_kib=got.page_kib or (
-                node.smallest.size_kib if node.smallest
-                else topology.SMALL_PAGE_KIB),
+            page_kib=got.page_kib or node.small_page_kib,
             shared=len(asked.cell.shared), claim=asked.claim)
     return usage.HostState(nodes.values())

@@ -40,8 +40,13 @@ class CellDemand(NamedTuple):
     :ivar vcpus: the dedicated ones, ascending
     :ivar extra: pCPUs to own beside theirs, for emulator threads
     :ivar need: pCPUs to own in all
+    :ivar shared: how many shared vCPUs it has
+    :ivar memory_mib: its memory
+    :ivar page_kib: the size of its pages, as of a guest's cell
     :ivar node: the node that the template names, or None
     :ivar claim: what it claims of caches, or None
+    :ivar counted: whether it asks for counts of pCPUs and memory only, of
+        any node
     """
 
     number: int
@@ -49,8 +54,12 @@ class CellDemand(NamedTuple):
     vcpus: tuple[int, ...]
     extra: int
     need: int
+    shared: int
+    memory_mib: int
+    page_kib: int | None
     node: int | None
-    claim: usage.CacheClaim | None = None
+    claim: usage.CacheClaim | None
+    counted: bool
 
 
 class Demand:
@@ -58,6 +67,7 @@ class Demand:
 
     :ivar problem: why no host at all could take them, or None
     :ivar cells: what each cell asks for
+    :ivar alike: for each cell the first one that asks for the same
     :ivar names_pcpus: whether anything is to be resolved on each host
     :ivar policy: the thread policy, None where any pCPUs do
     """
@@ -78,10 +88,19 @@ class Demand:
                   if cache_claims.concerns(template) else {})
         for number, cell in enumerate(guest.cells):
             extra = 1 if guest.emulator_isolated and number == 0 else 0
+            shared, node = len(cell.shared), template.nodes.get(number)
+            claim, page_kib = claims.get(number), cell.page_kib
             self.cells.append(CellDemand(
                 number, cell, tuple(sorted(cell.dedicated)), extra,
-                len(cell.dedicated) + extra, template.nodes.get(number),
-                claims.get(number)))
+                len(cell.dedicated) + extra, shared, cell.memory_mib,
+                page_kib, node, claim,
+                bool(cell.dedicated and self.policy is None and not shared
+                     and not extra and page_kib is None and node is None
+                     and claim is None)))
+        first: dict[tuple[object, ...], int] = {}
+        # But for its number and those of its vCPUs.
+        self.alike = [first.setdefault(cell[3:], cell.number)
+                      for cell in self.cells]
 
 
 def check_guest(guest: guest_mod.Guest,

@@ -27,10 +27,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import operator
 import types
-from typing import Any
 from typing import NamedTuple
 
 from kongming.fit import demand as demand_mod
@@ -136,32 +136,31 @@ def fit(host: usage.HostState, demand: demand_mod.Demand, *,
                                    limits, reasons):
             return Assignment((_assign(node, demand, cell, resolved, page),))
         return Refusal(_by_node(reasons))
-    options: list[dict[int, tuple[usage.NodeState, int | None]]] = []
-    # Cells that ask for the same are asked about once.
-    known: dict[tuple[Any, ...],
-                dict[int, tuple[usage.NodeState, int | None]]] = {}
+    options: list[Mapping[int, tuple[usage.NodeState, int | None]]] = []
+    ids: list[Sequence[int]] = []
     unconstrained = allowed is None and not resolved.exact
-    for cell in demand.cells:
-        key = (cell.need, len(cell.cell.shared), cell.cell.memory_mib,
-               cell.cell.page_kib, cell.node, cell.claim)
-        if unconstrained and key in known:
-            options.append(known[key])
+    for cell, like in zip(demand.cells, demand.alike):
+        if unconstrained and like < cell.number:
+            # Cells that ask for the same are asked about once.
+            options.append(options[like])
+            ids.append(ids[like])
             continue
         reasons = []
-        fits = known[key] = {node.id: (node, page) for node, page in _options(
+        fits = {node.id: (node, page) for node, page in _options(
             host, demand, cell, resolved, allowed, limits, reasons)}
         if not fits:
             return Refusal(_by_node(reasons))
         options.append(fits)
-    chosen = matching.match([list(fits) for fits in options])
+        ids.append(list(fits))
+    chosen = matching.match(ids)
     if isinstance(chosen, matching.Conflict):
         cells = ', '.join(map(str, chosen.cells))
         nodes = topology.format_cpu_list(chosen.nodes)
         return _refusal('cells', f'cells {cells} fit on node(s) {nodes} '
                                  f'only, and each needs a node of its own')
-    return Assignment(tuple(
+    return Assignment(tuple([
         _assign(fits[number][0], demand, cell, resolved, fits[number][1])
-        for cell, fits, number in zip(demand.cells, options, chosen)))
+        for cell, fits, number in zip(demand.cells, options, chosen)]))
 
 
 def _by_node(reasons: list[Reason]) -> tuple[Reason, ...]:
@@ -201,7 +200,15 @@ def _options(host: usage.HostState, demand: demand_mod.Demand,
             reasons.append(Reason(
                 'node', f'the host has no such node, it has node(s) {ids}',
                 number, cell.node))
+    counted = cell.counted and granted is None and not exact
     for node in nodes:
+        if counted and cell.need <= node.n_free:
+            smallest = node.smallest
+            if (smallest is not None and cell.memory_mib * 1024
+                    <= smallest.free * smallest.size_kib):
+                # Most cells are placed here; the checks below would pass.
+                yield node, None
+                continue
         try:
             if granted is not None and node.id not in granted:
                 ids = topology.format_cpu_list(granted) or 'none'
@@ -236,8 +243,9 @@ _shared_used = operator.attrgetter('shared_used')
 
 def _check_exact(host: usage.HostState, node: usage.NodeState,
                  exact: Mapping[int, int]) -> None:
+    free = node.free
     for vcpu, pcpu in exact.items():
-        if pcpu in node.free:
+        if pcpu in free:
             continue
         if pcpu in node.dedicated:
             raise Unfit('pcpu', f'pCPU {pcpu} is owned by '
@@ -295,7 +303,7 @@ def _choose_page_size(node: usage.NodeState, wanted: int,
                       need_kib: int) -> int:
     """As ``_numa_cell_supports_pagesize_request`` of Nova."""
     sizes = sorted(node.pages, reverse=True)
-    smallest = sizes[-1].size_kib if sizes else topology.SMALL_PAGE_KIB
+    smallest = node.small_page_kib
     if wanted == -1:
         sizes = [pages for pages in sizes if pages.size_kib == smallest]
     elif wanted == -2:
@@ -325,7 +333,8 @@ def _check_shared(node: usage.NodeState, cell: guest_mod.Cell,
                              'never_pcpus')
     if limits is None:
         return
-    most = len(node.shared) * limits.cpu_allocation_ratio
+    # Placement tells vCPUs, of which the ratio is worked out again.
+    most = round(len(node.shared) * limits.cpu_allocation_ratio, 6)
     if node.shared_used + len(cell.shared) > most:
         raise Unfit('shared', f'{len(cell.shared)} shared vCPUs more than '
                               f'the {node.shared_used} there would exceed '
@@ -351,9 +360,9 @@ def _choose(node: usage.NodeState, demand: demand_mod.Demand,
             cell: demand_mod.CellDemand, exact: Mapping[int, int],
             emulator: int | None) -> tuple[dict[int, int], frozenset[int]]:
     """pCPUs for a cell on a node on which there are enough."""
+    if not cell.need:
+        return {}, _NOBODY
     free, vcpus, extra = node.free, cell.vcpus, cell.extra
-    if not exact and not extra and demand.policy is None:
-        return dict(zip(vcpus, packing.pack(node, free, len(vcpus)))), _NOBODY
     rest = [vcpu for vcpu in vcpus if vcpu not in exact]
     reserved: list[int] = []
     if extra and emulator is not None:
@@ -368,9 +377,14 @@ def _choose(node: usage.NodeState, demand: demand_mod.Demand,
 def _assign(node: usage.NodeState, demand: demand_mod.Demand,
             cell: demand_mod.CellDemand, resolved: demand_mod.Resolved,
             page: int | None) -> CellAssignment:
-    exact = resolved.exact[cell.number] if resolved.exact else _NONE
-    pins, reserved = _choose(node, demand, cell, exact, resolved.emulator)
-    if resolved.floats and resolved.floats[cell.number]:
-        return CellAssignment(node.id, pins, reserved, page,
-                              resolved.floats[cell.number])
-    return CellAssignment(node.id, pins, reserved, page)
+    if not resolved.exact:
+        if demand.policy is None and not cell.extra:
+            # Of most servers.
+            return CellAssignment(node.id, dict(zip(cell.vcpus, packing.pack(
+                node, node.free, len(cell.vcpus)))), _NOBODY, page)
+        return CellAssignment(
+            node.id, *_choose(node, demand, cell, _NONE, None), page)
+    pins, reserved = _choose(node, demand, cell, resolved.exact[cell.number],
+                             resolved.emulator)
+    return CellAssignment(node.id, pins, reserved, page,
+                          resolved.floats[cell.number])

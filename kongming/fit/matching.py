@@ -41,6 +41,11 @@ def match(options: Sequence[Sequence[int]]) -> list[int] | Conflict:
         are fewer than they, which exists whenever no matching does (Hall,
         1935)
     """
+    first = options[0] if options else ()
+    if options.count(first) == len(options) <= len(first):
+        # What follows would give each new cell the first node and move the
+        # others on by one.
+        return list(reversed(first[:len(options)]))
     holder: dict[int, int] = {}
 
     def augment(cell: int, seen: set[int]) -> bool:

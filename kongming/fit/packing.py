@@ -18,7 +18,8 @@ The policies are Nova's (``hw:cpu_thread_policy``; nova/virt/hardware.py,
 ================ ============================================================
 none, ``prefer`` any free pCPUs; whole cores as long as they are filled, then
                  the most broken ones
-``isolate``      each vCPU has a core to itself
+``isolate``      each vCPU has a core to itself, of the most threads that a
+                 core of the node has
 ``require``      no vCPU is on a core without another vCPU of the cell, but for
                  the last one of an odd number, beside a free sibling
 ================ ============================================================
@@ -77,17 +78,22 @@ def pack(node: usage.NodeState, free: usage.PcpuSet,
     if not count:
         return []
     siblings = node.siblings
-    whole = [core for core in siblings if core <= free and core]
+    whole = [*filter(free.issuperset, siblings)]
+    if not all(whole):
+        # So an offline pCPU's siblings may be reported.
+        whole = [core for core in whole if core]
     if whole:
         whole.sort(key=min)
         if node.l3:
             whole = _one_l3_first(node, whole, count)
     chosen: list[int] = []
     unused: list[usage.PcpuSet] = []
+    left = count
     for core in whole:
-        if len(chosen) + len(core) <= count:
+        if len(core) <= left:
             chosen += sorted(core)
-            if len(chosen) == count:
+            left -= len(core)
+            if not left:
                 return chosen
         else:
             unused.append(core)
@@ -140,22 +146,35 @@ def _isolated(node: usage.NodeState, free: usage.PcpuSet,
         # any host that shows siblings (Nova bug 1889633).
         raise Unfit('core', 'the thread policy isolate needs pCPUs without '
                             'siblings among those that Nova may use')
-    order: list[int] = []
+    # Nova takes no core for a vCPU that has fewer threads than the largest.
+    most = threads(node)
+    whole: list[tuple[int, ...]] = []
+    beside: list[tuple[int, ...]] = []
     for core in cores:
         named = exact.intersection(core)
         alone = free.issuperset(core)
-        if named and (len(named) > 1 or not alone):
+        if named and (len(named) > 1 or not alone or len(core) < most):
             raise Unfit('core', f'the thread policy isolate wants the core '
                                 f'of pCPU {min(named)} '
                                 f'({topology.format_cpu_list(core)}) for one '
-                                f'vCPU alone', core)
+                                f'vCPU alone'
+                                + (f', and all {most} threads of it'
+                                   if len(core) < most else ''), core)
         if alone and not named:
-            order.append(core[0])
-    if len(order) < count + extra:
+            (whole if len(core) == most else beside).append(core)
+    # Emulator threads may be on a smaller one, but on none that is shared
+    # with others: Nova's tracker takes the siblings as well
+    # (nova/objects/numa.py, pin_cpus_with_siblings).
+    rest = [*beside, *whole[count:]]
+    if len(whole) < count or len(rest) < extra:
         raise Unfit('core', f'the thread policy isolate asks for '
                             f'{count + extra + len(exact)} free core(s), '
-                            f'{len(order) + len(exact)} are')
-    return order[:count], order[count:count + extra]
+                            f'{len(whole) + len(exact)} are'
+                            + (f', and {len(beside)} with fewer threads, for '
+                               f'emulator threads' if beside and extra
+                               else ''))
+    return ([core[0] for core in whole[:count]],
+            [core[0] for core in rest[:extra]])
 
 
 def _on_siblings(node: usage.NodeState, free: usage.PcpuSet,

@@ -27,7 +27,8 @@ import types
 
 from kongming import exception
 
-#: Size of a page that is not huge, on the platforms KVM pins on, in KiB.
+#: Size of a page that is not huge where the host reports none, in KiB.  It is
+#: 64 on POWER and on some ARM hosts.
 SMALL_PAGE_KIB = 4
 
 

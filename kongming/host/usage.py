@@ -139,6 +139,17 @@ class NodeState:
         self.owners = owners
         self.l3 = l3 or {}
 
+    @property
+    def small_page_kib(self) -> int:
+        """The size of the pages that are not huge, in KiB."""
+        return (self.smallest.size_kib if self.smallest
+                else topology.SMALL_PAGE_KIB)
+
+    def huge_page_kib(self, page_kib: int | None) -> int | None:
+        """A page size if pages of it are huge on this node, else None."""
+        return (page_kib if page_kib and page_kib > self.small_page_kib
+                else None)
+
     def cores(self) -> list[tuple[int, ...]]:
         """Cores in counting order.
 

@@ -38,7 +38,6 @@ RESTRICTIVE = 'restrictive'
 #: What is to be left free on a node, KiB: the kernel kills the guest, not the
 #: move, when a node runs out.
 _SPARE_KIB = 128 * 1024
-_SMALL_KIB = 4
 #: How long to leave the kernel before pages that stayed are tried again, in
 #: seconds: at first, at most.
 _PAUSE = 0.05, 5.0
@@ -51,7 +50,7 @@ class Memory(NamedTuple):
     :ivar nodes: the nodes that it may be on
     :ivar cells: number of guest NUMA cells that are bound
     :ivar size_kib: all of it
-    :ivar page_kib: size of its pages
+    :ivar page_kib: size of its pages; None: small ones
     :ivar is_pinned: whether a device of the host reads and writes it
     """
 
@@ -59,7 +58,7 @@ class Memory(NamedTuple):
     nodes: frozenset[int]
     cells: int
     size_kib: int
-    page_kib: int
+    page_kib: int | None
     is_pinned: bool = False
 
 
@@ -81,7 +80,7 @@ def of_xml(root: ElementTree.Element) -> Memory:
         else topology.parse_cpu_list(tune.attrib['nodeset']),
         len(root.findall('./numatune/memnode')),
         int(root.findtext('./memory', '0')),
-        _SMALL_KIB if page is None else int(page.attrib['size']),
+        None if page is None else int(page.attrib['size']),
         bool(root.findall('./devices/hostdev')
              or root.findall("./devices/interface[@type='hostdev']")))
 
@@ -106,15 +105,24 @@ def check_free_memory(connection: Any, memory: Memory, node: int) -> None:
     :param connection: libvirt.virConnect
     :raises kongming.exception.InsufficientMemory: if not
     """
-    pages = -(-memory.size_kib // memory.page_kib)
-    free = connection.getFreePages([memory.page_kib], node, 1)[node][
-        memory.page_kib]
-    spare = _SPARE_KIB // _SMALL_KIB if memory.page_kib == _SMALL_KIB else 0
+    small = _small_page_kib(connection)
+    page_kib = memory.page_kib or small
+    pages = -(-memory.size_kib // page_kib)
+    free = connection.getFreePages([page_kib], node, 1)[node][page_kib]
+    spare = _SPARE_KIB // small if page_kib == small else 0
     if free < pages + spare:
         raise exception.InsufficientMemory(
-            f'node {node} has {free} free pages of {memory.page_kib} KiB; '
+            f'node {node} has {free} free pages of {page_kib} KiB; '
             f'{pages} are to go there'
             + (f' and {spare} are to be left' if spare else ''))
+
+
+def _small_page_kib(connection: Any) -> int:
+    """4 on x86; 64 on POWER and on some ARM hosts."""
+    root = ElementTree.fromstring(connection.getCapabilities())
+    return min((int(pages.attrib['size'])
+                for pages in root.iterfind('./host//pages')),
+               default=topology.SMALL_PAGE_KIB)
 
 
 def move(domain: Any, node: int,

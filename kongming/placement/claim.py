@@ -18,11 +18,12 @@ from collections.abc import Collection
 
 from kongming.fit import demand as demand_mod
 from kongming.fit import fit
+from kongming.host import usage
 from kongming.placement import inventory
 from kongming.template import template as template_mod
 
 
-def claim(demand: demand_mod.Demand,
+def claim(host: usage.HostState, demand: demand_mod.Demand,
           assignment: fit.Assignment) -> dict[int, dict[str, int]]:
     """node -> resource class -> amount, of the cells that are bound to it.
 
@@ -30,6 +31,8 @@ def claim(demand: demand_mod.Demand,
     it.  What is open is claimed of no node, as Nova claims it of none: of
     servers that boot at the same time none would be refused for a node that
     another one may not take in the end.  The host decides it.
+
+    :param host: which of its pages are huge
     """
     found: dict[int, dict[str, int]] = {}
     for cell, going in zip(demand.cells, assignment.cells):
@@ -37,9 +40,10 @@ def claim(demand: demand_mod.Demand,
             continue
         amounts = {inventory.PCPU: cell.need,
                    inventory.VCPU: len(cell.cell.shared)}
-        page_kib = going.page_kib or cell.cell.page_kib
-        if page_kib in inventory.PAGES:
-            amounts[inventory.PAGES[page_kib]] = (
+        node = host.node(going.node)
+        page_kib = node and node.huge_page_kib(going.page_kib)
+        if page_kib:
+            amounts[inventory.pages_class(page_kib)] = (
                 cell.cell.memory_mib * 1024 // page_kib)
         else:
             amounts[inventory.MEMORY_MB] = cell.cell.memory_mib

@@ -36,9 +36,6 @@ from kongming.placement import naming
 PCPU = 'CUSTOM_KONGMING_PCPU'
 VCPU = 'CUSTOM_KONGMING_VCPU'
 MEMORY_MB = 'CUSTOM_KONGMING_MEMORY_MB'
-#: Huge page size in KiB -> resource class.
-PAGES = {2048: 'CUSTOM_KONGMING_PAGES_2M',
-         1048576: 'CUSTOM_KONGMING_PAGES_1G'}
 #: Classes of service for caches and memory bandwidth.
 CLOSID = 'CUSTOM_KONGMING_CLOSID'
 #: Per cent of an L3 cache that are set aside for servers.
@@ -61,6 +58,11 @@ TRAIT_MBA = 'CUSTOM_KONGMING_MBA'
 #: What only the hook knows of a host.
 _HOOKS = frozenset({TRAIT_CAT, TRAIT_MBA})
 
+#: Of a node whose small pages have another size than
+#: :data:`kongming.host.topology.SMALL_PAGE_KIB`.
+_SMALL_PAGES_TRAIT = re.compile('CUSTOM_KONGMING_SMALL_PAGES_([0-9]+)K')
+_PAGES_CLASS = re.compile('CUSTOM_KONGMING_PAGES_([0-9]+)([KMG])')
+_KIB = {'K': 1, 'M': 1024, 'G': 1024 ** 2}
 _PCPU_CLASS = re.compile('CUSTOM_KONGMING_PCPU_([0-9]+)')
 _NODE_TRAIT = re.compile('CUSTOM_KONGMING_NODE_([0-9]+)')
 
@@ -90,6 +92,24 @@ class Ratios:
 
 def pcpu_class(pcpu: int) -> str:
     return f'{PCPU}_{pcpu}'
+
+
+def pages_class(size_kib: int) -> str:
+    """The resource class of huge pages: 64K, 2M, 512M, 16G and so on."""
+    unit = next(unit for unit in 'GMK' if not size_kib % _KIB[unit])
+    return f'CUSTOM_KONGMING_PAGES_{size_kib // _KIB[unit]}{unit}'
+
+
+def page_sizes(resources: Iterable[str]) -> dict[int, str]:
+    """Size in KiB -> resource class, of the huge pages among some classes."""
+    return {int(match[1]) * _KIB[match[2]]: name for name in resources
+            if (match := _PAGES_CLASS.fullmatch(name))}
+
+
+def vcpu_ratio(inventory: Mapping[str, Mapping[str, Any]]) -> float:
+    """cpu_allocation_ratio of a node, from its inventory of vCPUs."""
+    record = inventory.get(VCPU)
+    return record['total'] / record['max_unit'] if record else 1.0
 
 
 def node_trait(node: int) -> str:
@@ -155,14 +175,18 @@ def _inventory(node: usage.NodeState, ratios: Ratios,
     add(PCPU, len(node.dedicated))
     for pcpu in sorted(node.dedicated):
         add(pcpu_class(pcpu), 1)
-    add(VCPU, len(node.shared), ratios.cpu)
-    if VCPU in records and node.shared <= node.never:
-        # There is nothing left that a template could float over.
-        records[VCPU]['reserved'] = len(node.shared)
+    # In vCPUs: of a total in pCPUs, a part of one could not be reserved.
+    add(VCPU, int(round(len(node.shared) * ratios.cpu, 6)))
+    if VCPU in records:
+        # Nova's rule for one server.
+        records[VCPU]['max_unit'] = len(node.shared)
+        if node.shared <= node.never:
+            # There is nothing left that a template could float over.
+            records[VCPU]['reserved'] = records[VCPU]['total']
     huge = 0
     for pages in node.pages:
-        if pages.size_kib in PAGES:
-            add(PAGES[pages.size_kib], pages.total)
+        if node.huge_page_kib(pages.size_kib):
+            add(pages_class(pages.size_kib), pages.total)
             huge += pages.total * pages.size_kib // 1024
     add(MEMORY_MB, node.memory_mib - huge, ratios.ram)
     add(CLOSID, capacity.closids)
@@ -174,6 +198,8 @@ def _traits(node: usage.NodeState,
             capacity: usage.CacheCapacity) -> frozenset[str]:
     able = [trait for trait, there in ((TRAIT_CAT, capacity.l3),
                                        (TRAIT_MBA, capacity.mb)) if there]
+    if node.small_page_kib != topology.SMALL_PAGE_KIB:
+        able.append(f'CUSTOM_KONGMING_SMALL_PAGES_{node.small_page_kib}K')
     return frozenset({TRAIT, TRAIT_OWNER, TRAIT_NUMA_ROOT, *able,
                       node_trait(node.id), *cores.core_traits(node.cores())})
 
@@ -238,6 +264,13 @@ def node_of_traits(traits: Iterable[str]) -> int | None:
     return None
 
 
+def _small_page_kib(traits: Iterable[str]) -> int:
+    for trait in traits:
+        if match := _SMALL_PAGES_TRAIT.fullmatch(trait):
+            return int(match[1])
+    return topology.SMALL_PAGE_KIB
+
+
 def named_pcpus(resources: Iterable[str]) -> list[int]:
     """The pCPUs that an allocation claims by their own classes."""
     return sorted(int(match[1]) for name in resources
@@ -270,12 +303,12 @@ def read(providers: Iterable[tuple[
             return int(inventory.get(name, {}).get('total', 0))
 
         pages = [usage.Pages(size, total(name), total(name) - used(name))
-                 for size, name in sorted(PAGES.items()) if total(name)]
+                 for size, name in sorted(page_sizes(inventory).items())]
         huge = sum(p.total * p.size_kib for p in pages) // 1024
-        small = total(MEMORY_MB) * 1024 // topology.SMALL_PAGE_KIB
-        small_used = used(MEMORY_MB) * 1024 // topology.SMALL_PAGE_KIB
-        pages.insert(0, usage.Pages(topology.SMALL_PAGE_KIB, small,
-                                    small - small_used))
+        kib = _small_page_kib(traits)
+        small = total(MEMORY_MB) * 1024 // kib
+        pages.insert(0, usage.Pages(
+            kib, small, small - used(MEMORY_MB) * 1024 // kib))
         nodes.append(usage.NodeState(
             id=number,
             dedicated=dedicated,

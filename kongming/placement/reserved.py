@@ -39,7 +39,8 @@ class Owned(NamedTuple):
     :ivar pcpus: those that it owns
     :ivar vcpus: how many shared vCPUs it has there
     :ivar memory_mib: in MiB, in pages of ``page_kib``
-    :ivar page_kib: None for small pages
+    :ivar page_kib: None for small pages, see
+        :meth:`kongming.host.usage.NodeState.huge_page_kib`
     :ivar claim: what its template claims of caches there
     """
 
@@ -51,11 +52,11 @@ class Owned(NamedTuple):
 
     def amounts(self) -> dict[str, int]:
         """By resource class, counts only."""
-        memory = inventory.PAGES.get(self.page_kib or 0)
         return {
             inventory.PCPU: len(self.pcpus), inventory.VCPU: self.vcpus,
-            **({memory: self.memory_mib * 1024 // (self.page_kib or 1)}
-               if memory else {inventory.MEMORY_MB: self.memory_mib}),
+            **({inventory.pages_class(self.page_kib):
+                self.memory_mib * 1024 // self.page_kib}
+               if self.page_kib else {inventory.MEMORY_MB: self.memory_mib}),
             **self.cache_amounts()}
 
     def cache_amounts(self) -> dict[str, int]:
@@ -74,7 +75,8 @@ def occupied(node: usage.NodeState,
     pages = []
     for size in node.pages:
         kib = sum(owned.memory_mib for owned in servers.values()
-                  if owned.page_kib == size.size_kib) * 1024
+                  if (owned.page_kib or node.small_page_kib)
+                  == size.size_kib) * 1024
         pages.append(size._replace(free=size.free - kib // size.size_kib))
     return usage.NodeState(
         node.id, node.dedicated,
@@ -130,8 +132,9 @@ def beside(node: usage.NodeState, huge_mib: int,
             inventory.VCPU: node.shared_used,
             inventory.MEMORY_MB: node.memory_used_mib - huge_mib, **claimed}
     for pages in node.pages:
-        if pages.size_kib in inventory.PAGES:
-            used[inventory.PAGES[pages.size_kib]] = pages.total - pages.free
+        if node.huge_page_kib(pages.size_kib):
+            used[inventory.pages_class(pages.size_kib)] = (
+                pages.total - pages.free)
     for mine in coming:
         for name, amount in mine.amounts().items():
             if name in used and name != inventory.PCPU:
@@ -164,7 +167,7 @@ def reserved(node: usage.NodeState, servers: Mapping[str, Owned],
     # Whoever is not here yet, or a stranger, accounts for nothing in use.
     return beside(
         node, sum(owned.memory_mib for owned in servers.values()
-                  if owned.page_kib in inventory.PAGES),
+                  if owned.page_kib),
         [had(servers[consumer], granted)
          for consumer, granted in allocations.items() if consumer in servers],
         claimed=claimed)

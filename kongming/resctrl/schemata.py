@@ -206,20 +206,21 @@ def capacities(tree: Tree, domains: Mapping[int, Collection[int]],
                most: int | None = None) -> dict[int, usage.CacheCapacity]:
     """What each node has for servers, those that have some included.
 
-    CLOSIDs are the whole host's and so are divided among its nodes, as is an
-    L3 cache that several nodes share: what one of them offers is there,
-    whatever the others have given away.
+    CLOSIDs are the whole host's and so are divided among its nodes with CPUs,
+    as is an L3 cache that several nodes share: what one of them offers is
+    there, whatever the others have given away.  Nodes without CPUs have none.
 
-    :param domains: node -> ids of its L3 caches
+    :param domains: node -> ids of its L3 caches; empty where it has no CPUs
     :param most: CLOSIDs that servers may have in all; None: all there are
     """
-    each, more = divmod(slots(tree, most), len(domains) or 1)
+    with_cpus = [node for node in sorted(domains) if domains[node]]
+    each, more = divmod(slots(tree, most), len(with_cpus) or 1)
     sharing: dict[int, int] = {}
     for of_node in domains.values():
         for domain in of_node:
             sharing[domain] = sharing.get(domain, 0) + 1
     found = {}
-    for place, node in enumerate(sorted(domains)):
+    for place, node in enumerate(with_cpus):
         n_closids = each + (place < more)
         capacity = usage.CacheCapacity(
             n_closids, mb=bool(n_closids and tree.info.bandwidth))

@@ -20,7 +20,6 @@ from kongming import exception as km_exc
 from kongming.host import usage
 from kongming.intent import merge
 from kongming.placement import claim as placement_claim
-from kongming.placement import inventory
 from kongming.placement import naming
 from kongming.placement import reserved
 from kongming.template import template
@@ -80,7 +79,7 @@ def reserves(context, rt, nodename, topology, host, nodes, present, stale,
     huge_mib = {
         cell.id: sum(pages.used * pages.size_kb // 1024
                      for pages in cell.mempages
-                     if pages.size_kb in inventory.PAGES)
+                     if host.node(cell.id).huge_page_kib(pages.size_kb))
         for cell in topology.cells}
     for node in host.nodes:
         granted = known.get(node.id, {})
@@ -135,6 +134,8 @@ def of_nodes(server, topology, siblings=True):
     """
     numa = server.numa_topology
     claims = cache.claims(server.flavor.extra_specs, numa)
+    small = {cell.id: min((pages.size_kb for pages in cell.mempages),
+                          default=0) for cell in topology.cells}
     found = {}
     for number, cell in enumerate(numa.cells):
         pcpus = set(ownership.Ownership(numa).pcpus_of(number))
@@ -142,7 +143,8 @@ def of_nodes(server, topology, siblings=True):
             pcpus |= {p for node in topology.cells for core in node.siblings
                       if pcpus & core for p in core}
         found[cell.id] = reserved.Owned(
-            frozenset(pcpus), len(cell.cpuset), cell.memory, cell.pagesize,
+            frozenset(pcpus), len(cell.cpuset), cell.memory,
+            None if cell.pagesize == small.get(cell.id) else cell.pagesize,
             claims.get(number, usage.CacheClaim()))
     return found
 

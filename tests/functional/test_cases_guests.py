@@ -12,8 +12,12 @@
 
 """Guests that Nova reads, places or asks for otherwise than KongMing."""
 
+import collections
+import itertools
+
 import testtools
 
+from kongming import exception as km_exc
 from kongming.fit import demand
 from kongming.fit import fit
 from kongming.placement import flavor as flavor_mod
@@ -49,26 +53,83 @@ class FlavorTest(testtools.TestCase):
         self.assertEqual(translate.guest_of(constraints(vcpus, specs)),
                          guest.from_flavor(vcpus, 1024, specs))
 
-    @expected.failure(issue=5, because=(
-        r'reference = .*dedicated=frozenset\(\{0, 1, 2, 3\}\).* '
-        r'actual = .*dedicated=frozenset\(\),'))
     def test_dedicated_by_resources(self):
         self.assertSameGuest(4, {'resources:PCPU': '4'})
 
-    @expected.failure(issue=5, because=(
-        "reference = .*thread_policy='require'.* "
-        'actual = .*thread_policy=None'))
     def test_thread_policy_by_trait(self):
         self.assertSameGuest(4, {
             **DEDICATED, 'trait:HW_CPU_HYPERTHREADING': 'required'})
 
-    @expected.failure(issue=5, because=(
-        r"^InvalidTemplate: hw:numa_cpus.0 = '0-4,\^2'"))
     def test_cells_by_exclusion(self):
         self.assertSameGuest(6, {
             **DEDICATED, 'hw:numa_nodes': '2',
             'hw:numa_cpus.0': '0-4,^2', 'hw:numa_mem.0': '512',
             'hw:numa_cpus.1': '2,5', 'hw:numa_mem.1': '512'})
+
+
+class FlavorFormsTest(testtools.TestCase):
+    """The product of the forms in which Nova takes each key.
+
+    Where Nova refuses a flavor, the library does, and names the key.
+    """
+
+    def check(self, forms, **also):
+        outcomes = collections.Counter()
+        for values in itertools.product(*forms.values()):
+            specs = {key: value for key, value in zip(forms, values)
+                     if value is not None} | also
+            try:
+                theirs = translate.guest_of(constraints(4, specs))
+            except Exception as exc:  # of many kinds
+                theirs = exc
+            try:
+                ours = guest.from_flavor(4, 1024, specs)
+            except km_exc.InvalidTemplate as exc:
+                ours = exc
+                self.assertTrue(exc.problems[0].key, specs)
+            refused = isinstance(theirs, Exception)
+            outcomes[refused] += 1
+            self.assertEqual(refused, isinstance(ours, Exception),
+                             (specs, theirs, ours))
+            # Nova gives some servers no NUMA topology.
+            if not refused and theirs.cells:
+                self.assertEqual(theirs, ours, specs)
+        self.assertGreater(min(outcomes[True], outcomes[False]), 5)
+
+    def test_policies(self):
+        self.check({
+            'hw:cpu_policy': (None, 'dedicated', 'mixed', 'shared', 'x'),
+            'resources:PCPU': (None, '4', '5'),
+            'resources1:VCPU': (None, '4', 'x'),
+            'hw:cpu_thread_policy': (None, 'require', 'x'),
+            'trait:HW_CPU_HYPERTHREADING': (None, 'required', 'forbidden'),
+            'hw:emulator_threads_policy': (None, 'isolate', 'share')})
+
+    def test_masks(self):
+        masks = (None, '', '^0', '0-1', '0-3', '1-9', '0-3,^1', '^0-3')
+        self.check({
+            'hw:cpu_policy': (None, 'dedicated', 'mixed', 'shared'),
+            'hw:cpu_dedicated_mask': masks,
+            'hw:cpu_realtime': (None, 'yes', 'no'),
+            'hw:cpu_realtime_mask': masks,
+            'hw:emulator_threads_policy': (None, 'share')})
+
+    def test_page_sizes(self):
+        """But for sizes below 1 KiB, which Nova takes for none asked for."""
+        self.check({'hw:mem_page_size': (
+            None, '', 'small', 'large', 'any', '64', '2048', '2MB', '2MiB',
+            '2Mb', '2Mi', '2M', '1GB', '1.5GB', '2048KB', '2048kB', '-1',
+            'x', '16GiB', '1TB', ' 2MB', '2 MB', '64KiB', '2097152B')},
+            **DEDICATED)
+
+    def test_cells(self):
+        self.check({
+            'hw:numa_nodes': (None, '1', '2', '3', '0', '-1', 'x', '5', ''),
+            'hw:numa_cpus.0': (None, '0-1', '0-3,^2', '0,,1', '^0',
+                               '0-1,^0', '0 - 1', '1-0', 'x', ''),
+            'hw:numa_cpus.1': (None, '2-3', '2,3', '1-3', '2', '3,^1'),
+            'hw:numa_mem.0': (None, '512', 'x', '1024', ''),
+            'hw:numa_mem.1': (None, '512', '256')}, **DEDICATED)
 
 
 class FitTest(testtools.TestCase):

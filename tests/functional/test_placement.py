@@ -88,9 +88,9 @@ class ReservedTest(test_boot.BootBase):
             vcpu=2, memory_mb=512, extra_spec={'hw:numa_nodes': '1'}))
         node, = self.pins(native)[1][0]
         # Two of 2 pCPUs x 4 (cpu_allocation_ratio) are in use.
-        self.assertEqual(4.0, self.children()[node][0][
-            'CUSTOM_KONGMING_VCPU']['allocation_ratio'])
-        self.assertEqual({node: {'VCPU': 1, 'MEMORY_MB': 512}, 1 - node: {}},
+        self.assertEqual(8, self.children()[node][0][
+            'CUSTOM_KONGMING_VCPU']['total'])
+        self.assertEqual({node: {'VCPU': 2, 'MEMORY_MB': 512}, 1 - node: {}},
                          self.reserved())
 
 

@@ -125,10 +125,10 @@ class PublishTest(Base):
         done = self.publish()
         self.assertEqual(6, len(done.written), done)
         self.assertEqual(
-            {'PCPU': 6, **{f'PCPU_{p}': 1 for p in range(10, 16)}, 'VCPU': 2,
+            {'PCPU': 6, **{f'PCPU_{p}': 1 for p in range(10, 16)}, 'VCPU': 8,
              'MEMORY_MB': 7168, 'PAGES_2M': 512}, self.totals(1))
         self.assertEqual(
-            (4.0, 1.5), (self.records(0)['VCPU']['allocation_ratio'],
+            (1.0, 1.5), (self.records(0)['VCPU']['allocation_ratio'],
                          self.records(0)['MEMORY_MB']['allocation_ratio']))
         self.assertEqual(self.native, self.placement.inventories(self.root))
         state = inventory.read([
@@ -181,7 +181,7 @@ class PublishTest(Base):
         self.publish(state, lambda: publisher.Occupied(
             {1: {'a': reserved_mod.Owned(frozenset({10, 11}), 3, 1024)}}))
         self.assertEqual(
-            {'PCPU': 2, 'PCPU_10': 1, 'PCPU_11': 1, 'VCPU': 1,
+            {'PCPU': 2, 'PCPU_10': 1, 'PCPU_11': 1, 'VCPU': 3,
              'MEMORY_MB': 683}, self.reserved(1))
         self.assertEqual({}, self.reserved(0))
         self.assertRaises(exception.Conflict, self.allocate, 1, PCPU_10=1)
@@ -241,7 +241,7 @@ class ChangeTest(Base):
         self.publish()
         self.publish(usable(host(), shared='0-3,8-9', dedicated='4-7,10-15'))
         self.assertEqual(
-            (4, 4), (self.totals(0)['PCPU'], self.totals(0)['VCPU']))
+            (4, 16), (self.totals(0)['PCPU'], self.totals(0)['VCPU']))
         self.assertNotIn('PCPU_2', self.totals(0))
 
     def test_core_goes_offline_and_comes_back(self):

@@ -388,6 +388,30 @@ class BruteForceTest(base.TestCase):
              if rng.random() < 0.2}, pins)
 
 
+class CellsTest(base.TestCase):
+    """Cells of which one asks for something else than the others."""
+
+    def test_a_cell_without_dedicated_vcpus_needs_no_core(self):
+        host = usage.HostState([node(0, range(2, 8), shared=frozenset({0}))])
+        for policy in ('isolate', 'require'):
+            asked = guest.Guest((guest.Cell(
+                frozenset(), frozenset({0}), 512),), policy)
+            result = try_fit(host, asked, template.Template())
+            self.assertTrue(result, str(result))
+            self.assertEqual({}, result.cells[0].pins)
+
+    def test_cells_of_one_size_differ_by_emulator_threads(self):
+        """Cell 0 owns 1 + 1 pCPUs, cell 1 needs two sibling threads."""
+        asked = guest.Guest((
+            guest.Cell(frozenset({0}), frozenset(), 512),
+            guest.Cell(frozenset({1, 2}), frozenset(), 512)),
+            'require', True)
+        self.assertEqual([0, 1], demand.Demand(
+            asked, template.Template()).alike)
+        host = usage.HostState([node(0, range(4)), node(1, range(4, 8))])
+        self.assertTrue(try_fit(host, asked, template.Template()))
+
+
 class MatchTest(base.TestCase):
 
     def test_random_against_permutations(self):
@@ -408,6 +432,11 @@ class MatchTest(base.TestCase):
                 reach = {n for c in result.cells for n in options[c]}
                 self.assertEqual(reach, set(result.nodes))
                 self.assertLess(len(reach), len(result.cells))
+
+    def test_cells_with_the_same_options_take_the_first_of_them(self):
+        self.assertEqual([5, 7, 3], matching.match([[3, 7, 5, 1]] * 3))
+        self.assertEqual([5, 7, 3], matching.match(
+            [[3, 7, 5, 1], [3, 7, 5, 1, 9][:4], [3, 7, 5, 1]]))
 
     def test_sixteen_cells_that_can_not_be_matched(self):
         # Nova walks 16!/8! permutations of this.

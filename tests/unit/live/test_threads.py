@@ -244,7 +244,7 @@ class MemoryTest(base.TestCase):
 
     def test_read(self):
         self.assertEqual(
-            ('restrictive', only(0, 1), 0, 65536, 4, False),
+            ('restrictive', only(0, 1), 0, 65536, None, False),
             memory.read(Domain(numatune='<numatune><memory '
                                'mode="restrictive" nodeset="0-1"/>'
                                '</numatune>')))

@@ -89,11 +89,9 @@ class BuildTest(base.TestCase):
             self.assertEqual({1} if dedicated else set(), {
                 total(provider, inventory.pcpu_class(pcpu))
                 for pcpu in dedicated})
-            self.assertEqual(len(node.pcpus & shared),
+            self.assertEqual(4 * len(node.pcpus & shared),
                              total(provider, 'CUSTOM_KONGMING_VCPU'))
 
-    # Pages of 512 MiB are counted as small ones: issue 5, pages.py.
-    @machines.without(machines.arm_64k_pages)
     def test_memory_is_what_is_no_huge_page(self, machine):
         for node, provider in self.pairs(machine):
             pages = dict(node.pages)
@@ -107,10 +105,11 @@ class BuildTest(base.TestCase):
 
     def test_huge_pages_are_counted_by_their_size(self, machine):
         for node, provider in self.pairs(machine):
-            self.assertEqual(
-                (node.pages.get(2048, 0), node.pages.get(1048576, 0)),
-                (total(provider, 'CUSTOM_KONGMING_PAGES_2M'),
-                 total(provider, 'CUSTOM_KONGMING_PAGES_1G')))
+            names = {64: '64K', 2048: '2M', 524288: '512M', 1048576: '1G',
+                     16777216: '16G'}
+            for size in sorted(node.pages)[1:]:
+                self.assertEqual(node.pages[size], total(
+                    provider, f'CUSTOM_KONGMING_PAGES_{names[size]}'))
 
     def test_a_node_without_cpus_has_none_to_allocate(self, machine):
         for node, provider in self.pairs(machine):

@@ -42,7 +42,7 @@ class ClaimTest(base.TestCase):
         self.assignment = result
         return {node: {name.removeprefix('CUSTOM_KONGMING_'): amount
                        for name, amount in amounts.items()}
-                for node, amounts in claim.claim(asked, result).items()}
+                for node, amounts in claim.claim(HOST, asked, result).items()}
 
     def test_pcpus_that_are_named(self):
         self.assertEqual(

@@ -38,7 +38,7 @@ class NeverTest(base.TestCase):
         return found.inventory['CUSTOM_KONGMING_VCPU']['reserved']
 
     def test_nothing_to_float_over(self):
-        self.assertEqual([0, 0, 2], [
+        self.assertEqual([0, 0, 8], [
             self.reserved(never) for never in ((), {1, 2}, {0, 1})])
 
 
@@ -62,15 +62,17 @@ class BuildTest(base.TestCase):
     def test_inventory(self):
         self.assertEqual(
             {'PCPU': 4, 'PCPU_2': 1, 'PCPU_3': 1, 'PCPU_10': 1, 'PCPU_11': 1,
-             'VCPU': 2, 'PAGES_2M': 1024, 'MEMORY_MB': 6144},
+             'VCPU': 8, 'PAGES_2M': 1024, 'MEMORY_MB': 6144},
             self.totals(self.first))
         self.assertEqual({'PCPU': 1, 'PCPU_4': 1, 'MEMORY_MB': 1024},
                          self.totals(self.second))
         ratio = {name: record['allocation_ratio'] for name, record in
                  self.first.inventory.items()}
-        self.assertEqual((1.0, 4.0, 1.5),
+        self.assertEqual((1.0, 1.0, 1.5),
                          (ratio[inventory.PCPU], ratio[inventory.VCPU],
                           ratio[inventory.MEMORY_MB]))
+        self.assertEqual(4.0, inventory.vcpu_ratio(self.first.inventory))
+        self.assertEqual(1.0, inventory.vcpu_ratio(self.second.inventory))
 
     def test_reserved_of_what_is_overcommitted(self):
         """6 of 2 x 4 are in use: Placement may give out 2, and no less."""
@@ -78,11 +80,11 @@ class BuildTest(base.TestCase):
             'cmp1', COMPUTE, host(), inventory.Ratios(cpu=4.0),
             {0: {inventory.VCPU: 6, inventory.PCPU: 9}})
         record = provider.inventory[inventory.VCPU]
-        self.assertEqual(2, record['reserved'])
+        self.assertEqual((6, 2), (record['reserved'], record['max_unit']))
         self.assertEqual(4, provider.inventory[inventory.PCPU]['reserved'])
         node, = inventory.read([(provider.inventory, provider.traits, {})]
                                ).nodes
-        self.assertEqual(8, node.shared_used)
+        self.assertEqual(6, node.shared_used)
 
     def test_traits(self):
         self.assertEqual(
