@@ -23,7 +23,6 @@ import dataclasses
 from typing import Any
 from typing import NamedTuple
 
-import jsonschema
 import yaml
 
 from kongming import exception
@@ -189,7 +188,7 @@ def parse(text: str) -> Plan:
         named by its place
     """
     loaded = document.load(text)
-    problems = list(map(document.explain, jsonschema.Draft202012Validator(
+    problems = list(map(document.explain, document.validator(
         schema()).iter_errors(loaded)))
     if not problems and ('deployment' in loaded) == ('moves' in loaded):
         problems.append(exception.Problem(

@@ -41,8 +41,6 @@ import functools
 import json
 from typing import Any
 
-import jsonschema
-
 from kongming.deployment import deployment as dep
 from kongming.deployment import document as document_mod
 from kongming import exception
@@ -76,11 +74,12 @@ class Request:
         :raises kongming.exception.InvalidTemplate: with every problem found
         """
         whole = dict(loaded) if isinstance(loaded, Mapping) else {}
-        self._plan = whole.pop('plan', None) or {}
-        problems = [dataclasses.replace(found, key=f'plan.{found.key}')
-                    for found in map(document.explain, jsonschema
-                                     .Draft202012Validator(schema())
-                                     .iter_errors(self._plan))]
+        self._plan = whole.pop('plan', {})
+        problems = [dataclasses.replace(
+            found, key='plan' if found.key == document.THE_WHOLE
+            else f'plan.{found.key}') for found in map(
+                document.explain,
+                document.validator(schema()).iter_errors(self._plan))]
         if problems:
             raise exception.InvalidTemplate(problems)
         self._whole = whole
