@@ -42,6 +42,8 @@ class PublishedHost:
 
     :ivar obeys: whether its nova-compute obeys templates
     :ivar limits: how far what floats may overcommit it
+    :ivar zones: the version of the database of time zones by which it
+        decides; None where it does not say
     """
 
     name: str
@@ -49,6 +51,7 @@ class PublishedHost:
     state: usage.HostState
     obeys: bool = True
     limits: usage.Limits = usage.Limits()
+    zones: str | None = None
 
 
 def hosts(conn: connection.Connection,
@@ -172,7 +175,26 @@ def _host(conn: connection.Connection, placement: placement_mod.Placement,
                     if resource in found), default=1.0)
 
     return PublishedHost(name, root, state, obeys, usage.Limits(
-        ratio(inventory.VCPU), ratio(inventory.MEMORY_MB)))
+        ratio(inventory.VCPU), ratio(inventory.MEMORY_MB)), next(
+            (version for _found, traits, _usages in parts
+             if (version := inventory.zones_version(traits))), None))
+
+
+def other_zones(conn: connection.Connection, version: str) -> list[str]:
+    """Node providers of hosts that decide by other time zones than these.
+
+    :param version: of the database of time zones
+    :returns: their names; of a user who may not see them none
+    """
+    placement = placement_mod.Placement.of(conn)
+    try:
+        nodes = placement.with_trait(inventory.TRAIT)
+        same = {provider['uuid'] for provider in placement.with_trait(
+            inventory.zones_trait(version))} if nodes else set()
+    except exception.Forbidden:
+        return []
+    return sorted(provider['name'] for provider in nodes
+                  if provider['uuid'] not in same)
 
 
 def flavor(conn: connection.Connection, name: str) -> Any:

@@ -54,13 +54,13 @@ Public names
 ``document.parse`` and ``to_document``; ``schema.keys``; ``guest.Guest`` and
 ``from_flavor``; ``metadata.express``; ``grammar.resolve``; the entries
 ``tuning.Sched``, ``Qos`` and ``Cache``; ``cache_claims.claims``;
-``window.active``; ``markup.load``.
+``window.active``; ``zones.zone``; ``markup.load``.
 
 Reading order
 -------------
 
 1. ``grammar``: ids, addresses and pins; columns of errors.
-2. ``choices``, ``tuning``, ``window``: the other kinds of values.
+2. ``choices``, ``tuning``, ``zones``, ``window``: the other kinds of values.
 3. ``template``: the template and its flat keys.
 4. ``markup``, ``schema``, ``document``: a template as a document.
 5. ``guest``: what Nova's own keys ask for.
@@ -70,5 +70,5 @@ Reading order
 
 __all__ = (
     'cache_claims', 'choices', 'document', 'grammar', 'guest', 'markup',
-    'metadata', 'schema', 'template', 'tuning', 'window',
+    'metadata', 'schema', 'template', 'tuning', 'window', 'zones',
 )
