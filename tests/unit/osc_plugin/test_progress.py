@@ -59,6 +59,25 @@ class ProgressTest(base.TestCase):
             stream.write('error')
         self.assertTrue(stream.getvalue().endswith('[1/1] this\nerror'))
 
+    def test_what_takes_longer_than_a_second(self):
+        for stream, shown in (
+                (io.StringIO(), 'reading ...\nfitting ...\n'),
+                (Terminal(), '\033[2K\rreading (7 s)\033[2K\rfitting (7 s)'
+                             '\033[2K\r')):
+            times = iter([0, 7, 7])
+            with progress.Waiting(stream, 'reading', 60,
+                                  lambda: next(times)) as waiting:
+                waiting._draw()
+                waiting.say('fitting')
+                waiting._draw()
+            self.assertEqual(shown, stream.getvalue())
+
+    def test_what_is_short_is_not_told(self):
+        for stream in (io.StringIO(), Terminal()):
+            with progress.Waiting(stream, 'reading', 60):
+                pass
+            self.assertEqual('', stream.getvalue())
+
     def test_narrow_terminals(self):
         for columns in range(10, 90):
             line = progress.bar(1, 3, 12, '[2/3] create server du-1 on '
