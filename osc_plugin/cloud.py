@@ -246,7 +246,7 @@ def _summaries(conn: connection.Connection,
     :param generations: node provider's uuid -> its generation, from before
     """
     cache = cache_mod.Cache.of(conn)
-    found = _kept(cache.load() if cache else {}, generations)
+    found = _unchanged(cache.load() if cache else {}, generations)
     if found.keys() >= generations.keys():
         return found
     found = {}
@@ -259,12 +259,12 @@ def _summaries(conn: connection.Connection,
     if cache:
         cache.store({uuid: [generations[uuid], dict(node.resources),
                             sorted(node.traits)]
-                     for uuid, node in found.items()})
+                     for uuid, node in found.items() if not node.is_in_use})
     return found
 
 
-def _kept(content: Mapping[str, Any], generations: Mapping[str, int]
-          ) -> dict[str, summary.Node]:
+def _unchanged(content: Mapping[str, Any], generations: Mapping[str, int]
+               ) -> dict[str, summary.Node]:
     """What holds of what a cache has."""
     found = {}
     try:

@@ -25,6 +25,8 @@ from types import TracebackType
 from typing import Self
 from typing import TextIO
 
+#: For so many seconds nothing is shown of what is short as a rule.
+PATIENCE = 1.0
 _WIDTH = 24
 _FULL, _EMPTY = '█', '░'
 #: Erase the line (ECMA-48), and go back to its beginning.
@@ -110,14 +112,12 @@ class Waiting:
 
     :param stream: where it goes, standard error as a rule
     :param text: what is being done
-    :param seconds: for how long nothing is shown
     """
 
-    def __init__(self, stream: TextIO, text: str, seconds: float = 1.0,
+    def __init__(self, stream: TextIO, text: str,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._terminal = stream.isatty()
-        self._seconds = seconds
         self._clock = clock
         self._since = clock()
         self._text = text
@@ -145,7 +145,7 @@ class Waiting:
             self._text = text
 
     def _tick(self) -> None:
-        while not self._end.wait(self._seconds):
+        while not self._end.wait(PATIENCE):
             with self._lock:
                 self._draw()
 

@@ -64,30 +64,28 @@ def host(found: Iterable[Node]) -> tuple[usage.HostState, usage.Limits]:
     Memory that overcommits a node is counted as memory of the node.
     """
     known = list(found)
-    shared = {number: len(node.shared) for number, node in enumerate(
-        state for each in known
-        for state in inventory.read([_part(each, 0)]).nodes)}
-    ratio = max((each.resources.get(inventory.VCPU, (0, 0))[0]
-                 / shared[number] for number, each in enumerate(known)
-                 if shared.get(number)), default=1.0) or 1.0
-    state = inventory.read(
-        _part(each, round(ratio * shared.get(number, 0))
-              - each.resources.get(inventory.VCPU, (0, 0))[0])
-        for number, each in enumerate(known))
+    state = inventory.read(map(_part, known))
+    by_id = {inventory.node_of_traits(node.traits): node for node in known}
+    floating = [(node, by_id[node.id].resources.get(inventory.VCPU, (0, 0))[0])
+                for node in state.nodes if node.shared]
+    # Of a node on which nothing is reserved it is the ratio itself.
+    ratio = max((capacity / len(node.shared)
+                 for node, capacity in floating), default=0.0) or 1.0
+    for node, capacity in floating:
+        node.shared_used += round(ratio * len(node.shared)) - capacity
     return state, usage.Limits(ratio, 1.0)
 
 
-def _part(node: Node, reserved_vcpus: int) -> tuple[
+def _part(node: Node) -> tuple[
         dict[str, dict[str, Any]], frozenset[str], dict[str, int]]:
     """As :func:`kongming.placement.inventory.read` takes it."""
     records: dict[str, dict[str, Any]] = {}
-    usages = {name: used for name, (_all, used) in node.resources.items()}
     for name, (capacity, _used) in node.resources.items():
         records[name] = {'total': capacity}
         if not capacity and inventory.named_pcpus([name]):
             records[name] = {'total': 1, 'reserved': 1}
-    usages[inventory.VCPU] = usages.get(inventory.VCPU, 0) + reserved_vcpus
-    return records, node.traits, usages
+    return records, node.traits, {
+        name: used for name, (_all, used) in node.resources.items()}
 
 
 def is_whole(node: Node) -> bool:

@@ -342,9 +342,10 @@ class CacheTest(_Base):
             path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777))
         good = path.read_text()
         for text in ('', '{', '[]', '{"key": [], "content": {}}',
-                     good.replace('"content": {', '"content": [{', 1),
-                     good.replace('[1, {', '["1", {'),
-                     good.replace('[1, {', '[1, 5, {'), good[:-9]):
+                     good.replace('"content":{', '"content":[{', 1),
+                     good.replace('[1,{', '["1",{'),
+                     good.replace('[1,{', '[1,5,{'), good[:-9]):
+            self.assertNotEqual(good, text)
             path.write_text(text)
             self.assertEqual(([6] * 10, 1), self.read(conn), text[:60])
             self.assertEqual(0, self.read(conn)[1])
