@@ -32,6 +32,10 @@ weigher need not guess, and need not ask anybody.  Stats are strings:
 ``kongming_cache``
     what is free of caches: node, CLOSIDs, per cent of L3, the least per cent,
     whether memory bandwidth can be limited; e.g. ``0:7:60:5:1 1:7:60:5:1``.
+``kongming_tzdata``
+    by which database of time zones it decides, e.g. ``2026f``; the trait
+    ``CUSTOM_KONGMING_TZDATA_2026F`` of its nodes tells the same to those who
+    see Placement only.
 """
 
 import functools
@@ -41,6 +45,7 @@ import typing
 from kongming import exception as km_exc
 from kongming.host import topology
 from kongming.host import usage
+from kongming.template import zones
 
 BOOT, LIVE = 'boot', 'live'
 _PREFIX = 'kongming_'
@@ -84,6 +89,7 @@ def report(found):
         groups.setdefault(cache, []).append(pcpu)
     stats = {
         'version': _version(),
+        'tzdata': zones.database().version,
         'obeys': ' '.join(sorted(found.obeys)),
         'published': topology.format_cpu_list(found.published),
         'never': topology.format_cpu_list(found.never),

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from concurrent import futures
@@ -25,15 +26,20 @@ from openstack import connection
 from openstack import exceptions as sdk_exc
 from osc_lib import exceptions
 
+from kongming.compute import hosts as hosts_mod
+from kongming.compute import scheduling
 from kongming.compute import servers
 from kongming import exception
 from kongming.host import usage
 from kongming.placement import flavor as flavor_mod
 from kongming.placement import inventory
 from kongming.placement import naming
+from kongming.placement import scheduling as scheduling_mod
+from kongming.placement import summary
 from kongming.publish import client as placement_mod
 from kongming.publish import leftovers
 from kongming.template import template
+from osc_plugin import cache as cache_mod
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +48,8 @@ class PublishedHost:
 
     :ivar obeys: whether its nova-compute obeys templates
     :ivar limits: how far what floats may overcommit it
+    :ivar zones: the version of the database of time zones by which it
+        decides; None where it does not say
     """
 
     name: str
@@ -49,26 +57,27 @@ class PublishedHost:
     state: usage.HostState
     obeys: bool = True
     limits: usage.Limits = usage.Limits()
+    zones: str | None = None
 
 
-def hosts(conn: connection.Connection,
-          name: str | None = None) -> list[PublishedHost]:
+def hosts(conn: connection.Connection, name: str | None = None,
+          exact: bool = False) -> list[PublishedHost]:
     """The hosts that KongMing is published for, by name.
 
     :param name: only this one
+    :param exact: whether totals and owners are needed of many hosts: three
+        requests a node. Without it what is free is exact, what is reserved
+        is missing in totals, and no owner has a name
     :raises CommandError: if there is no such host
     :raises kongming.exception.CloudError: if Placement is not to be reached
         by this user
     """
     placement = placement_mod.Placement.of(conn)
     if name is None:
-        return _all_hosts(conn, placement, placement.providers())
-    root = None if naming.is_ours(name) else next(
-        iter(placement.providers(name=name)), None)
-    if root is None:
-        raise exceptions.CommandError(
-            f"Placement knows no host '{name}'; 'openstack kongming host "
-            f"list' shows those there are.")
+        return _all_hosts(conn, placement, placement.providers(), exact)
+    root = compute_node(conn, placement, name)
+    # Placement on MariaDB finds it in other letters as well.
+    name = root['name']
     nodes = [provider['uuid'] for provider in placement.providers(
         member_of=naming.aggregate_uuid(root['uuid']))]
     if not nodes:
@@ -85,12 +94,89 @@ def hosts(conn: connection.Connection,
     return [_host(conn, placement, name, root['uuid'], nodes, obeys)]
 
 
-def hosts_and_leftovers(conn: connection.Connection) -> tuple[
+def compute_node(conn: connection.Connection,
+                 placement: placement_mod.Placement,
+                 name: str) -> dict[str, Any]:
+    """The provider of a host, by its hypervisor's or its service's name.
+
+    :raises CommandError: if there is no such host
+    """
+    found: dict[str, Any] | None = None
+    if not naming.is_ours(name):
+        found = next(iter(placement.providers(name=name)), None)
+        if found is None:
+            try:
+                node = hosts_mod.find(conn, name)
+            except exception.Forbidden:
+                node = None
+            if node is not None:
+                found = next(iter(placement.providers(uuid=node.id)), None)
+    if found is None:
+        raise exceptions.CommandError(
+            f"Placement knows no host '{name}'; 'openstack kongming host "
+            f"list' shows those there are.")
+    return found
+
+
+def names_of(conn: connection.Connection, asked: Iterable[str],
+             there: Iterable[str]) -> dict[str, str]:
+    """What Placement calls hosts that somebody names, where that differs.
+
+    :param asked: names of hypervisors or services, in any letters
+    :param there: names of all published hosts
+    """
+    known = set(there)
+    other = sorted(set(asked) - known)
+    if not other:
+        return {}
+    try:
+        nodes = hosts_mod.names(conn)
+    except exception.Forbidden:
+        nodes = {}
+    folded = {name.casefold(): name for name in known}
+    found = {}
+    for name in other:
+        node = nodes.get(name.casefold())
+        called = node.name if node else folded.get(name.casefold())
+        if called is not None:
+            found[name] = called
+    return found
+
+
+def left_out(conn: connection.Connection, found: Iterable[PublishedHost],
+             wanted: Iterable[scheduling_mod.Wanted],
+             warn: Callable[[str], None]) -> list[dict[str, str]]:
+    """Which hosts Nova's scheduler would leave out, and why.
+
+    :param warn: called with what could not be found out
+    :returns: host -> why, of each of those that are wanted
+    """
+    asked = scheduling.Scheduling(conn, [(host.name, host.uuid)
+                                         for host in found])
+    result = [asked.why_not(one) for one in wanted]
+    for doubt in dict.fromkeys(asked.doubts):
+        warn(doubt)
+    return result
+
+
+def scheduled(found: Any, zone: str = '') -> scheduling_mod.Wanted:
+    """What a flavor asks of a host beside its nodes.
+
+    :param found: as :func:`flavor` returns it
+    """
+    disk = found.disk + (found.ephemeral or 0) + -(-(found.swap or 0) // 1024)
+    return scheduling_mod.of_flavor(found.extra_specs, disk, zone)
+
+
+def hosts_and_leftovers(conn: connection.Connection, exact: bool) -> tuple[
         list[PublishedHost], list[leftovers.Leftover]]:
-    """All hosts, and node providers that are no host's, by one list."""
+    """All hosts, and node providers that are no host's, by one list.
+
+    :param exact: as of :func:`hosts`
+    """
     placement = placement_mod.Placement.of(conn)
     providers = placement.providers()
-    return (_all_hosts(conn, placement, providers),
+    return (_all_hosts(conn, placement, providers, exact),
             leftovers.find(providers))
 
 
@@ -118,10 +204,11 @@ def _nodes(providers: Iterable[Mapping[str, Any]]
 
 def _all_hosts(conn: connection.Connection,
                placement: placement_mod.Placement,
-               providers: Iterable[Mapping[str, Any]]
-               ) -> list[PublishedHost]:
-    names = {provider['uuid']: provider['name'] for provider in providers}
-    nodes = _nodes(providers)
+               providers: Iterable[Mapping[str, Any]],
+               exact: bool) -> list[PublishedHost]:
+    every = list(providers)
+    names = {provider['uuid']: provider['name'] for provider in every}
+    nodes = _nodes(every)
     obeying = {provider['uuid'] for provider in placement.with_trait(
         inventory.TRAIT_HOOK)} if nodes else set()
     roots = sorted(nodes, key=lambda root: names[root])
@@ -132,13 +219,84 @@ def _all_hosts(conn: connection.Connection,
 
     if len(roots) < _FEW:
         return [read(root) for root in roots]
+    found: dict[str, summary.Node] = {}
+    if not exact:
+        ours = {uuid for root in roots for uuid in nodes[root].values()}
+        found = _summaries(conn, placement, {
+            provider['uuid']: provider['generation'] for provider in every
+            if provider['uuid'] in ours})
     # Nearly all of the time is spent in waiting for answers.
     with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(read, roots))
+        rest = dict(zip(roots, pool.map(
+            lambda root: None if all(uuid in found for uuid in nodes[
+                root].values()) else read(root), roots)))
+    result = []
+    for root in roots:
+        host = rest[root]
+        if host is None:
+            mine = [found[uuid] for uuid in nodes[root].values()]
+            state, limits = summary.host(mine)
+            host = PublishedHost(names[root], root, state, root in obeying,
+                                 limits, _zones(node.traits for node in mine))
+        result.append(host)
+    return result
 
 
-#: So many hosts are asked about one after the other; more of them so many at
-#: a time.
+def _summaries(conn: connection.Connection,
+               placement: placement_mod.Placement,
+               generations: Mapping[str, int]) -> dict[str, summary.Node]:
+    """What one answer says of all nodes, as far as it says all of a node.
+
+    What was read before holds of a node whose generation is the same and on
+    which nothing was allocated: to allocate moves the generation.  To delete
+    an allocation does not (placement/objects/allocation.py, ``delete_all``),
+    so of the others all is read again.
+
+    :param generations: node provider's uuid -> its generation, from before
+    """
+    cache = cache_mod.Cache.of(conn)
+    found = _unchanged(cache.load() if cache else {}, generations)
+    if found.keys() >= generations.keys():
+        return found
+    found = {}
+    for probe in summary.PROBES:
+        found.update(summary.nodes(placement.candidates(probe)))
+        if found.keys() >= generations.keys():
+            break
+    found = {uuid: node for uuid, node in found.items()
+             if uuid in generations and summary.is_whole(node)}
+    if cache:
+        cache.store({uuid: [generations[uuid], dict(node.resources),
+                            sorted(node.traits)]
+                     for uuid, node in found.items() if not node.is_in_use})
+    return found
+
+
+def _unchanged(content: Mapping[str, Any], generations: Mapping[str, int]
+               ) -> dict[str, summary.Node]:
+    """What holds of what a cache has."""
+    found = {}
+    try:
+        for uuid, (generation, resources, traits) in content.items():
+            node = summary.Node({
+                name: (int(capacity), int(used))
+                for name, (capacity, used) in resources.items()},
+                frozenset(map(str, traits)))
+            if generations.get(uuid) == generation and not node.is_in_use:
+                found[uuid] = node
+    except (ValueError, TypeError, AttributeError):
+        return {}
+    return found
+
+
+def _zones(nodes: Iterable[Iterable[str]]) -> str | None:
+    """The database of time zones that traits of nodes tell."""
+    return next((version for traits in nodes if (
+        version := inventory.zones_version(traits))), None)
+
+
+#: So many hosts are asked about one after the other, each with who owns what;
+#: more of them by one answer, and where that is not enough so many at a time.
 _FEW, _AT_ONCE = 8, 8
 
 
@@ -180,7 +338,25 @@ def _host(conn: connection.Connection, placement: placement_mod.Placement,
         max(map(inventory.vcpu_ratio, inventories_), default=1.0),
         max((float(found[inventory.MEMORY_MB].get('allocation_ratio', 1))
              for found in inventories_ if inventory.MEMORY_MB in found),
-            default=1.0)))
+            default=1.0)),
+        _zones(traits for _found, traits, _usages in parts))
+
+
+def other_zones(conn: connection.Connection, version: str) -> list[str]:
+    """Node providers of hosts that decide by other time zones than these.
+
+    :param version: of the database of time zones
+    :returns: their names; of a user who may not see them none
+    """
+    placement = placement_mod.Placement.of(conn)
+    try:
+        nodes = placement.with_trait(inventory.TRAIT)
+        same = {provider['uuid'] for provider in placement.with_trait(
+            inventory.zones_trait(version))} if nodes else set()
+    except exception.Forbidden:
+        return []
+    return sorted(provider['name'] for provider in nodes
+                  if provider['uuid'] not in same)
 
 
 def flavor(conn: connection.Connection, name: str) -> Any:

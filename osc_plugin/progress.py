@@ -10,7 +10,10 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""How far long work is: a bar in a terminal, a line a step elsewhere."""
+"""How far long work is: a bar in a terminal, a line a step elsewhere.
+
+Work that is short as a rule is told of once it takes longer than a second.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ from types import TracebackType
 from typing import Self
 from typing import TextIO
 
+#: For so many seconds nothing is shown of what is short as a rule.
+PATIENCE = 1.0
 _WIDTH = 24
 _FULL, _EMPTY = '█', '░'
 #: Erase the line (ECMA-48), and go back to its beginning.
@@ -91,8 +96,65 @@ class Progress:
                 self._draw()
 
     def _draw(self) -> None:
+        from kongming.render import terminal
         if self._terminal and self._text:
-            self._stream.write(_CLEAR + bar(
+            self._stream.write(_CLEAR + terminal.for_encoding(bar(
                 self._started, self._total, self._clock() - self._since,
-                self._text, shutil.get_terminal_size().columns))
+                self._text, shutil.get_terminal_size().columns),
+                self._stream.encoding))
+        self._stream.flush()
+
+
+class Waiting:
+    """A context; what :meth:`say` was called with last is shown after a while.
+
+    In a terminal it goes again, elsewhere each is a line.
+
+    :param stream: where it goes, standard error as a rule
+    :param text: what is being done
+    """
+
+    def __init__(self, stream: TextIO, text: str,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._clock = clock
+        self._since = clock()
+        self._text = text
+        self._shown = ''
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._ticker.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None,
+                 error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._end.set()
+        self._ticker.join()
+        if self._terminal and self._shown:
+            self._stream.write(_CLEAR)
+            self._stream.flush()
+
+    def say(self, text: str) -> None:
+        """What is being done now."""
+        with self._lock:
+            self._text = text
+
+    def _tick(self) -> None:
+        while not self._end.wait(PATIENCE):
+            with self._lock:
+                self._draw()
+
+    def _draw(self) -> None:
+        if self._terminal:
+            self._shown = f'{self._text} ({self._clock() - self._since:.0f} s)'
+            columns = shutil.get_terminal_size().columns
+            self._stream.write(_CLEAR + self._shown[:columns - 1])
+        elif self._shown != self._text:
+            self._shown = self._text
+            self._stream.write(f'{self._text} ...\n')
         self._stream.flush()

@@ -34,13 +34,18 @@ Public names
 ------------
 
 ``nova_conf.read`` and ``CpuSets``; ``servers.occupied``, ``residents``,
-``live_change``, ``going_on``, ``find``, ``create`` and ``with_template``.
+``live_change``, ``going_on``, ``find``, ``create`` and ``listing``;
+``hosts.find`` and ``services``; ``scheduling.Scheduling``; ``api.get`` and
+``entries``.
 
 Reading order
 -------------
 
 1. ``nova_conf``: which pCPUs Nova may use of a host.
-2. ``servers``: what its servers have of it.
+2. ``api``: requests of Nova, and lists of several pages.
+3. ``hosts``: the names of hosts, and whether they take servers.
+4. ``scheduling``: why the scheduler would leave out a host.
+5. ``servers``: what its servers have of it.
 """
 
-__all__ = ('nova_conf', 'servers')
+__all__ = ('api', 'hosts', 'nova_conf', 'scheduling', 'servers')

@@ -23,6 +23,7 @@ from urllib import parse
 from openstack import exceptions as sdk_exc
 from oslo_utils import uuidutils
 
+from kongming.compute import api
 from kongming import exception
 from kongming.host import usage
 from kongming.intent import calendar
@@ -31,10 +32,6 @@ from kongming.live import progress
 from kongming.placement import reserved
 from kongming.publish import publisher
 from kongming.template import template as template_mod
-
-#: Image properties of a server (nova/api/openstack/compute/
-#: rest_api_version_history.rst, 2.98); its pins are shown since 2.78.
-_MICROVERSION = '2.98'
 
 
 def occupied(conn: Any, compute_id: str,
@@ -51,10 +48,14 @@ def occupied(conn: Any, compute_id: str,
     unknown: dict[int, int] = {}
     names, doubts = {}, []
     name, found = _on_host(conn, compute_id)
-    for server in found:
+    doubts += found.doubts()
+    if found.unknown:
+        # Any pCPU may be one of theirs.
+        unknown = {node.id: node.n_free for node in host.nodes}
+    for server in found.known:
         consumer = server['id']
         names[consumer] = _call(server)
-        topology = get(conn, f'/servers/{consumer}/topology')
+        topology = _topology(conn, consumer)
         isolate, emulator = policies(server)
         for number, cell in enumerate(topology['nodes']):
             on = cell['host_node']
@@ -87,7 +88,9 @@ def residents(conn: Any, compute_id: str, host: usage.HostState
     :raises kongming.exception.CloudError: if Nova doesn't answer
     """
     found, problems = [], []
-    for server in _on_host(conn, compute_id)[1]:
+    listed = _on_host(conn, compute_id)[1]
+    problems += listed.doubts()
+    for server in listed.known:
         name = _call(server)
         try:
             flavor = template_mod.decode(
@@ -98,7 +101,7 @@ def residents(conn: Any, compute_id: str, host: usage.HostState
         isolate, emulator = policies(server)
         pins: dict[int, int] = {}
         idle_siblings: set[int] = set()
-        for cell in get(conn, f"/servers/{server['id']}/topology")['nodes']:
+        for cell in _topology(conn, server['id'])['nodes']:
             idle_siblings |= _owned(cell, None, host.node(cell['host_node']),
                                     isolate).pcpus
             pins.update((int(vcpu), pcpu) for vcpu, pcpu
@@ -130,15 +133,16 @@ class LiveChange(NamedTuple):
 
 def live_change_ids(conn: Any, server_id: str) -> list[str]:
     """Request ids of a server's live changes, the newest first."""
-    return [action['request_id'] for action in get(
+    return [action['request_id'] for action in api.get(
         conn, f'/servers/{server_id}/os-instance-actions')['instanceActions']
         if action['action'] == LIVE_CHANGE]
 
 
 def live_change(conn: Any, server_id: str, request_id: str) -> LiveChange:
     """One live change of a server."""
-    action = get(conn, f'/servers/{server_id}/os-instance-actions/'
-                       f'{request_id}')['instanceAction']
+    action = api.get(
+        conn, f'/servers/{server_id}/os-instance-actions/{request_id}')[
+            'instanceAction']
     events = action.get('events') or [{}]
     failed = action.get('message') is not None
     result = events[0].get('result') or ('Error' if failed else None)
@@ -159,7 +163,7 @@ def going_on(conn: Any, server_id: str) -> str | None:
         diagnostics
     """
     try:
-        found = get(conn, f'/servers/{server_id}/diagnostics')
+        found = api.get(conn, f'/servers/{server_id}/diagnostics')
     except exception.CloudError:
         return None
     return progress.read(found.get('hypervisor_os'))
@@ -176,7 +180,7 @@ def look(conn: Any, server_id: str) -> bool:
 def cells(conn: Any, server_id: str) -> list[drift.Cell] | None:
     """What the cells of a server own; None where this user may not see it."""
     # A cell without vCPUs is a place that the server is moving to.
-    found = [cell for cell in get(
+    found = [cell for cell in api.get(
         conn, f'/servers/{server_id}/topology')['nodes'] if cell['vcpu_set']]
     if any('host_node' not in cell for cell in found):
         return None
@@ -196,15 +200,15 @@ def find(conn: Any, name: str) -> dict[str, Any] | None:
     """
     if uuidutils.is_uuid_like(name):
         try:
-            found: dict[str, Any] = get(conn, f'/servers/{name}')['server']
+            found: dict[str, Any] = api.get(conn, f'/servers/{name}')['server']
             return found
         except exception.NotFound:
             pass
     # Nova takes it for a regular expression, of the database's kind.
     pattern = parse.quote(f'^{re.escape(name)}$', safe='')
-    named = [server for server in get(
-        conn, f'/servers/detail?name={pattern}')['servers']
-        if server['name'] == name]
+    named = [server for server in api.entries(
+        conn, f'/servers/detail?name={pattern}', 'servers')
+        if server.get('name') == name]
     if len(named) > 1:
         raise exception.CloudError(
             f"{len(named)} servers have the name '{name}'; use the ID of the "
@@ -223,7 +227,7 @@ def create(conn: Any, **server: Any) -> str:
     :raises kongming.exception.CloudError: if Nova refuses
     """
     response = conn.compute.post('/servers', json={'server': server},
-                                 microversion=_MICROVERSION)
+                                 microversion=api.MICROVERSION)
     try:
         sdk_exc.raise_from_response(response)
     except sdk_exc.HttpException as exc:
@@ -241,6 +245,9 @@ def name_of(conn: Any, consumer: str) -> str:
 
 
 def _call(server: Mapping[str, Any]) -> str:
+    if not server.get('name'):
+        # Its cell is down (API guide of Nova, "Handling Down Cells").
+        return f"server {server['id']}"
     shown = exception.printable(server['name'])
     return f"server {shown} ({server['id']})"
 
@@ -270,15 +277,50 @@ def _owned(cell: Mapping[str, Any], page_kib: int | None,
         cell['memory_mb'], node.huge_page_kib(page_kib) if node else None)
 
 
-def _on_host(conn: Any,
-             compute_id: str) -> tuple[str, list[dict[str, Any]]]:
+def _topology(conn: Any, server_id: str) -> Any:
+    """Its cells; none where the server was deleted meanwhile."""
+    try:
+        return api.get(conn, f'/servers/{server_id}/topology')
+    except exception.NotFound:
+        return {'nodes': [], 'pagesize_kb': None}
+
+
+class Listing(NamedTuple):
+    """Servers, as far as they are known.
+
+    :ivar known: with all that Nova shows
+    :ivar unknown: ids of those whose cell is down
+    """
+
+    known: list[dict[str, Any]]
+    unknown: tuple[str, ...] = ()
+
+    def doubts(self) -> list[str]:
+        """What is not known, in a line, if anything."""
+        return [f"nothing is known of {len(self.unknown)} server(s), since "
+                f"their cell does not answer: {', '.join(self.unknown)}"] if (
+                    self.unknown) else []
+
+    def complete(self) -> list[dict[str, Any]]:
+        """
+        :raises kongming.exception.CloudError: if some are not known
+        """
+        for doubt in self.doubts():
+            raise exception.CloudError(
+                f'{doubt[0].upper()}{doubt[1:]}. What is to be done depends '
+                f'on them; nothing was done.')
+        return self.known
+
+
+def _on_host(conn: Any, compute_id: str) -> tuple[str, Listing]:
     """A compute node's nova-compute, and the servers of the node."""
-    hypervisor = get(conn, f'/os-hypervisors/{compute_id}')['hypervisor']
+    hypervisor = api.get(conn, f'/os-hypervisors/{compute_id}')['hypervisor']
     name: str = hypervisor['service']['host']
-    return name, [
-        server for server in _servers(conn, name)
+    found = _servers(conn, name)
+    return name, found._replace(known=[
+        server for server in found.known
         if server['OS-EXT-SRV-ATTR:hypervisor_hostname'] == hypervisor[
-            'hypervisor_hostname']]
+            'hypervisor_hostname']])
 
 
 def on_host(conn: Any, compute_id: str) -> list[dict[str, Any]]:
@@ -286,75 +328,57 @@ def on_host(conn: Any, compute_id: str) -> list[dict[str, Any]]:
 
     :param compute_id: uuid of the compute node
     """
-    return sorted((
-        server for server in _on_host(conn, compute_id)[1]
-        if template_mod.has_template(
-            server['flavor'].get('extra_specs') or {})),
-        key=lambda server: (server['name'], server['id']))
+    return _with_template(_on_host(conn, compute_id)[1]).known
 
 
 def with_template(conn: Any, host: str | None = None,
                   all_projects: bool = False) -> list[dict[str, Any]]:
+    """What is known of :func:`listing`."""
+    return listing(conn, host, all_projects).known
+
+
+def listing(conn: Any, host: str | None = None,
+            all_projects: bool = False) -> Listing:
     """Servers that were booted from a flavor with a template, by name.
+
+    Of one that is not known nobody can say whether it was.
 
     :param host: name of a compute service; an admin's filter
     :param all_projects: an admin's, too
     """
-    return sorted((
-        server for server in _servers(conn, host, all_projects or bool(host))
-        if template_mod.has_template(
+    return _with_template(_servers(conn, host, all_projects or bool(host)))
+
+
+def _with_template(found: Listing) -> Listing:
+    return found._replace(known=sorted((
+        server for server in found.known if template_mod.has_template(
             server['flavor'].get('extra_specs') or {})),
-        key=lambda server: (server['name'], server['id']))
+        key=lambda server: (server['name'], server['id'])))
 
 
 def _servers(conn: Any, host: str | None,
-             all_projects: bool = True) -> list[dict[str, Any]]:
-    """All servers, of a host or of all, page by page."""
-    found: list[dict[str, Any]] = []
-    which = ('&all_tenants=1' if all_projects else '') + (
-        f'&host={parse.quote(host)}' if host else '')
-    marker = ''
-    while True:
-        page = get(conn, f'/servers/detail?limit=500{which}{marker}')[
-            'servers']
-        found.extend(page)
-        if len(page) < 500:
-            return found
-        marker = f"&marker={page[-1]['id']}"
+             all_projects: bool = True) -> Listing:
+    """All servers, of a host or of all.
+
+    Nova shows servers of cells that are down only where neither a limit nor a
+    filter but all_tenants is asked for (nova/api/openstack/compute/
+    servers.py, ``_is_cell_down_supported``).
+    """
+    query = '&'.join([*(['all_tenants=1'] if all_projects else ()),
+                      *([f'host={parse.quote(host)}'] if host else ())])
+    known, unknown = [], []
+    for server in api.entries(conn, f'/servers/detail?{query}'.rstrip('?'),
+                              'servers'):
+        if 'flavor' in server and server.get('name') is not None:
+            known.append(server)
+        else:
+            unknown.append(server['id'])
+    return Listing(known, tuple(unknown))
 
 
 def _coming_back(conn: Any, host: str) -> list[dict[str, Any]]:
-    return [migration for migration in get(
-        conn, f'/os-migrations?source_compute={host}&status=finished')[
-            'migrations']
+    query = f'source_compute={parse.quote(host)}&status=finished'
+    return [
+        migration for migration in api.entries(
+            conn, f'/os-migrations?{query}', 'migrations')
         if migration['migration_type'] in ('resize', 'migration')]
-
-
-def get(conn: Any, path: str) -> Any:
-    """What Nova answers.
-
-    :raises kongming.exception.Forbidden: if this user may not ask it
-    :raises kongming.exception.NotFound: if there is no such thing
-    :raises kongming.exception.CloudError: if it doesn't
-    """
-    try:
-        response = conn.compute.get(path, microversion=_MICROVERSION)
-        sdk_exc.raise_from_response(response)
-    except sdk_exc.ForbiddenException as exc:
-        raise exception.Forbidden(
-            'Nova refused: this needs the admin role.') from exc
-    except sdk_exc.NotFoundException as exc:
-        raise exception.NotFound(
-            f'Nova could not be asked for {path}: {exc}') from exc
-    except sdk_exc.HttpException as exc:
-        if exc.status_code == 406:
-            raise exception.CloudError(
-                f'This Nova is too old: it does not know the compute API '
-                f'microversion {_MICROVERSION}, which KongMing needs '
-                f'({exc.details}).') from exc
-        raise exception.CloudError(
-            f'Nova could not be asked for {path}: {exc}') from exc
-    except sdk_exc.SDKException as exc:
-        raise exception.CloudError(
-            f'Nova could not be asked for {path}: {exc}') from exc
-    return response.json()

@@ -105,6 +105,16 @@ class Deployment(NamedTuple):
     flavors: Mapping[str, Flavor]
     servers: Mapping[str, Server]
 
+    def calling(self, names: Mapping[str, str]) -> Deployment:
+        """The same with other names for hosts.
+
+        :param names: what it calls a host -> what the host is called
+        """
+        return self._replace(servers={
+            key: server._replace(host=server.host and names.get(
+                server.host, server.host))
+            for key, server in self.servers.items()})
+
 
 class FoundFlavor(NamedTuple):
     """A flavor that is there; MiB, GiB, all extra specs."""
@@ -183,6 +193,9 @@ class Cloud(NamedTuple):
     :ivar flavors: of the deployment's, and others that have their names
     :ivar images: name or id, as the document says it -> id, None for unknown
     :ivar networks: likewise
+    :ivar left_out: flavor -> host -> why Nova's scheduler would leave the
+        host out for a new server of it
+    :ivar doubts: what could not be found out, in words
     """
 
     hosts: Mapping[str, Host]
@@ -190,6 +203,8 @@ class Cloud(NamedTuple):
     servers: tuple[FoundServer, ...] = ()
     images: Mapping[str, str | None] = {}
     networks: Mapping[str, str | None] = {}
+    left_out: Mapping[str, Mapping[str, str]] = {}
+    doubts: tuple[str, ...] = ()
 
 
 # Steps.  'what' is done to 'name', on 'host' where there is one, for 'why' or

@@ -39,8 +39,6 @@ from collections.abc import Mapping
 import re
 from typing import Any
 
-import jsonschema
-
 from kongming.deployment import deployment
 from kongming import exception
 from kongming.fit import demand
@@ -82,8 +80,7 @@ class _Reader:
         self._flavors: dict[str, deployment.Flavor] = {}
 
     def read(self, loaded: Any) -> deployment.Deployment:
-        for error in jsonschema.Draft202012Validator(
-                schema()).iter_errors(loaded):
+        for error in document.validator(schema()).iter_errors(loaded):
             self.problems.append(document.explain(error))
         whole = _mapping(loaded)
         name = str(whole.get('name'))
@@ -204,8 +201,7 @@ def _entry_schema(kind: str) -> dict[str, Any]:
 
 
 def _is_valid(entry: _MAP, kind: str) -> bool:
-    return bool(jsonschema.Draft202012Validator(
-        _entry_schema(kind)).is_valid(entry))
+    return bool(document.validator(_entry_schema(kind)).is_valid(entry))
 
 
 def _text(value: Any) -> str:

@@ -30,12 +30,15 @@ class Placing:
 
     :param flavors: by name
     :param projections: host -> what is there of it; they stay as they are
+    :param left_out: flavor -> host -> why Nova's scheduler would leave it out
     """
 
     def __init__(self, flavors: Mapping[str, dep.Flavor],
-                 projections: Mapping[str, projection.ProjectedHost]) -> None:
+                 projections: Mapping[str, projection.ProjectedHost],
+                 left_out: Mapping[str, Mapping[str, str]]) -> None:
         self._flavors = flavors
         self._projections = projections
+        self._left_out = left_out
 
     def place(self, servers: Collection[dep.Server]
               ) -> tuple[list[dep.CreateServer], dict[str, str]]:
@@ -100,6 +103,10 @@ class Placing:
         for host in ([server.host] if server.host is not None
                      else sorted(projections)):
             if host not in projections:
+                continue
+            why = self._left_out.get(server.flavor, {}).get(host)
+            if why:
+                reasons.append(f'{host}: the scheduler leaves it out: {why}')
                 continue
             state = projections[host].state()
             result = fit.fit(state, demand)

@@ -50,7 +50,7 @@ class _Planner:
         self._cloud = cloud
         self._prune = prune
         self._problems: list[Problem] = []
-        self._warnings: list[str] = []
+        self._warnings: list[str] = [*cloud.doubts]
         self._projections = {name: projection.ProjectedHost(host)
                              for name, host in cloud.hosts.items()}
         self._gone: list[dep.DeleteServer] = []
@@ -73,7 +73,8 @@ class _Planner:
             steps.append(self._change(host))
         steps += self._waits
         created, refused = placing.Placing(
-            self._wanted.flavors, self._projections).place(self._new)
+            self._wanted.flavors, self._projections,
+            self._cloud.left_out).place(self._new)
         for name, reason in sorted(refused.items()):
             self._problem(f'servers.{name}.template',
                           self._wanted.servers[name].template, reason)

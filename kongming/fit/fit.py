@@ -38,6 +38,7 @@ from kongming.fit import matching
 from kongming.fit import packing
 from kongming.host import topology
 from kongming.host import usage
+from kongming.template import grammar
 from kongming.template import guest as guest_mod
 
 Unfit = packing.Unfit
@@ -68,7 +69,7 @@ class Assignment(NamedTuple):
     def __str__(self) -> str:
         return '; '.join(
             f'cell {number} on node {cell.node}'
-            + (': ' + ' '.join(f'{v}:{p}' for v, p in cell.pins.items())
+            + (': ' + ' '.join(grammar.format_pins(cell.pins))
                if cell.pins else '')
             for number, cell in enumerate(self.cells))
 

@@ -58,7 +58,8 @@ Public names
 and ``of_computes``; ``cores.core_traits`` and ``cores_of_traits``;
 ``inventory.build``, ``read``, ``plan``, ``Provider`` and ``Ratios``;
 ``reserved.reserved``, ``beside``, ``allocated`` and ``Owned``;
-``claim.claim``; ``flavor.changes``, ``outdated`` and ``without_outdated``.
+``claim.claim``; ``flavor.changes``, ``outdated`` and ``without_outdated``;
+``scheduling.of_flavor``; ``summary.nodes`` and ``host``.
 
 Reading order
 -------------
@@ -69,6 +70,11 @@ Reading order
 4. ``reserved``: what servers take of it that nobody has allocated.
 5. ``claim``: what a server that is to come allocates.
 6. ``flavor``: what a template asks for.
+7. ``summary``: hosts by one answer for all of them.
+8. ``scheduling``: what a flavor asks of the compute node beside.
 """
 
-__all__ = ('claim', 'cores', 'flavor', 'inventory', 'naming', 'reserved')
+__all__ = (
+    'claim', 'cores', 'flavor', 'inventory', 'naming', 'reserved',
+    'scheduling', 'summary',
+)

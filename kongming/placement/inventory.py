@@ -63,6 +63,9 @@ _HOOKS = frozenset({TRAIT_CAT, TRAIT_MBA})
 _SMALL_PAGES_TRAIT = re.compile('CUSTOM_KONGMING_SMALL_PAGES_([0-9]+)K')
 _PAGES_CLASS = re.compile('CUSTOM_KONGMING_PAGES_([0-9]+)([KMG])')
 _KIB = {'K': 1, 'M': 1024, 'G': 1024 ** 2}
+#: Of the database of time zones by which a host decides.
+_ZONES_TRAIT = re.compile('CUSTOM_KONGMING_TZDATA_([0-9]{4}[A-Z]{1,2})')
+
 _PCPU_CLASS = re.compile('CUSTOM_KONGMING_PCPU_([0-9]+)')
 _NODE_TRAIT = re.compile('CUSTOM_KONGMING_NODE_([0-9]+)')
 
@@ -116,6 +119,19 @@ def node_trait(node: int) -> str:
     return f'CUSTOM_KONGMING_NODE_{node}'
 
 
+def zones_trait(version: str) -> str:
+    """Says by which database of time zones a host decides."""
+    return f'CUSTOM_KONGMING_TZDATA_{version.upper()}'
+
+
+def zones_version(traits: Iterable[str]) -> str | None:
+    """The version that a node's traits name, such as ``2026f``."""
+    for trait in traits:
+        if match := _ZONES_TRAIT.fullmatch(trait):
+            return match[1].lower()
+    return None
+
+
 def build(nodename: str, compute_uuid: str, host: usage.HostState,
           ratios: Ratios,
           reserved: Mapping[int, Mapping[str, int]] | None = None,
@@ -152,7 +168,8 @@ def with_hooks(provider: Provider, found: Provider) -> Provider:
                 'allocation_ratio') if field in record}
             for name, record in found.inventory.items()
             if name in (CLOSID, L3)}},
-        traits=provider.traits | _HOOKS & found.traits)
+        traits=provider.traits | _HOOKS & found.traits | frozenset(
+            trait for trait in found.traits if _ZONES_TRAIT.fullmatch(trait)))
 
 
 def _inventory(node: usage.NodeState, ratios: Ratios,

@@ -23,7 +23,6 @@ import dataclasses
 from typing import Any
 from typing import NamedTuple
 
-import jsonschema
 import yaml
 
 from kongming import exception
@@ -72,9 +71,30 @@ class Move(NamedTuple):
                 self.was, self.goal)):
             if node != to:
                 words.append(f'cell {number} node {node}->{to}')
-            words += [f'{vcpu}:{pcpu}->{new[vcpu]}'
-                      for vcpu, pcpu in pins.items() if new[vcpu] != pcpu]
+            words += _moves({vcpu: (pcpu, new[vcpu]) for vcpu, pcpu
+                             in sorted(pins.items()) if new[vcpu] != pcpu})
         return ' '.join(words)
+
+
+def _moves(moved: Mapping[int, tuple[int, int]]) -> list[str]:
+    """``0:4->8``; of three or more that go on alike ``0-3:4-7->8-11``."""
+    runs: list[list[int]] = []
+    for vcpu, (was, goal) in moved.items():
+        last = runs[-1] if runs else None
+        if last and (vcpu, was, goal) == tuple(
+                start + last[3] for start in last[:3]):
+            last[3] += 1
+        else:
+            runs.append([vcpu, was, goal, 1])
+    found = []
+    for *starts, length in runs:
+        if length < 3:
+            found += ['{}:{}->{}'.format(*(start + n for start in starts))
+                      for n in range(length)]
+        else:
+            found.append('{}:{}->{}'.format(*(
+                f'{start}-{start + length - 1}' for start in starts)))
+    return found
 
 
 class Step(NamedTuple):
@@ -189,7 +209,7 @@ def parse(text: str) -> Plan:
         named by its place
     """
     loaded = document.load(text)
-    problems = list(map(document.explain, jsonschema.Draft202012Validator(
+    problems = list(map(document.explain, document.validator(
         schema()).iter_errors(loaded)))
     if not problems and ('deployment' in loaded) == ('moves' in loaded):
         problems.append(exception.Problem(

@@ -31,16 +31,22 @@ def read(text: str) -> dict[str, usage.HostState]:
 
     :raises kongming.exception.InvalidTopology: where that is no such file
     """
-    hosts = {}
+    hosts: dict[str, usage.HostState] = {}
     for entry in _entries(text):
         try:
-            name, nodes = entry['host'], entry['map']
-            hosts[str(name)] = usage.HostState(map(_node, nodes))
-        except (KeyError, TypeError, ValueError) as exc:
+            name, nodes = str(entry['host']), entry['map']
+            if name in hosts:
+                raise exception.InvalidTopology(
+                    reason=f"host '{exception.printable(name)}' stands in "
+                           f'the inventory a second time')
+            hosts[name] = usage.HostState(map(_node, nodes))
+        except (KeyError, TypeError, ValueError, AttributeError,
+                OverflowError) as exc:
             raise exception.InvalidTopology(
                 reason=f'entry {len(hosts) + 1} of the inventory is not what '
                        f"'openstack kongming host map --format json' "
-                       f'writes: {type(exc).__name__} {exc}') from exc
+                       f'writes: {type(exc).__name__} '
+                       f'{exception.shown(str(exc), 80)}') from exc
     if not hosts:
         raise exception.InvalidTopology(
             reason='the inventory has no hosts in it')
@@ -48,7 +54,7 @@ def read(text: str) -> dict[str, usage.HostState]:
 
 
 def _entries(text: str) -> Iterator[Any]:
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=_once)
     position = 0
     while text[position:].strip():
         position += len(text[position:]) - len(text[position:].lstrip())
@@ -58,7 +64,24 @@ def _entries(text: str) -> Iterator[Any]:
             raise exception.InvalidTopology(
                 reason=f'the inventory is not JSON: line {exc.lineno}, '
                        f'column {exc.colno}: {exc.msg}') from exc
+        except (RecursionError, ValueError) as exc:
+            # Nested too deeply, or a number of thousands of digits.
+            raise exception.InvalidTopology(
+                reason=f'the inventory can not be read: '
+                       f'{exception.shown(str(exc), 80)}') from exc
         yield from entry if isinstance(entry, list) else [entry]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping, of which no key would win in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for number, (key, _value) in enumerate(pairs)
+                     if any(key == other for other, _v in pairs[:number]))
+        raise exception.InvalidTopology(
+            reason=f"'{exception.printable(twice)}' stands a second time in "
+                   f'an entry of the inventory')
+    return found
 
 
 def _node(entry: Any) -> usage.NodeState:

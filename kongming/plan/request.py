@@ -34,14 +34,14 @@ The structure of that part is ``plan-request-v1.json`` of this package.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Set
 import dataclasses
 import fnmatch
 import functools
 import json
 from typing import Any
-
-import jsonschema
 
 from kongming.deployment import deployment as dep
 from kongming.deployment import document as document_mod
@@ -76,11 +76,12 @@ class Request:
         :raises kongming.exception.InvalidTemplate: with every problem found
         """
         whole = dict(loaded) if isinstance(loaded, Mapping) else {}
-        self._plan = whole.pop('plan', None) or {}
-        problems = [dataclasses.replace(found, key=f'plan.{found.key}')
-                    for found in map(document.explain, jsonschema
-                                     .Draft202012Validator(schema())
-                                     .iter_errors(self._plan))]
+        self._plan = whole.pop('plan', {})
+        problems = [dataclasses.replace(
+            found, key='plan' if found.key == document.THE_WHOLE
+            else f'plan.{found.key}') for found in map(
+                document.explain,
+                document.validator(schema()).iter_errors(self._plan))]
         if problems:
             raise exception.InvalidTemplate(problems)
         self._whole = whole
@@ -92,16 +93,71 @@ class Request:
         self.asks = tuple(self._ask(server) for server
                           in self.deployment.servers.values())
 
+    def hosts(self) -> set[str]:
+        """Names of hosts that it names, but for patterns."""
+        named = {server.host for server in self.deployment.servers.values()
+                 if server.host}
+        for device in self._part('devices').values():
+            named |= set(device)
+        return named | set(self._part('reserve')) - {'*'}
+
+    def call(self, names: Mapping[str, str]) -> None:
+        """Call hosts by other names.
+
+        :param names: what it calls a host -> what the host is called
+        :raises kongming.exception.InvalidTemplate: if it says two things of
+            one host
+        """
+        if not names:
+            return
+        self._plan = {**self._plan}
+        if 'reserve' in self._plan:
+            self._plan['reserve'] = _renamed(self._plan['reserve'], names,
+                                             'plan.reserve')
+        if 'devices' in self._plan:
+            self._plan['devices'] = {
+                device: _renamed(nodes, names, f'plan.devices.{device}')
+                for device, nodes in self._plan['devices'].items()}
+        self.deployment = self.deployment.calling(names)
+        self.asks = tuple(self._ask(server) for server
+                          in self.deployment.servers.values())
+
+    def leave_out(self, hosts: Mapping[str, Set[str]],
+                  every: Iterable[str]) -> None:
+        """Keep servers of a flavor off hosts that can't take them.
+
+        :param hosts: flavor -> hosts
+        :param every: all hosts there are
+        """
+        asks = []
+        for ask in self.asks:
+            refused = hosts.get(self.deployment.servers[ask.name].flavor)
+            if refused:
+                ask = dataclasses.replace(ask, hosts=frozenset(
+                    every if ask.hosts is None else ask.hosts) - refused)
+            asks.append(ask)
+        self.asks = tuple(asks)
+
     def _part(self, key: str) -> Mapping[str, Any]:
         return self._plan.get(key) or {}
 
     def _expand(self) -> None:
         """Servers that are given by their number."""
-        servers = self._whole['servers'] = dict(
-            self._whole.get('servers') or {})
+        named = self._whole.get('servers')
+        if named is not None and not isinstance(named, Mapping):
+            # Whoever reads the deployment says what is wrong with that.
+            return
+        servers = self._whole['servers'] = dict(named or {})
+        stems: dict[str, str] = {}
         for name, entry in self._part('count').items():
             # Nova makes host names of servers' names.
             stem = name.replace('_', '-')
+            if stem in stems:
+                raise exception.InvalidTemplate([exception.Problem(
+                    f'plan.count.{name}', '...', 0,
+                    f'its servers would be called as those of '
+                    f'{stems[stem]}')])
+            stems[stem] = name
             for number in range(1, entry['servers'] + 1):
                 servers.setdefault(f'{stem}-{number}', {
                     'template': name,
@@ -237,6 +293,19 @@ def _cells(desired: template_mod.Template,
         if number in desired.memory:
             entry['memory'] = desired.memory[number]
     return cells
+
+
+def _renamed(found: Mapping[str, Any], names: Mapping[str, str],
+             where: str) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in found.items():
+        new = names.get(name, name)
+        if new in result:
+            raise exception.InvalidTemplate([exception.Problem(
+                f'{where}.{name}', str(value), 0,
+                f'host {new} stands here a second time')])
+        result[new] = value
+    return result
 
 
 def of_flavors(name: str, flavors: Mapping[str, tuple[dep.FoundFlavor, int]],

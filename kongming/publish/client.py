@@ -104,6 +104,19 @@ class Placement:
         except exception.Invalid:
             return []
 
+    def candidates(self, resource: str) -> dict[str, Any]:
+        """All providers that have one of a class left, and what they have.
+
+        :returns: as Placement answers
+        """
+        try:
+            found: dict[str, Any] = self.get(
+                f'/allocation_candidates?resources={resource}:1')
+        except exception.Invalid:
+            # No such class, so no such provider.
+            return {'allocation_requests': [], 'provider_summaries': {}}
+        return found
+
     def root(self, name: str) -> dict[str, Any]:
         """The provider of a compute node.
 

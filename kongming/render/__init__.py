@@ -33,13 +33,14 @@ back to the caller.
 Public names
 ------------
 
-``text.host`` and ``svg.svg``.
+``text.host``, ``svg.svg`` and ``terminal.for_encoding``.
 
 Reading order
 -------------
 
 1. ``text``: both styles in text, with the order of cores.
-2. ``svg``: the same as a drawing.
+2. ``terminal``: characters that a terminal has.
+3. ``svg``: the same as a drawing.
 """
 
-__all__ = ('svg', 'text')
+__all__ = ('svg', 'terminal', 'text')

@@ -29,7 +29,7 @@ guest
     template says *which*.
 
 A template has four forms: extra specs of a flavor, metadata of a server, a
-YAML or JSON document, and ``virtual_cpu_pinning`` of ETSI NFV-SOL 001.
+YAML or JSON document, and what VNF descriptors say (:mod:`kongming.vnfd`).
 Decoding and encoding gives the same text back.  ``template-v1.json`` is the
 one list of the keys: nova-api's validator, the check of documents and the
 documentation read it.
@@ -54,21 +54,21 @@ Public names
 ``document.parse`` and ``to_document``; ``schema.keys``; ``guest.Guest`` and
 ``from_flavor``; ``metadata.express``; ``grammar.resolve``; the entries
 ``tuning.Sched``, ``Qos`` and ``Cache``; ``cache_claims.claims``;
-``window.active``; ``sol001.parse``.
+``window.active``; ``zones.zone``; ``markup.load``.
 
 Reading order
 -------------
 
 1. ``grammar``: ids, addresses and pins; columns of errors.
-2. ``choices``, ``tuning``, ``window``: the other kinds of values.
+2. ``choices``, ``tuning``, ``zones``, ``window``: the other kinds of values.
 3. ``template``: the template and its flat keys.
-4. ``schema``, ``document``, ``sol001``: the other forms.
+4. ``markup``, ``schema``, ``document``: a template as a document.
 5. ``guest``: what Nova's own keys ask for.
 6. ``cache_claims``: what a template claims of caches and bandwidth.
 7. ``metadata``: the keys that make a running server follow a template.
 """
 
 __all__ = (
-    'cache_claims', 'choices', 'document', 'grammar', 'guest', 'metadata',
-    'schema', 'sol001', 'template', 'tuning', 'window',
+    'cache_claims', 'choices', 'document', 'grammar', 'guest', 'markup',
+    'metadata', 'schema', 'template', 'tuning', 'window', 'zones',
 )

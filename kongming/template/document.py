@@ -38,14 +38,30 @@ import re
 from typing import Any
 
 import jsonschema
-import yaml
 
 from kongming import exception
+from kongming.template import markup
 from kongming.template import schema
 from kongming.template import template
 
-#: The place of what is wrong with a document as a whole.
-THE_WHOLE = 'the document'
+THE_WHOLE = markup.THE_WHOLE
+
+
+def _is_integer(_checker: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+#: JSON Schema 2020-12, where 2.0 is no whole number: nothing of ours could go
+#: on with it.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        'integer', _is_integer))
+
+
+def validator(schema_of_it: Mapping[str, Any]) -> Any:
+    """A validator of values as :func:`load` returns them."""
+    return _Validator(schema_of_it)
 
 
 def parse(text: str) -> template.Template:
@@ -63,40 +79,14 @@ def load(text: str) -> Any:
 
     :raises kongming.exception.InvalidTemplate: if it is neither
     """
-    try:
-        return _with_text_keys(yaml.load(text, _Loader))
-    except (yaml.YAMLError, RecursionError) as exc:
-        mark = getattr(exc, 'problem_mark', None)
-        where = (f'line {mark.line + 1}, column {mark.column + 1}'
-                 if mark else THE_WHOLE)
-        reason = getattr(exc, 'problem', None) or str(exc)
-        raise exception.InvalidTemplate([exception.Problem(
-            where, '', 0, f'it is neither YAML nor JSON: {reason}')]) from exc
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would keep the last."""
-
-    def compose_mapping_node(
-            self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _value in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"'{key.value}' stands here a second time",
-                        problem_mark=key.start_mark)
-                seen.add(key.value)
-        return node
+    return markup.load(text)
 
 
 def from_document(loaded: Any) -> template.Template:
     """The same for a document that is loaded already."""
     contents = _with_text_keys(loaded)
     problems = [explain(error) for error in
-                jsonschema.Draft202012Validator(
-                    schema.load()).iter_errors(contents)]
+                validator(schema.load()).iter_errors(contents)]
     if problems:
         # The values of what the schema refused can't be read from it, but
         # those of the rest can.
@@ -112,10 +102,16 @@ def from_document(loaded: Any) -> template.Template:
 
 
 def _with_text_keys(loaded: Any) -> Any:
-    """YAML has numbers for keys, JSON and its schema have strings."""
+    """Programs have numbers for keys, JSON and its schema have strings."""
     if isinstance(loaded, Mapping):
-        return {str(key): _with_text_keys(value)
-                for key, value in loaded.items()}
+        found: dict[str, Any] = {}
+        for key, value in loaded.items():
+            if str(key) in found:
+                raise exception.InvalidTemplate([exception.Problem(
+                    str(key), str(value), 0,
+                    'it stands a second time, as text and as a number')])
+            found[str(key)] = _with_text_keys(value)
+        return found
     if isinstance(loaded, list):
         return [_with_text_keys(value) for value in loaded]
     return loaded
@@ -128,7 +124,7 @@ _WORDS = {'object': 'a mapping', 'string': 'text', 'array': 'a list',
 def explain(error: jsonschema.ValidationError) -> exception.Problem:
     """A problem in our words: place, value, what is allowed."""
     where = '.'.join(map(str, error.absolute_path)) or THE_WHOLE
-    shown = str(error.instance)
+    shown = _shown(error.instance)
     if error.validator == 'additionalProperties':
         known = error.schema.get('properties', {})
         names = [*known, *([error.schema['names']]
@@ -158,14 +154,19 @@ def explain(error: jsonschema.ValidationError) -> exception.Problem:
             return explain(deeper)
         kinds = [_WORDS[inner['type']] for inner in error.validator_value]
         reason = f'it must be {" or ".join(kinds)}'
-        if isinstance(error.instance, int):
-            reason += '; put it in quotes, YAML reads 1:36 as a number'
     else:
         wanted = error.validator_value
         reason = 'it must be ' + ' or '.join(
             _WORDS[kind] for kind in
             ([wanted] if isinstance(wanted, str) else wanted))
     return exception.Problem(where, shown, 0, reason)
+
+
+def _shown(value: Any) -> str:
+    """A value as a document has it."""
+    if value is None or isinstance(value, bool):
+        return 'null' if value is None else str(value).lower()
+    return '...' if isinstance(value, (list, Mapping)) else str(value)
 
 
 def _without_bad(contents: Any) -> dict[str, Any]:
@@ -176,14 +177,14 @@ def _without_bad(contents: Any) -> dict[str, Any]:
     if not isinstance(contents, dict):
         return {}
     left: dict[str, Any] = {}
-    validator = jsonschema.Draft202012Validator(schema.load())
+    checks = validator(schema.load())
     for key, value in contents.items():
         if key in ('cells', 'iothreads', 'profiles') and isinstance(
                 value, dict):
             remaining = {inner: entry for inner, entry in value.items()
-                         if validator.is_valid({key: {inner: entry}})}
+                         if checks.is_valid({key: {inner: entry}})}
             left[key] = remaining
-        elif validator.is_valid({key: value}):
+        elif checks.is_valid({key: value}):
             left[key] = value
     return left
 

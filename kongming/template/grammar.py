@@ -291,6 +291,30 @@ def parse_threads(value: str) -> Threads:
     return parse_targets(text, column)
 
 
+def format_pins(pins: Mapping[int, int]) -> list[str]:
+    """Pins one to one, as short as a pin map has them: ``0-3:24-27 4:9``.
+
+    :param pins: vCPU -> pCPU
+    """
+    runs: list[tuple[int, int, int]] = []
+    for vcpu, pcpu in sorted(pins.items()):
+        if runs:
+            first, to, length = runs[-1]
+            if (vcpu, pcpu) == (first + length, to + length):
+                runs[-1] = first, to, length + 1
+                continue
+        runs.append((vcpu, pcpu, 1))
+    found = []
+    for first, to, length in runs:
+        if length < 3:
+            # A range of two is no shorter than both.
+            found += [f'{first + n}:{to + n}' for n in range(length)]
+        else:
+            found.append(f'{first}-{first + length - 1}:'
+                         f'{to}-{to + length - 1}')
+    return found
+
+
 def format_threads(threads: Threads) -> str:
     return threads if isinstance(threads, str) else ','.join(
         map(str, threads))

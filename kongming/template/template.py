@@ -207,8 +207,8 @@ class _Reader:
             number, dot, part = rest.partition('.')
             index = _number(number, kind.least, kind.most)
             if kind.long:
-                self._parts.setdefault((stem, index), {})[
-                    _number(part, 1, 999) if dot else 0] = value
+                place = _number(part, 1, 999) if dot else 0
+                self._parts.setdefault((stem, index), {})[place] = value
             elif dot:
                 raise grammar.Malformed(
                     0, f'there is no such key; {self.hint}')

@@ -27,6 +27,7 @@ import re
 import zoneinfo
 
 from kongming.template import grammar
+from kongming.template import zones
 
 DAYS = ('Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun')
 _WHOLE_DAY = 24 * 60
@@ -67,7 +68,7 @@ class Window:
 
     @property
     def tzinfo(self) -> zoneinfo.ZoneInfo:
-        return zoneinfo.ZoneInfo(self.zone or 'UTC')
+        return zones.zone(self.zone or 'UTC')
 
     def contains(self, moment: datetime.datetime) -> bool:
         """Whether a moment, aware of its time zone, is inside."""
@@ -236,8 +237,8 @@ def _minutes(hours: str, minutes: str, column: int) -> int:
 
 def _check_zone(name: str, column: int) -> None:
     try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        zones.zone(name)
+    except zoneinfo.ZoneInfoNotFoundError as exc:
         raise grammar.Malformed(
             column, f"'{name}' is not a time zone; an IANA name is, such as "
                     f'Asia/Shanghai or UTC') from exc

@@ -25,6 +25,7 @@ from kongming import exception as km_exc
 from kongming.placement import inventory
 from kongming.publish import client as client_mod
 from kongming.publish import publisher as publisher_mod
+from kongming.template import zones
 from nova.compute import resource_tracker
 import nova.conf
 import nova.context
@@ -331,6 +332,7 @@ class _Host:
                 accounting.reserves(
                     context, rt, self._nodename, topology, host,
                     self._publisher.nodes, present, stale, claims),
+                [inventory.zones_trait(zones.database().version)],
                 capacities=caches.of(topology))
 
         done = self._publisher.publish(build)

@@ -51,7 +51,8 @@ class _OfDocument(command.Lister):
         conn = self.app.client_manager.kongming
         wanted = document.parse(
             template_options.read(parsed_args.file))
-        there = rollout_cmd.read(conn, wanted)
+        with progress.Waiting(self.app.stderr, 'reading hosts') as waiting:
+            wanted, there = rollout_cmd.read(conn, wanted, waiting.say)
         plan = rollout.plan(wanted, there, parsed_args.prune)
         if plan.problems:
             raise exceptions.CommandError('\n'.join(map(str, plan.problems)))
@@ -162,8 +163,9 @@ class ShowDeployment(command.Lister):
         return parser
 
     def take_action(self, parsed_args):
-        return _COLUMNS, _rows(self.app.client_manager.kongming,
-                               parsed_args.deployment)
+        return _COLUMNS, _rows(
+            self.app.client_manager.kongming, parsed_args.deployment,
+            lambda text: self.app.stderr.write(f'warning: {text}\n'))
 
 
 class DeleteDeployment(command.Command):
@@ -223,15 +225,16 @@ _COLUMNS = ('server', 'host', 'status', 'template', 'owned', 'as_meant',
             'why')
 
 
-def _there(conn, name):
+def _there(conn, name, warn=None):
     """Its flavors by name, and its servers.
 
+    :param warn: called with what is not known; without it that is an error
     :raises CommandError: if there is nothing of it
     """
     flavors = {key: found for key, found in
                rollout_cmd.found_flavors(conn, name).items()
                if found.is_of(name)}
-    servers = rollout_cmd.found_servers(conn, name)
+    servers = rollout_cmd.found_servers(conn, name, warn)
     if not flavors and not servers:
         raise exceptions.CommandError(
             f"There is nothing of a deployment '{name}' in this project; "
@@ -239,9 +242,9 @@ def _there(conn, name):
     return flavors, servers
 
 
-def _rows(conn, name):
+def _rows(conn, name, warn=None):
     from kongming.deployment import drift
-    flavors, servers = _there(conn, name)
+    flavors, servers = _there(conn, name, warn)
     try:
         hosts = {host.name: host.state for host in cloud.hosts(conn)}
     except km_exc.Forbidden:

@@ -23,11 +23,13 @@ from openstack import connection
 from openstack import exceptions as sdk_exc
 from osc_lib import exceptions
 
+from kongming.compute import api
 from kongming.compute import servers
 from kongming.deployment import deployment as dep
 from kongming import exception
 from kongming.live import drift
 from kongming.placement import flavor as flavor_mod
+from kongming.placement import scheduling
 from kongming.publish import client as placement_mod
 from kongming.publish import publisher
 from osc_plugin import cloud
@@ -45,12 +47,23 @@ def found_flavors(conn: connection.Connection,
         if found.name.startswith(f'{name}.')}
 
 
-def found_servers(conn: connection.Connection,
-                  name: str) -> tuple[dep.FoundServer, ...]:
-    """The servers of a deployment, by name."""
-    return tuple(
-        found_server(conn, found) for found in servers.with_template(conn)
-        if found['metadata'].get(dep.MARK) == name)
+def found_servers(conn: connection.Connection, name: str,
+                  warn: Callable[[str], None] | None = None
+                  ) -> tuple[dep.FoundServer, ...]:
+    """The servers of a deployment, by name.
+
+    :param warn: called with what is not known
+    :raises kongming.exception.CloudError: without ``warn``, if there are
+        servers of which nothing is known: one of them may be of it
+    """
+    listed = servers.listing(conn)
+    if warn is None:
+        listed.complete()
+    else:
+        for doubt in listed.doubts():
+            warn(doubt)
+    return tuple(found_server(conn, found) for found in listed.known
+                 if found['metadata'].get(dep.MARK) == name)
 
 
 def found_server(conn: connection.Connection,
@@ -71,33 +84,55 @@ def found_server(conn: connection.Connection,
         found['metadata'], cells)
 
 
-def read(conn: connection.Connection, wanted: dep.Deployment) -> dep.Cloud:
+def read(conn: connection.Connection, wanted: dep.Deployment,
+         say: Callable[[str], None]) -> tuple[dep.Deployment, dep.Cloud]:
     """All that a plan needs to know.
 
+    :param say: called with what is being read
+    :returns: what is wanted, with hosts called as Placement calls them, and
+        what is there
     :raises kongming.exception.CloudError: if the cloud does not answer
     """
     mine = found_servers(conn, wanted.name)
+    published = [host for host in cloud.hosts(conn) if host.obeys]
+    wanted = wanted.calling(cloud.names_of(
+        conn, {server.host for server in wanted.servers.values()
+               if server.host}, [host.name for host in published]))
+    doubts: list[str] = []
     # Of hosts that are of no concern Nova need not be asked.
     concerned = {server.host for server in wanted.servers.values()} | {
         found.host for found in mine}
     everywhere = any(server.host is None
                      for server in wanted.servers.values())
     hosts = {}
-    for host in cloud.hosts(conn):
+    for number, host in enumerate(published, 1):
+        say(f'reading what servers own, host {number} of {len(published)}')
         occupied = publisher.Occupied()
-        if host.obeys and (everywhere or host.name in concerned):
-            occupied = servers.occupied(conn, host.uuid, host.state)
-        if host.obeys:
-            hosts[host.name] = dep.Host(host.state, occupied.nodes,
-                                        occupied.names)
-    return dep.Cloud(
+        if everywhere or host.name in concerned:
+            try:
+                occupied = servers.occupied(conn, host.uuid, host.state)
+            except exception.NotFound:
+                # Its compute node is gone, or its cell is down.
+                if host.name in concerned:
+                    raise
+                doubts.append(f'{host.name} is left out: Nova does not show '
+                              f'what its servers own')
+                continue
+        hosts[host.name] = dep.Host(host.state, occupied.nodes,
+                                    occupied.names)
+    say("asking for what Nova's scheduler would leave out")
+    left_out = cloud.left_out(conn, published, [
+        scheduling.of_flavor(flavor.properties, flavor.disk_gib)
+        for flavor in wanted.flavors.values()], doubts.append)
+    return wanted, dep.Cloud(
         hosts, found_flavors(conn, wanted.name), mine,
         {name: _id(conn.image.find_image, name) for name in {
             server.image for server in wanted.servers.values()}},
         {name: _id(conn.network.find_network, name)
          for server in wanted.servers.values()
          if not isinstance(server.networks, str)
-         for name in server.networks})
+         for name in server.networks},
+        dict(zip(wanted.flavors, left_out)), tuple(doubts))
 
 
 def _id(find: Callable[[str], Any], name: str) -> str | None:
@@ -219,7 +254,7 @@ class Rollout:
 
     def _await(self, server_id: str) -> None:
         def is_there() -> bool:
-            found = servers.get(self._conn, f'/servers/{server_id}')['server']
+            found = api.get(self._conn, f'/servers/{server_id}')['server']
             if found['status'] == 'ERROR':
                 raise exceptions.CommandError(exception.printable(
                     found.get('fault', {}).get('message') or

@@ -14,6 +14,7 @@
 
 from osc_plugin import cloud
 from osc_plugin import command
+from osc_plugin import progress
 
 
 def sums(state):
@@ -30,7 +31,8 @@ class ListHost(command.Lister):
     'free' counts dedicated pCPUs. With --long 'floating' counts the vCPUs
     that float over the shared ones, 'obeys' says whether the host's
     nova-compute obeys templates, and 'live' whether it changes running
-    servers: act, observe or off ([kongming] live_changes).
+    servers: act, observe or off ([kongming] live_changes); of many hosts these
+    columns take long.
 
     A warning tells of node providers that are left of hosts which are gone,
     or of an older build. --leftovers lists those instead of hosts, and
@@ -63,7 +65,8 @@ class ListHost(command.Lister):
             return ('provider', 'uuid', 'reason'), [
                 (left.name, left.uuid, left.why)
                 for left in cloud.leftover_nodes(conn)]
-        hosts, left = cloud.hosts_and_leftovers(conn)
+        with progress.Waiting(self.app.stderr, 'reading hosts'):
+            hosts, left = cloud.hosts_and_leftovers(conn, parsed_args.long)
         if left:
             self.app.stderr.write(
                 f"warning: {len(left)} node provider(s) in Placement are no "

@@ -15,6 +15,7 @@
 import json
 import os
 import shutil
+import sys
 
 from cliff import columns as cliff_columns
 
@@ -28,10 +29,12 @@ class MapColumn(cliff_columns.FormattableColumn):
     """A drawing for people, nodes and pCPUs for programs."""
 
     def human_readable(self):
+        from kongming.render import terminal
         from kongming.render import text
         # The table around it takes a column, borders and blanks.
-        return text.host(self._value,
-                         shutil.get_terminal_size().columns - 24)
+        return terminal.for_encoding(text.host(
+            self._value, shutil.get_terminal_size().columns - 24),
+            sys.stdout.encoding)
 
     def machine_readable(self):
         return [{
@@ -122,6 +125,7 @@ class MapHost(command.Command):
 
     def take_action(self, parsed_args):
         from kongming.render import svg
+        from kongming.render import terminal
         from kongming.render import text
         conn = self.app.client_manager.kongming
         host, = cloud.hosts(conn, parsed_args.host)
@@ -141,4 +145,5 @@ class MapHost(command.Command):
                     and self.app.stdout.isatty()
                     and not os.environ.get('NO_COLOR')),
                 parsed_args.style)
-        self.app.stdout.write(drawn + '\n')
+        self.app.stdout.write(terminal.for_encoding(
+            drawn, self.app.stdout.encoding) + '\n')

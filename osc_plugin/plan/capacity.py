@@ -20,6 +20,7 @@ from osc_lib import exceptions
 from kongming.fit import fit
 from kongming.plan import defrag
 from kongming.plan import document
+from kongming.render import terminal
 from kongming.render import text
 from kongming.solver import problem as plan_mod
 from kongming.template import template
@@ -108,7 +109,11 @@ class Defragmentation:
 
     def _draw(self, host, answer, found, wanted, parsed_args):
         width = parsed_args.width or shutil.get_terminal_size().columns
-        write = self.app.stdout.write
+
+        def write(words):
+            self.app.stdout.write(terminal.for_encoding(
+                words, self.app.stdout.encoding))
+
         before = host.projected.state.named(host.words(host.owners()))
         write(f'{host.name} today\n{text.host(before, width)}\n\n')
         after, names = answer.after, host.words(host.owners(

@@ -44,7 +44,9 @@ class CreatePlan(command.Lister):
     First as many as can be get a place, then they lie on as few nodes as can
     be, then (--separate) share as few cores, then are on as few hosts (pack)
     or spread as evenly (spread) as can be. The answer says how far it can be
-    from the best there is.
+    from the best there is. Hosts of the cloud that Nova's scheduler would
+    leave out (disabled, down, without a trait, disk or aggregate that the
+    flavor asks for) get no server.
 
     .. code-block:: yaml
 
@@ -100,6 +102,9 @@ class CreatePlan(command.Lister):
         parser.add_argument(
             '--host', metavar='<host>', default=[], action='append',
             help='Only this host (repeatable).')
+        parser.add_argument(
+            '--availability-zone', metavar='<zone>',
+            help='Only hosts of this availability zone.')
         parser.add_argument(
             '--inventory', metavar='<file>',
             help="Hosts as 'host map --format json' has written them, one or "

@@ -16,6 +16,7 @@ from osc_lib import exceptions
 import yaml
 
 from kongming.deployment import deployment as dep
+from kongming.placement import scheduling
 from kongming.plan import defrag
 from kongming.plan import document as document_mod
 from kongming.plan import figures as figures_mod
@@ -27,6 +28,7 @@ from kongming.template import document
 from osc_plugin import cloud
 from osc_plugin.plan import plan
 from osc_plugin.plan import steps as steps_mod
+from osc_plugin import progress
 from osc_plugin.server import server as server_cmd
 from osc_plugin import template_options
 
@@ -50,15 +52,17 @@ class Layout:
         """Columns and rows of new servers."""
         parsed_args = self._args
         request = self._request(parsed_args)
-        hosts = self._hosts(parsed_args)
+        with progress.Waiting(self.app.stderr, 'reading hosts'):
+            hosts = self._hosts(parsed_args, request)
         levels: tuple[str, ...] = plan_mod.STYLES[parsed_args.style]
         if parsed_args.separate:
             levels = (*levels[:2], 'shared', *levels[2:])
         problem = plan_mod.Problem(
             {name: request.reserved(name, state)
              for name, state in hosts.items()}, request.asks, levels)
-        layout = solve.solve(problem, plan.clock(parsed_args.deadline),
-                             parsed_args.solver)
+        with progress.Waiting(self.app.stderr, 'looking for a layout'):
+            layout = solve.solve(problem, plan.clock(parsed_args.deadline),
+                                 parsed_args.solver)
         board = plan_mod.Board(problem)
         for name, spot in layout.spots.items():
             board.put(problem.by_name[name], spot)
@@ -115,20 +119,38 @@ class Layout:
             parsed_args.name, flavors, parsed_args.image,
             parsed_args.network))
 
-    def _hosts(self, parsed_args):
+    def _hosts(self, parsed_args, request):
+        self._refused = {}
         if parsed_args.inventory:
             hosts = hosts_file.read(template_options.read(
                 parsed_args.inventory))
+            called = {}
         else:
-            hosts = {host.name: host.state for host in cloud.hosts(
-                self.app.client_manager.kongming) if host.obeys}
-        for name in parsed_args.host:
+            conn = self.app.client_manager.kongming
+            found = [host for host in cloud.hosts(conn) if host.obeys]
+            hosts = {host.name: host.state for host in found}
+            called = cloud.names_of(
+                conn, [*parsed_args.host, *request.hosts()], hosts)
+            request.call(called)
+            flavors = request.deployment.flavors
+            self._refused = dict(zip(flavors, cloud.left_out(
+                conn, found, [
+                    scheduling.of_flavor(flavor.properties, flavor.disk_gib,
+                                         parsed_args.availability_zone or '')
+                    for flavor in flavors.values()],
+                lambda text: self._log(f'warning: {text}'))))
+        chosen = [called.get(name, name) for name in parsed_args.host]
+        for name in chosen:
             if name not in hosts:
                 raise exceptions.CommandError(
                     f"There is no host '{name}' that obeys templates; there "
                     f"are {', '.join(sorted(hosts)) or 'none'}.")
-        return {name: state for name, state in sorted(hosts.items())
-                if not parsed_args.host or name in parsed_args.host}
+        hosts = {name: state for name, state in sorted(hosts.items())
+                 if not chosen or name in chosen}
+        request.leave_out({flavor: hosts.keys() & refused.keys()
+                           for flavor, refused in self._refused.items()},
+                          hosts)
+        return hosts
 
     def _complain(self, problem, layout, board, partial):
         left = [ask for ask in problem.asks if ask.name not in layout.spots]
@@ -137,6 +159,11 @@ class Layout:
         for ask in left:
             self._log(f'warning: {ask.name} gets no place: '
                       f'{_why(ask, board)}')
+        for refused in dict.fromkeys(
+                f'{host}: the scheduler leaves it out: {why}'
+                for found in self._refused.values()
+                for host, why in found.items()):
+            self._log(f'warning: {refused}')
         if not partial:
             words = ('no plan places more' if layout.bound[0] == len(left)
                      else f'at least {layout.bound[0]} get none in any plan')

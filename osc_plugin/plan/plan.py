@@ -23,6 +23,7 @@ from osc_lib import exceptions
 import yaml
 
 from osc_plugin import command
+from osc_plugin import progress
 from osc_plugin import template_options
 
 
@@ -210,7 +211,8 @@ class ApplyPlan(_Carry):
             return
         conn = self.app.client_manager.kongming
         wanted = document.parse(json.dumps(found.deployment))
-        there = rollout_cmd.read(conn, wanted)
+        with progress.Waiting(self.app.stderr, 'reading hosts') as waiting:
+            wanted, there = rollout_cmd.read(conn, wanted, waiting.say)
         todo = rollout.plan(wanted, there)
         if todo.problems:
             raise exceptions.CommandError('\n'.join(map(str, todo.problems)))

@@ -14,6 +14,7 @@
 
 from osc_lib import exceptions
 
+from kongming.compute import hosts
 from kongming.compute import servers
 from kongming import exception
 from osc_plugin import command
@@ -38,7 +39,8 @@ class ListServer(command.Lister):
     def get_parser(self, prog_name):
         parser = super().get_parser(prog_name)
         parser.add_argument('--host', metavar='<host>',
-                            help='Only those on this host (admin only).')
+                            help="Only those on this host, by its service's "
+                                 "or its hypervisor's name (admin only).")
         parser.add_argument('--all-projects', action='store_true',
                             help='Those of all projects (admin only).')
         parser.add_argument('--flavor', metavar='<name>',
@@ -52,9 +54,11 @@ class ListServer(command.Lister):
 
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
-        found = [running.Server(conn, server) for server in
-                 servers.with_template(conn, parsed_args.host,
-                                       parsed_args.all_projects)]
+        listed = servers.listing(conn, self._service(parsed_args.host),
+                                 parsed_args.all_projects)
+        for doubt in listed.doubts():
+            self.app.stderr.write(f'warning: {doubt}\n')
+        found = [running.Server(conn, server) for server in listed.known]
         if parsed_args.flavor is not None:
             found = [server for server in found if parsed_args.flavor ==
                      server.found['flavor']['original_name']]
@@ -73,6 +77,17 @@ class ListServer(command.Lister):
                 row += [server_cmd.owned(seen),
                         server_cmd.LastChange(seen.newest)]
         return columns, rows
+
+    def _service(self, name):
+        """The name of a host's service, by which Nova filters."""
+        if name is None:
+            return None
+        found = hosts.find(self.app.client_manager.kongming, name)
+        if found is None:
+            raise exceptions.CommandError(
+                f"Nova knows no host '{name}'; 'openstack kongming host "
+                f"list' shows those there are.")
+        return found.service
 
     def _profile(self, server):
         """None, too, where its flavor's template is none."""

@@ -28,6 +28,7 @@ from openstack import connection
 from openstack import exceptions as sdk_exc
 from osc_lib import exceptions
 
+from kongming.compute import api
 from kongming.compute import servers
 from kongming import exception
 from kongming.fit import demand
@@ -95,7 +96,7 @@ class Server:
 
     def again(self) -> Server:
         """As it is now."""
-        return self._of(self.conn, servers.get(
+        return self._of(self.conn, api.get(
             self.conn, f'/servers/{self.id}')['server'])
 
     def after(self, changes: metadata_mod.Changes) -> Server:

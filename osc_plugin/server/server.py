@@ -13,11 +13,14 @@
 """``openstack kongming server ...``: where running servers are to be."""
 
 import argparse
+import shutil
+import textwrap
 
 from cliff import columns as cliff_columns
 from osc_lib import exceptions
 
 from kongming.cli import columns
+from kongming.template import grammar
 from kongming.template import metadata as metadata_mod
 from kongming.template import template
 from osc_plugin import command
@@ -31,13 +34,17 @@ _PROFILE = f'{template.PREFIX}profile'
 
 
 class PinsColumn(cliff_columns.FormattableColumn):
-    """node -> vCPU -> pCPU; a line a node for people."""
+    """node -> vCPU -> pCPU; lines of ranges for people."""
 
     def human_readable(self):
+        # A table has other columns, too.
+        width = max(32, shutil.get_terminal_size().columns // 2)
         return '\n'.join(
-            f'node {node}: ' + (' '.join(
-                f'{vcpu}:{pcpu}' for vcpu, pcpu in pins.items()) or '-')
-            for node, pins in self._value)
+            line for node, pins in self._value for line in textwrap.wrap(
+                f'node {node}: '
+                + (' '.join(grammar.format_pins(pins)) or '-'), width,
+                subsequent_indent='  ', break_long_words=False,
+                break_on_hyphens=False))
 
     def machine_readable(self):
         return [{'node': node, 'pins': {str(v): p for v, p in pins.items()}}

@@ -20,6 +20,7 @@ from kongming.fit import relax
 from kongming.template import template
 from osc_plugin import cloud
 from osc_plugin import command
+from osc_plugin import progress
 from osc_plugin import template_options
 
 
@@ -28,8 +29,9 @@ class CheckTemplate(command.Lister):
 
     'times' is how many servers of it fit on a host, one after the
     other; 'how' is where the first of them would be, or what is in the way.
-    Works from the inventories in Placement alone. Exits with 1 where no
-    host can take it.
+    A host that Nova's scheduler would leave out takes none: one that is
+    disabled or down, or lacks a trait, disk, an aggregate or the zone. Exits
+    with 1 where no host can take it.
 
     Examples::
 
@@ -43,7 +45,11 @@ class CheckTemplate(command.Lister):
         parser.add_argument('flavor', metavar='<flavor>',
                             help='Flavor (name or ID) to check.')
         parser.add_argument('--host', metavar='<host>',
-                            help='Only this host.')
+                            help="Only this host, by its service's or its "
+                                 "hypervisor's name.")
+        parser.add_argument('--availability-zone', metavar='<zone>',
+                            help='Only hosts of this availability zone take '
+                                 'it.')
         parser.add_argument('--fits', action='store_true',
                             help='Only hosts that can take it.')
         return parser
@@ -57,8 +63,19 @@ class CheckTemplate(command.Lister):
         found = cloud.template_flavor(conn, parsed_args.flavor)
         wanted = template_options.demanded(
             found, template.decode(found.extra_specs))
-        rows = [_row(host, wanted)
-                for host in cloud.hosts(conn, parsed_args.host)]
+        doubts: list[str] = []
+        with progress.Waiting(self.app.stderr, 'reading hosts') as waiting:
+            hosts = cloud.hosts(conn, parsed_args.host)
+            waiting.say("asking for what Nova's scheduler would leave out")
+            refused, = cloud.left_out(
+                conn, hosts, [cloud.scheduled(
+                    found, parsed_args.availability_zone or '')],
+                doubts.append)
+            waiting.say(f'fitting into {len(hosts)} hosts')
+            rows = [_row(host, wanted, refused.get(host.name))
+                    for host in hosts]
+        for doubt in doubts:
+            self.app.stderr.write(f'warning: {doubt}\n')
         if not rows:
             raise exceptions.CommandError(
                 'No host is published yet, so nothing is known of their '
@@ -68,7 +85,9 @@ class CheckTemplate(command.Lister):
             row for row in rows if row[1] or not parsed_args.fits]
 
 
-def _row(host, wanted):
+def _row(host, wanted, refused):
+    if refused:
+        return host.name, False, 0, f'the scheduler leaves it out: {refused}'
     if not host.obeys:
         return (host.name, False, 0, 'its nova-compute obeys no templates '
                                      '(it is published by command only)')

@@ -20,8 +20,9 @@ import yaml
 from kongming.fit import demand
 from kongming.placement import flavor as flavor_mod
 from kongming.template import document
-from kongming.template import sol001
+from kongming.template import guest
 from kongming.template import template
+from kongming.vnfd import sol001
 from osc_plugin import cloud
 from osc_plugin import command
 from osc_plugin.template import template as template_cmd
@@ -99,12 +100,18 @@ class ExportTemplate(command.Command):
 
 
 class ImportTemplate(command.ShowOne):
-    """Put the pins of a VNF descriptor (ETSI NFV-SOL 001) on a flavor.
+    """Put what a VNF descriptor says of pinning, threads and NUMA on a flavor.
 
-    Of a node template its virtual_cpu_pinning is taken: with 'static' each
+    Read are TOSCA (ETSI NFV-SOL 001), OSM's descriptors (virtual-compute-desc
+    and guest-epa), and what ONAP says of the hardware platform, in TOSCA or
+    in its policies. Policies, NUMA cells and page sizes become extra specs of
+    Nova, such as hw:cpu_policy. In TOSCA, with 'static' each
     virtual_cpu_pinning_rule holds entries of a pin map, such as "0:4 1:36",
-    for another NUMA cell than the first "1=2:8 3:9". It replaces the pins
-    that the flavor has; the rest of the flavor's template stays.
+    for another NUMA cell than the first "1=2:8 3:9".
+
+    It replaces the pins that the flavor has, and the extra specs that the
+    descriptor says; the rest of the flavor stays. A warning names each thing
+    that neither Nova nor a template has a word for.
 
     Examples::
 
@@ -115,30 +122,44 @@ class ImportTemplate(command.ShowOne):
     def get_parser(self, prog_name):
         parser = super().get_parser(prog_name)
         parser.add_argument('file', metavar='<file>',
-                            help='Descriptor (YAML); - is standard input.')
+                            help='Descriptor (YAML or JSON); - is standard '
+                                 'input.')
         parser.add_argument('--flavor', metavar='<flavor>', required=True,
                             help='Flavor (name or ID) to put it on.')
         parser.add_argument('--vdu', metavar='<name>',
-                            help='Node template to take it from, where '
-                                 'several have pins.')
+                            help='VDU to take it from, where several say '
+                                 'something.')
         return parser
 
     def take_action(self, parsed_args):
         conn = self.app.client_manager.kongming
-        pins = sol001.parse(template_options.read(parsed_args.file),
-                            parsed_args.vdu).pins
+        said = sol001.read(template_options.read(parsed_args.file),
+                           parsed_args.vdu)
         found = cloud.flavor(conn, parsed_args.flavor)
-        template_specs = {
-            key: value for key, value in found.extra_specs.items()
-            if not key.startswith(f'{template.PREFIX}pin.')}
-        desired = template.decode({
-            **template_specs, **template.encode(template.Template(pins=pins))})
-        asking = template_options.demanded(found, desired).guest
+        self._warn(said, found)
+        specs = {**{key: value for key, value in found.extra_specs.items()
+                    if not key.startswith(f'{template.PREFIX}pin.')},
+                 **said.specs}
+        desired = template.decode({**specs, **said.keys})
+        asking = demand.Demand(guest.from_flavor(
+            found.vcpus, found.ram, specs), desired).guest
         problems = list(demand.check_guest(asking, desired))
         if problems:
             raise exceptions.CommandError('\n'.join(
                 f"flavor '{found.name}': {problem}" for problem in problems))
-        cloud.write_specs(conn, found.id, flavor_mod.changes(
-            found.extra_specs, desired))
+        # A flavor without a template stays one.
+        ours = flavor_mod.changes(found.extra_specs, desired or None)
+        cloud.write_specs(conn, found.id, flavor_mod.Changes(
+            {**said.specs, **ours.put}, ours.remove))
         return template_cmd.COLUMNS, template_cmd.row(
             cloud.flavor(conn, found.id))
+
+    def _warn(self, said, found):
+        for problem in said.lost:
+            self.app.stderr.write(f'warning: {problem}\n')
+        for what, wanted, there in (('vCPUs', said.vcpus, found.vcpus),
+                                    ('MiB of RAM', said.ram_mib, found.ram)):
+            if wanted not in (None, there):
+                self.app.stderr.write(
+                    f"warning: the descriptor asks for {wanted} {what}, "
+                    f"flavor '{found.name}' has {there}\n")

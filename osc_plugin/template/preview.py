@@ -22,6 +22,7 @@ from osc_lib import exceptions
 from kongming.compute import servers
 from kongming.intent import calendar
 from kongming.template import template
+from kongming.template import zones
 from osc_plugin import cloud
 from osc_plugin import command
 from osc_plugin import template_options
@@ -29,6 +30,11 @@ from osc_plugin import template_options
 _WEEK = datetime.timedelta(days=7)
 #: What a calendar may cover: each switch is a row of it.
 _MOST = datetime.timedelta(days=2 * 366)
+
+
+#: So many of more hosts are named.
+_NAMES = 5
+_SAME = "'pip install --upgrade tzdata' and a restart make them the same."
 
 
 class ConflictsColumn(cliff_columns.FormattableColumn):
@@ -43,8 +49,8 @@ class ConflictsColumn(cliff_columns.FormattableColumn):
 
 def _zone(text):
     try:
-        return zoneinfo.ZoneInfo(text)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        return zones.zone(text)
+    except zoneinfo.ZoneInfoNotFoundError as exc:
         raise argparse.ArgumentTypeError(
             f"'{text}' is not a time zone; an IANA name is, such as "
             f'Asia/Shanghai or UTC') from exc
@@ -71,6 +77,10 @@ class PreviewTemplate(command.Lister):
     pCPUs a profile names that the host would not give: those that another
     server owns, and those that are neither the server's own nor shared. Only
     an admin sees a host. Exits with 1 where there is such a conflict.
+
+    Windows are decided by the newer of the system's database of time zones
+    and tzdata's. A warning tells of hosts that go by another version than
+    this command.
 
     Without a time it is the coming week. A time without an offset is in the
     time zone of --zone, and so is what is shown; of an hour that comes twice
@@ -104,7 +114,7 @@ class PreviewTemplate(command.Lister):
                             help='End there, not a week after the beginning.')
         parser.add_argument(
             '--zone', metavar='<zone>', type=_zone,
-            default=zoneinfo.ZoneInfo('UTC'),
+            default='UTC',
             help='Time zone, such as Europe/Berlin (default: UTC).')
         return parser
 
@@ -119,10 +129,13 @@ class PreviewTemplate(command.Lister):
         conn = self.app.client_manager.kongming
         if parsed_args.host:
             return self._of_host(conn, parsed_args.host, begin, end)
-        desired = (template.decode(cloud.template_flavor(
-            conn, parsed_args.flavor).extra_specs)
-            if parsed_args.flavor
-            else template_options.described(parsed_args.file, {}))
+        if parsed_args.flavor:
+            desired = template.decode(cloud.template_flavor(
+                conn, parsed_args.flavor).extra_specs)
+            if _goes_by_zones(desired):
+                self._warn_of_flavor(conn)
+        else:
+            desired = template_options.described(parsed_args.file, {})
         return ('from', 'to', 'profile', 'change'), [
             (*self._times(period), period.profile, _change(desired, period))
             for period in calendar.periods(desired, None, begin, end)]
@@ -130,6 +143,14 @@ class PreviewTemplate(command.Lister):
     def _of_host(self, conn, name, begin, end):
         host, = cloud.hosts(conn, name)
         residents, problems = servers.residents(conn, host.uuid, host.state)
+        mine = zones.database().version
+        if host.zones != mine and any(
+                _goes_by_zones(resident.flavor) for resident in residents):
+            problems.append(
+                f'{host.name} decides by time zones of '
+                f'{host.zones or "a version that it does not tell"}, this is '
+                f'shown by those of {mine}; where they differ, the host is '
+                f"right. {_SAME}")
         for problem in problems:
             self.app.stderr.write(f'warning: {problem}\n')
         entries = calendar.of_host(residents, host.state, begin, end)
@@ -139,9 +160,27 @@ class PreviewTemplate(command.Lister):
              entry.period.profile, _change(entry.server.flavor, entry.period),
              ConflictsColumn(entry.conflicts)) for entry in entries]
 
+    def _warn_of_flavor(self, conn):
+        mine = zones.database().version
+        other = cloud.other_zones(conn, mine)
+        if other:
+            names = ', '.join(other[:_NAMES]) + (
+                ', ...' if len(other) > _NAMES else '')
+            self.app.stderr.write(
+                f'warning: {len(other)} node(s) of hosts do not decide by '
+                f'time zones of {mine}, by which this is shown ({names}); '
+                f'windows may begin and end there at another time. {_SAME}\n')
+
     def _times(self, period):
         return (period.begin.astimezone(self._zone).isoformat(),
                 period.end and period.end.astimezone(self._zone).isoformat())
+
+
+def _goes_by_zones(desired):
+    """Whether a window of it depends on a database of time zones."""
+    return any(window.zone not in (None, 'UTC')
+               for profile in desired.profiles.values()
+               for window in profile.when)
 
 
 def _change(desired, period):

@@ -33,7 +33,8 @@ class Propagation:
         self._desired = desired
         self._servers = [
             running.Server(conn, found)
-            for found in servers.with_template(conn, all_projects=True)
+            for found in servers.listing(
+                conn, all_projects=True).complete()
             if found['flavor']['original_name'] == flavor_name]
 
     def plan(self):

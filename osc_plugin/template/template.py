@@ -44,7 +44,12 @@ def check(conn, name, wanted, hosts=True):
     if not hosts:
         return lint.lint(wanted)
     published = cloud.hosts(conn)
-    warnings = _check_hosts(published, wanted)
+    try:
+        warnings = _check_hosts(published, wanted)
+    except exceptions.CommandError:
+        # What is reserved is not known to be there without asking more.
+        published = cloud.hosts(conn, exact=True)
+        warnings = _check_hosts(published, wanted)
     return [*warnings, *lint.lint(wanted, published[0].state)]
 
 

@@ -66,7 +66,7 @@ class Front:
         service = util.shift_path_info(environ)
         handler = self._routes.get(service)
         if handler is None:
-            return _reply(start_response, '404 Not Found', {})
+            return reply(start_response, '404 Not Found', {})
         return handler(environ, start_response)
 
     def _user(self, environ):
@@ -77,22 +77,22 @@ class Front:
         if path in ('', '/v3'):
             version = {'id': 'v3.14', 'status': 'stable', 'links': [
                 {'rel': 'self', 'href': f'{self.url}/identity/v3/'}]}
-            return _reply(start_response, '200 OK', {
+            return reply(start_response, '200 OK', {
                 'version': version} if path else {
                     'versions': {'values': [version]}})
         if path == '/v3/auth/tokens' and environ['REQUEST_METHOD'] == 'POST':
             user = _body(environ)['auth']['identity']['password']['user']
             name = user.get('name')
             if name not in USERS or user.get('password') != name:
-                return _reply(start_response, '401 Unauthorized', {
+                return reply(start_response, '401 Unauthorized', {
                     'error': {'code': 401, 'title': 'Unauthorized',
                               'message': 'Wrong name or password.'}})
             token = uuid.uuid4().hex
             self._tokens[token] = name
-            return _reply(start_response, '201 Created',
-                          {'token': self._token(name)},
-                          [('X-Subject-Token', token)])
-        return _reply(start_response, '404 Not Found', {})
+            return reply(start_response, '201 Created',
+                         {'token': self._token(name)},
+                         [('X-Subject-Token', token)])
+        return reply(start_response, '404 Not Found', {})
 
     def _token(self, name):
         return {
@@ -115,7 +115,7 @@ class Front:
         name = self._user(environ)
         anonymous = environ['PATH_INFO'].strip('/') in ('', 'v2.1')
         if name is None and not anonymous:
-            return _reply(start_response, '401 Unauthorized', {
+            return reply(start_response, '401 Unauthorized', {
                 'error': {'code': 401, 'message': 'Not authenticated.'}})
         roles = ','.join(USERS.get(name, []))
         environ.update({
@@ -136,12 +136,12 @@ class Front:
             version = {'id': 'v2.1', 'status': 'CURRENT', 'version': OLD,
                        'min_version': '2.1', 'links': [
                            {'rel': 'self', 'href': f'{self.url}/old/v2.1/'}]}
-            return _reply(start_response, '200 OK', {
+            return reply(start_response, '200 OK', {
                 'version': version} if environ['PATH_INFO'].strip('/') else {
                     'versions': [version]})
         if asked and [*map(int, asked.split('.'))] > [
                 *map(int, OLD.split('.'))]:
-            return _reply(start_response, '406 Not Acceptable', {
+            return reply(start_response, '406 Not Acceptable', {
                 'computeFault': {'code': 406, 'message': (
                     f'Version {asked} is not supported by the API. Minimum '
                     f'is 2.1 and maximum is {OLD}.')}})
@@ -150,19 +150,19 @@ class Front:
     def _network(self, environ, start_response):
         path = environ['PATH_INFO'].rstrip('/')
         if path in ('', '/v2.0'):
-            return _reply(start_response, '200 OK', {'versions': [{
+            return reply(start_response, '200 OK', {'versions': [{
                 'id': 'v2.0', 'status': 'CURRENT', 'links': [
                     {'rel': 'self', 'href': f'{self.url}/network/v2.0/'}]}]})
         networks = self.cloud.neutron.list_networks()['networks']
         if path == '/v2.0/networks':
             asked = dict(urllib.parse.parse_qsl(environ['QUERY_STRING']))
-            return _reply(start_response, '200 OK', {'networks': [
+            return reply(start_response, '200 OK', {'networks': [
                 network for network in networks
                 if network['name'] == asked.get('name', network['name'])]})
         for network in networks:
             if path == f'/v2.0/networks/{network["id"]}':
-                return _reply(start_response, '200 OK', {'network': network})
-        return _reply(start_response, '404 Not Found', {})
+                return reply(start_response, '200 OK', {'network': network})
+        return reply(start_response, '404 Not Found', {})
 
     def _placement(self, environ, start_response):
         return self._as_user(environ, start_response,
@@ -171,26 +171,26 @@ class Front:
     def _image(self, environ, start_response):
         path = environ['PATH_INFO'].rstrip('/')
         if path in ('', '/v2'):
-            return _reply(start_response, '200 OK', {'versions': [{
+            return reply(start_response, '200 OK', {'versions': [{
                 'id': 'v2.9', 'status': 'CURRENT', 'links': [
                     {'rel': 'self', 'href': f'{self.url}/image/v2/'}]}]})
         images = [_as_glance(image)
                   for image in self.cloud.glance.detail(None)]
         if path == '/v2/images':
             wanted = re.search('name=([^&]*)', environ['QUERY_STRING'])
-            return _reply(start_response, '200 OK', {'images': [
+            return reply(start_response, '200 OK', {'images': [
                 image for image in images
                 if not wanted or image['name'] == wanted[1]]})
         for image in images:
             if path == f'/v2/images/{image["id"]}':
-                return _reply(start_response, '200 OK', image)
-        return _reply(start_response, '404 Not Found', {})
+                return reply(start_response, '200 OK', image)
+        return reply(start_response, '404 Not Found', {})
 
     def _hypervisor(self, environ, start_response):
         server_id = environ['PATH_INFO'].strip('/')
         if not server_id:
-            return _reply(start_response, '200 OK',
-                          {'hypervisor': self.cloud.HYPERVISOR})
+            return reply(start_response, '200 OK',
+                         {'hypervisor': self.cloud.HYPERVISOR})
         xml = (self.cloud.capabilities() if server_id == 'capabilities'
                else self.cloud.domain_xml(server_id)).encode()
         start_response('200 OK', [('Content-Type', 'application/xml'),
@@ -209,7 +209,7 @@ def _body(environ):
     return json.loads(environ['wsgi.input'].read(size))
 
 
-def _reply(start_response, status, content, headers=()):
+def reply(start_response, status, content, headers=()):
     body = json.dumps(content).encode()
     start_response(status, [('Content-Type', 'application/json'),
                             ('Content-Length', str(len(body))), *headers])
@@ -231,7 +231,11 @@ def serve(cloud, port=0):
 
     :returns: the server (``shutdown()`` ends it) and the front's URL
     """
-    front = Front(cloud)
+    return listen(Front(cloud), port)
+
+
+def listen(front, port=0):
+    """The same for an application that is there."""
     server = simple_server.make_server('127.0.0.1', port, front, _Server,
                                        _Silent)
     front.url = f'http://127.0.0.1:{server.server_port}'

@@ -19,7 +19,6 @@ from unittest import mock
 
 from openstackclient import shell
 
-from tests import expected
 from tests.functional import test_cli
 
 SERVICE = 'compute1', 'nova-compute'
@@ -38,15 +37,15 @@ class SchedulerTest(test_cli.CliBase):
         self.openstack('--os-compute-api-version', '2.53', 'compute',
                        'service', 'set', *words, *SERVICE)
 
-    def fits(self, flavor):
+    def fits(self, flavor, *words):
         """('template check' says that one fits, its output)."""
         code, out, err = self.run_shell(
             lambda: shell.OpenStackShell().run([
-                'kongming', 'template', 'check', flavor, '-f', 'json']))
+                'kongming', 'template', 'check', flavor, '-f', 'json',
+                *words]))
         self.assertIn(code, (0, 1), err)
         return code == 0, out
 
-    @expected.failure(issue=5, because='False != True')
     def test_check_of_a_disabled_host(self):
         flavor = self.template()
         self.addCleanup(self.service, '--enable')
@@ -55,7 +54,6 @@ class SchedulerTest(test_cli.CliBase):
         self.assertEqual(False, fits)
         self.assertIn('disabled', said)
 
-    @expected.failure(issue=5, because='False != True')
     def test_check_of_a_host_that_is_forced_down(self):
         flavor = self.template()
         self.addCleanup(self.service, '--up')
@@ -64,14 +62,39 @@ class SchedulerTest(test_cli.CliBase):
         self.assertEqual(False, fits)
         self.assertIn('down', said)
 
-    @expected.failure(issue=5, because='False != True')
     def test_check_of_a_trait_that_the_host_lacks(self):
         fits, said = self.fits(self.template(
             'trait:HW_CPU_X86_AMD_SEV=required'))
         self.assertEqual(False, fits)
         self.assertIn('HW_CPU_X86_AMD_SEV', said)
 
-    @expected.failure(issue=5, because='1 != 0$')
+    def test_check_of_all_else_that_a_flavor_asks_for(self):
+        for key, value, word in (
+                ('trait:COMPUTE_NODE', 'forbidden', 'COMPUTE_NODE'),
+                ('resources:DISK_GB', '999999', 'DISK_GB'),
+                ('aggregate_instance_extra_specs:ssd', 'true', 'ssd=true')):
+            fits, said = self.fits(self.template(f'{key}={value}'))
+            self.assertEqual(False, fits, key)
+            self.assertIn(word, said)
+        flavor = self.template('trait:COMPUTE_NODE=required')
+        self.assertEqual(True, self.fits(flavor)[0])
+        self.assertEqual(True, self.fits(
+            flavor, '--availability-zone', 'nova')[0])
+        fits, said = self.fits(flavor, '--availability-zone', 'berlin')
+        self.assertEqual(False, fits)
+        self.assertIn("not in 'berlin'", said)
+
+    def test_a_host_in_other_letters(self):
+        flavor = self.template()
+        self.assertEqual(True, self.fits(flavor, '--host', 'COMPUTE1')[0])
+        shown = self.json('kongming', 'host', 'show', 'Compute1')
+        self.assertEqual('compute1', shown['host'])
+        self.assertEqual([], self.json('kongming', 'server', 'list',
+                                       '--host', 'COMPUTE1'))
+        _out, err = self.openstack('kongming', 'server', 'list', '--host',
+                                   'nowhere', status=1)
+        self.assertIn("Nova knows no host 'nowhere'", err)
+
     def test_plan_on_a_disabled_host(self):
         """There is no other one."""
         flavor = self.template()
@@ -102,7 +125,6 @@ class TerminalTest(test_cli.CliBase):
         out.flush()
         return code, out.buffer.getvalue().decode('ascii'), err
 
-    @expected.failure(issue=5, because='codec can')
     def test_a_map_in_ascii(self):
         code, out, err = self.run_ascii('kongming', 'host', 'map', 'compute1')
         self.assertEqual((0, ''), (code, err))

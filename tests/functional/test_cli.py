@@ -107,6 +107,9 @@ class CliBase(testtools.TestCase):
             'osc_lib.clientmanager.ClientCache.__get__',
             lambda cache, instance, owner: cache.factory(instance)))
         self._wait_briefly()
+        # On a busy machine anything may take a second.
+        self.useFixture(fixtures.MonkeyPatch(
+            'osc_plugin.progress.PATIENCE', 600))
         # The second volume client of a process fails with openstackclient 9
         # (openstackclient/volume/client.py, make_client).
         if isinstance(volume_client.API_VERSIONS, dict):

@@ -76,7 +76,7 @@ class DocumentTest(test_cli.CliBase):
         _out, err = self.openstack('kongming', 'template', 'import',
                                    '--flavor', other, '--vdu', 'cu', vnfd,
                                    status=1)
-        self.assertIn('one of those with virtual_cpu_pinning: du', err)
+        self.assertIn('pinning, threads or NUMA: du', err)
         small = self.flavor(1)
         _out, err = self.openstack('kongming', 'template', 'import',
                                    '--flavor', small, vnfd, status=1)

@@ -16,6 +16,7 @@ import io
 import sys
 from unittest import mock
 
+from kongming.template import zones
 from tests.functional import test_cli
 from tests.functional import test_cli_publish
 from tests.functional import test_life
@@ -81,6 +82,19 @@ class TemplateTest(Base):
         row, = self.preview('--flavor', flavor, '--at',
                             '2026-11-24T12:00+08:00', user='member')
         self.assertEqual('2026-11-24T04:00:00+00:00', row['from'])
+
+    def test_a_host_that_decides_by_other_time_zones(self):
+        flavor = self.flavor(2)
+        self.openstack('kongming', 'template', 'set', '--flavor', flavor,
+                       self.template())
+        words = ('kongming', 'template', 'preview', '--flavor', flavor,
+                 *DAY)
+        self.assertEqual('', self.openstack(*words)[1])
+        newer = zones.database()._replace(version='2999z')
+        with mock.patch.object(zones, 'database', lambda: newer):
+            _out, err = self.openstack(*words)
+        self.assertIn('do not decide by time zones of 2999z', err)
+        self.assertIn('compute1_KONGMING_NODE0', err)
 
     def test_a_week_from_now(self):
         rows = self.preview(self.template())

@@ -12,8 +12,12 @@
 
 import collections
 import json
+import os
+import pathlib
+import tempfile
 import threading
 import types
+from unittest import mock
 import urllib.parse
 import uuid
 
@@ -22,6 +26,7 @@ from osc_lib import exceptions
 from kongming.host import usage
 from kongming.placement import inventory
 from kongming.placement import naming
+from osc_plugin import cache
 from osc_plugin import cloud
 from tests import base
 
@@ -39,6 +44,8 @@ class Placement:
         self._lock = threading.Lock()
         self._others = threading.Event()
         self.providers, self.nodes, self.hooked = [], {}, set()
+        #: Nodes on which nothing is allocated.
+        self.idle = set()
         for name in hosts:
             root = self.add(name, str(uuid.uuid4()))
             if hooked:
@@ -56,6 +63,7 @@ class Placement:
     def add(self, name, uuid_, parent=None, aggregates=()):
         self.providers.append({
             'uuid': uuid_, 'name': name, 'parent_provider_uuid': parent,
+            'generation': 1,
             'root_provider_uuid': parent or uuid_, 'aggregates': aggregates})
         return uuid_
 
@@ -88,6 +96,15 @@ class Placement:
                      or asked['member_of'] in found['aggregates'])
                 and ('required' not in asked
                      or found['uuid'] in self.hooked)]}
+        if path == '/allocation_candidates':
+            name, amount = urllib.parse.parse_qs(query)['resources'][
+                0].split(':')
+            summaries = {uuid_: self._summary(uuid_) for uuid_ in self.nodes}
+            return 200, {'allocation_requests': [], 'provider_summaries': {
+                uuid_: found for uuid_, found in summaries.items()
+                if name in found['resources'] and int(amount) <= (
+                    found['resources'][name]['capacity']
+                    - found['resources'][name]['used'])}}
         uuid_, what = path.split('/')[2:]
         node = self.nodes.get(uuid_)
         return 200, {
@@ -95,27 +112,46 @@ class Placement:
                             'inventories': node and node.inventory},
             'traits': {'traits': sorted(node.traits) if node else [
                 inventory.TRAIT_HOOK] * (uuid_ in (self.hooked or ()))},
-            'allocations': {'allocations': {'a-server': {'resources': {
-                'CUSTOM_KONGMING_PCPU': 1, 'CUSTOM_KONGMING_PCPU_4': 1,
-                'CUSTOM_KONGMING_MEMORY_MB': 256}}}}}[what]
+            'allocations': {'allocations': {
+                'a-server': {'resources': self.used(uuid_)}}}}[what]
+
+    def used(self, node):
+        """What is allocated on a node."""
+        return {} if node in self.idle else {
+            'CUSTOM_KONGMING_PCPU': 1, 'CUSTOM_KONGMING_PCPU_4': 1,
+            'CUSTOM_KONGMING_MEMORY_MB': 256}
+
+    def _summary(self, uuid_):
+        node = self.nodes[uuid_]
+        return {'traits': sorted(node.traits), 'resources': {
+            name: {'capacity': int((record['total'] - record['reserved'])
+                                   * record['allocation_ratio']),
+                   'used': self.used(uuid_).get(name, 0)}
+            for name, record in node.inventory.items()}}
 
 
-class HostsTest(base.TestCase):
+class _Base(base.TestCase):
 
     def conn(self, count, **kwargs):
         self.placement = Placement([f'host{n:03}' for n in range(count)],
                                    **kwargs)
         compute = types.SimpleNamespace(get_server=lambda server: (
             types.SimpleNamespace(to_dict=lambda: {
-                'name': 'du-1', 'id': server})))
+                'name': 'du-1', 'id': server})),
+            get=lambda url, microversion: types.SimpleNamespace(
+                status_code=200, headers={},
+                json=lambda: {'hypervisors': []}))
         return types.SimpleNamespace(placement=self.placement,
                                      compute=compute)
 
-    def hosts(self, count, name=None, **kwargs):
-        return cloud.hosts(self.conn(count, **kwargs), name)
+    def hosts(self, count, name=None, exact=False, **kwargs):
+        return cloud.hosts(self.conn(count, **kwargs), name, exact)
 
-    def test_many(self):
-        hosts = self.hosts(40)
+
+class HostsTest(_Base):
+
+    def test_many_exactly(self):
+        hosts = self.hosts(40, exact=True)
         self.assertEqual([f'host{n:03}' for n in range(40)],
                          [host.name for host in hosts])
         for host in hosts:
@@ -131,6 +167,42 @@ class HostsTest(base.TestCase):
         self.assertEqual(122, self.placement.asked.total())
         self.assertEqual([], [path for path in self.placement.asked
                               if 'resources=' in path])
+
+    def test_many_by_one_answer(self):
+        exactly = self.hosts(40, exact=True, nodes=(0, 1))
+        hosts = self.hosts(40, nodes=(0, 1))
+        self.assertEqual(3, self.placement.asked.total())
+        for host, exact in zip(hosts, exactly):
+            for node, known in zip(host.state.nodes, exact.state.nodes):
+                for what in ('id', 'dedicated', 'taken', 'free', 'shared',
+                             'siblings', 'shared_used', 'cache_capacity'):
+                    self.assertEqual(getattr(known, what),
+                                     getattr(node, what), what)
+                # With what may overcommit it.
+                self.assertEqual(1024 * 1.5 - 256,
+                                 node.memory_mib - node.memory_used_mib)
+            self.assertEqual(usage.Limits(4.0, 1.0), host.limits)
+            self.assertEqual((exact.name, exact.obeys),
+                             (host.name, host.obeys))
+
+    def test_nodes_that_are_full(self):
+        """One has no memory left, one no vCPU, one nothing at all."""
+        conn = self.conn(10)
+        names = ('CUSTOM_KONGMING_MEMORY_MB', 'CUSTOM_KONGMING_VCPU',
+                 'CUSTOM_KONGMING_PCPU')
+        for number, node in enumerate(list(self.placement.nodes.values())[
+                :3], 1):
+            for name in names[:number]:
+                record = node.inventory[name]
+                record['reserved'] = record['total']
+        found = cloud.hosts(conn)
+        self.assertEqual(10, len(found))
+        self.assertEqual([0, 0, 0, 1280], [
+            max(0, host.state.nodes[0].memory_mib
+                - host.state.nodes[0].memory_used_mib)
+            for host in found[:4]])
+        # All, those that obey, three probes, and three of the last one.
+        self.assertEqual(2 + 3 + 3, self.placement.asked.total())
 
     def test_few_one_after_the_other(self):
         self.assertEqual(3, len(self.hosts(3)))
@@ -191,7 +263,7 @@ class HostsTest(base.TestCase):
         older = self.placement.add('host002', str(uuid.uuid4()))
         self.placement.add('host002_KONGMING_NODE0',
                            naming.provider_uuid(older, 0), older)
-        hosts, left = cloud.hosts_and_leftovers(conn)
+        hosts, left = cloud.hosts_and_leftovers(conn, False)
         self.assertEqual(['host001'], [host.name for host in hosts])
         self.assertEqual(
             [('host000_KONGMING_NODE0', None),
@@ -200,3 +272,93 @@ class HostsTest(base.TestCase):
             [(one.name, one.compute) for one in left])
         self.assertEqual('host000', gone['name'])
         self.assertEqual(left, cloud.leftover_nodes(conn))
+
+
+class CacheTest(_Base):
+    """What holds of what was read before."""
+
+    def conn(self, count, user='u', project='p', **kwargs):
+        conn = super().conn(count, **kwargs)
+        self.placement.get_endpoint = lambda: 'http://placement'
+        conn.current_user_id, conn.current_project_id = user, project
+        return conn
+
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.enterContext(
+            tempfile.TemporaryDirectory()))
+        self.enterContext(mock.patch.dict(
+            os.environ, XDG_CACHE_HOME=str(self.folder)))
+
+    def read(self, conn):
+        """(free pCPUs by host, requests for candidates)"""
+        self.placement.asked.clear()
+        free = [host.state.nodes[0].n_free for host in cloud.hosts(conn)]
+        return free, sum('candidates' in path
+                         for path in self.placement.asked.elements())
+
+    def test_idle_nodes_are_not_asked_for_again(self):
+        conn = self.conn(10)
+        self.placement.idle.update(self.placement.nodes)
+        self.assertEqual(([6] * 10, 1), self.read(conn))
+        self.assertEqual(([6] * 10, 0), self.read(conn))
+
+    def test_a_generation_that_moved(self):
+        conn = self.conn(10)
+        self.placement.idle.update(self.placement.nodes)
+        self.read(conn)
+        node = self.placement.idle.pop()
+        next(provider for provider in self.placement.providers
+             if provider['uuid'] == node)['generation'] += 1
+        free, asked = self.read(conn)
+        self.assertEqual((9 * 6 + 5, 1), (sum(free), asked))
+
+    def test_a_deleted_allocation_keeps_the_generation(self):
+        conn = self.conn(10)
+        self.assertEqual(([5] * 10, 1), self.read(conn))
+        self.placement.idle.update(self.placement.nodes)
+        self.assertEqual(([6] * 10, 1), self.read(conn))
+
+    def test_other_users_and_clouds(self):
+        conn = self.conn(10)
+        self.placement.idle.update(self.placement.nodes)
+        self.read(conn)
+        for other in (('v', 'p'), ('u', 'q')):
+            conn.current_user_id, conn.current_project_id = other
+            self.assertEqual(1, self.read(conn)[1], other)
+        conn.current_user_id, conn.current_project_id = 'u', 'p'
+        self.assertEqual(0, self.read(conn)[1])
+        self.placement.get_endpoint = lambda: 'http://other'
+        self.assertEqual(1, self.read(conn)[1])
+        with mock.patch.object(cache, '_version', lambda: 'x'):
+            self.assertEqual(1, self.read(conn)[1])
+
+    def test_a_file_that_is_not_to_be_trusted(self):
+        conn = self.conn(10)
+        self.placement.idle.update(self.placement.nodes)
+        self.read(conn)
+        path, = (self.folder / 'kongming').iterdir()
+        self.assertEqual((0o600, 0o700), (
+            path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777))
+        good = path.read_text()
+        for text in ('', '{', '[]', '{"key": [], "content": {}}',
+                     good.replace('"content":{', '"content":[{', 1),
+                     good.replace('[1,{', '["1",{'),
+                     good.replace('[1,{', '[1,5,{'), good[:-9]):
+            self.assertNotEqual(good, text)
+            path.write_text(text)
+            self.assertEqual(([6] * 10, 1), self.read(conn), text[:60])
+            self.assertEqual(0, self.read(conn)[1])
+        path.write_text(good)
+        path.chmod(0o620)
+        self.assertEqual(1, self.read(conn)[1])
+        path.unlink()
+        path.symlink_to(self.folder / 'elsewhere')
+        (self.folder / 'elsewhere').write_text(good)
+        self.assertEqual(1, self.read(conn)[1])
+        self.assertFalse(path.is_symlink())
+
+    def test_a_folder_that_can_not_be_made(self):
+        (self.folder / 'kongming').write_text('')
+        conn = self.conn(10)
+        self.assertEqual(([5] * 10, 1), self.read(conn))

@@ -31,7 +31,7 @@ templates:
   du: &du
     vcpus: 2
     ram: 64
-    properties: {hw:cpu_policy: dedicated, hw:cpu_realtime: no}
+    properties: {hw:cpu_policy: dedicated, hw:cpu_realtime: false}
     cells: {0: {node: 1}}
     grant: template
 servers:

@@ -13,6 +13,7 @@
 """What a host reports of itself to the scheduler."""
 
 from kongming.host import usage
+from kongming.template import zones
 from nova_ext import stats
 from tests import base
 
@@ -29,6 +30,8 @@ class StatsTest(base.TestCase):
     def test_as_the_page_shows_them(self):
         found = stats.report(FULL)
         self.assertTrue(found.pop('kongming_version'))
+        self.assertEqual(zones.database().version,
+                         found.pop('kongming_tzdata'))
         self.assertEqual({
             'kongming_obeys': 'boot live',
             'kongming_published': '0-1',

@@ -11,6 +11,7 @@
 #    under the License.
 
 import io
+from unittest import mock
 
 from osc_plugin import progress
 from tests import base
@@ -58,6 +59,27 @@ class ProgressTest(base.TestCase):
         except ValueError:
             stream.write('error')
         self.assertTrue(stream.getvalue().endswith('[1/1] this\nerror'))
+
+    def test_what_takes_longer_than_a_second(self):
+        self.enterContext(mock.patch.object(progress, 'PATIENCE', 600))
+        for stream, shown in (
+                (io.StringIO(), 'reading ...\nfitting ...\n'),
+                (Terminal(), '\033[2K\rreading (7 s)\033[2K\rfitting (7 s)'
+                             '\033[2K\r')):
+            times = iter([0, 7, 7])
+            with progress.Waiting(stream, 'reading',
+                                  lambda: next(times)) as waiting:
+                waiting._draw()
+                waiting.say('fitting')
+                waiting._draw()
+            self.assertEqual(shown, stream.getvalue())
+
+    def test_what_is_short_is_not_shown(self):
+        self.enterContext(mock.patch.object(progress, 'PATIENCE', 600))
+        for stream in (io.StringIO(), Terminal()):
+            with progress.Waiting(stream, 'reading'):
+                pass
+            self.assertEqual('', stream.getvalue())
 
     def test_narrow_terminals(self):
         for columns in range(10, 90):

@@ -141,3 +141,14 @@ class CacheTest(base.TestCase):
         without, _second = inventory.build(
             'cmp1', COMPUTE, host(), inventory.Ratios())
         self.assertEqual(first, inventory.with_hooks(without, first))
+
+    def test_the_time_zones_that_a_host_decides_by(self):
+        first, _second = inventory.build(
+            'cmp1', COMPUTE, host(), inventory.Ratios(), traits=[
+                inventory.zones_trait('2026f')])
+        self.assertIn('CUSTOM_KONGMING_TZDATA_2026F', first.traits)
+        self.assertEqual('2026f', inventory.zones_version(first.traits))
+        without, _second = inventory.build(
+            'cmp1', COMPUTE, host(), inventory.Ratios())
+        self.assertIsNone(inventory.zones_version(without.traits))
+        self.assertEqual(first, inventory.with_hooks(without, first))

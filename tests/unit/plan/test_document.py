@@ -89,6 +89,12 @@ class RequestTest(base.TestCase):
             self.assertEqual(spot.assignment, fit.fit(
                 hosts[spot.host], flavor.demand))
 
+    def test_240_moves_in_a_line(self):
+        move = document_mod.Move(
+            'a', 'a', ((0, {n: n for n in range(240)}),),
+            ((0, {n: n + 240 for n in range(240)}),))
+        self.assertEqual('0-239:0-239->240-479', str(move))
+
     def test_what_is_wrong(self):
         for part, words in (
                 ({'count': {'du': {'servers': 0, 'image': 'i'}}},
@@ -148,6 +154,63 @@ class DocumentTest(base.TestCase):
             self.assertIn(words, str(exc))
 
 
+class CountTest(base.TestCase):
+
+    WHOLE = {'version': 1, 'name': 'ran', 'servers': {}, 'templates': {
+        name: {'vcpus': 1, 'ram': 64} for name in ('a_b', 'a-b')}}
+
+    def refused(self, **whole):
+        return str(self.assertRaises(
+            exception.InvalidTemplate, request_mod.Request,
+            {**self.WHOLE, **whole}))
+
+    def test_servers_that_would_be_called_alike(self):
+        self.assertIn('called as those of a_b', self.refused(plan={'count': {
+            name: {'servers': 1, 'image': 'i'} for name in ('a_b', 'a-b')}}))
+
+    def test_servers_that_are_none(self):
+        count = {'count': {'a-b': {'servers': 1, 'image': 'i'}}}
+        for servers in ('x', 5, [1], True):
+            self.assertIn('servers', self.refused(servers=servers,
+                                                  plan=count))
+        for plan in (5, 'x', [], False):
+            self.assertIn('plan', self.refused(plan=plan))
+
+
+class HostNameTest(base.TestCase):
+    """Hosts are called as Placement calls them."""
+
+    def request(self, **plan):
+        return request_mod.Request({
+            'version': 1, 'name': 'ran',
+            'templates': {'du': {'vcpus': 1, 'ram': 64}},
+            'servers': {'a': {'template': 'du', 'image': 'i', 'host': 'A'},
+                        'b': {'template': 'du', 'image': 'i'}},
+            'plan': plan})
+
+    def test_everywhere(self):
+        found = self.request(reserve={'*': '0', 'A': '1'}, near={'a': 'nic'},
+                             devices={'nic': {'A': [0], 'B': [1]}})
+        self.assertEqual({'A', 'B'}, found.hosts())
+        found.call({'A': 'a.example.org'})
+        ask = {ask.name: ask for ask in found.asks}['a']
+        self.assertEqual({'a.example.org'}, ask.hosts)
+        self.assertEqual({'a.example.org', 'B'}, set(ask.near))
+        self.assertEqual({'a.example.org', 'B'}, found.hosts())
+
+    def test_one_host_by_two_names(self):
+        found = self.request(reserve={'A': '1', 'a': '2'})
+        self.assertIn('plan.reserve.a', str(self.assertRaises(
+            exception.InvalidTemplate, found.call,
+            {'A': 'a.example.org', 'a': 'a.example.org'})))
+
+    def test_hosts_that_are_left_out(self):
+        found = self.request()
+        found.leave_out({'ran.du': {'A'}}, ['A', 'B'])
+        self.assertEqual({'a': frozenset(), 'b': {'B'}}, {
+            ask.name: ask.hosts for ask in found.asks})
+
+
 class InventoryTest(base.TestCase):
 
     NODE = {'node': 0, 'cores': [[0, 1], [2, 3]], 'dedicated': [1, 2, 3],
@@ -170,7 +233,16 @@ class InventoryTest(base.TestCase):
         for text, words in (
                 ('', 'no hosts in it'), ('{"host": ', 'line 1, column 10'),
                 ('[{"host": "a"}]', 'entry 1 of the inventory is not what'),
-                ('[3]', 'entry 1')):
+                ('[3]', 'entry 1'),
+                (json.dumps([{'host': 'a', 'map': [self.NODE]}] * 2),
+                 "host 'a' stands in the inventory a second time"),
+                ('{"host": "a", "host": "b", "map": []}',
+                 "'host' stands a second time"),
+                (json.dumps({'host': 'a', 'map': [
+                    {**self.NODE, 'owners': []}]}), 'entry 1'),
+                ('{"host": "a", "map": [{"node": 1e999}]}', 'entry 1'),
+                ('[' * 100000, 'can not be read'),
+                (f'[{"9" * 5000}]', 'can not be read')):
             exc = self.assertRaises(exception.InvalidTopology,
                                     hosts_file.read, text)
             self.assertIn(words, str(exc))

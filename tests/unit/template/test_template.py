@@ -46,6 +46,28 @@ class DecodeTest(base.TestCase):
         self.assertEqual([0, 2, 3], pin.vcpu_ids())
         self.assertEqual([7, 4, 5], grammar.resolve(pin.targets, None))
 
+    def test_pins_as_short_as_a_map_has_them(self):
+        for pins, text in (({}, ''), ({0: 4, 1: 5}, '0:4 1:5'),
+                           ({2: 6, 1: 5, 0: 4, 4: 8}, '0-2:4-6 4:8'),
+                           ({0: 4, 1: 3, 2: 2}, '0:4 1:3 2:2')):
+            shown = ' '.join(grammar.format_pins(pins))
+            self.assertEqual(text, shown)
+            if pins:
+                found = {}
+                for pin in grammar.parse_pins(shown):
+                    found.update(zip(pin.vcpu_ids(), (
+                        pcpu for target in pin.targets
+                        for pcpu in target.ids())))
+                self.assertEqual(pins, found)
+
+    def test_a_part_without_a_number(self):
+        for part in ('x', '', '0', '01', '1000', '\0'):
+            problem, = self.assertRaises(
+                exception.InvalidTemplate, template.decode,
+                {f'kongming:pin.0.{part}': '0:1'}).problems
+            self.assertEqual(f'kongming:pin.0.{part}', problem.key)
+            self.assertIn('is no number from 1 to 999', problem.reason)
+
     def test_continuation(self):
         desired = template.decode({'kongming:pin.0': '0:4',
                                    'kongming:pin.0.1': '1:5',

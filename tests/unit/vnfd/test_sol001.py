@@ -18,8 +18,8 @@ import yaml
 
 from kongming import exception
 from kongming.template import grammar
-from kongming.template import sol001
 from kongming.template import template
+from kongming.vnfd import sol001
 from tests import base
 
 VNFD = """
@@ -71,13 +71,17 @@ class ParseTest(base.TestCase):
                  'virtual_cpu_pinning_rule: ["0:1"]}'),
                 ('must be a list of rules', STATIC.replace('RULES', '"0:1"')),
                 ('must be a list of rules', STATIC.replace('RULES', '[]')),
+                ('virtual_cpu_pinning_rule.1', STATIC.replace(
+                    'RULES', '["0:4", {1: 2}]')),
+                ('it must be text', STATIC.replace('RULES', '[0]')),
                 ("'x' is not a pCPU",
                  STATIC.replace('RULES', '["0:4", "1:x"]')),
                 ('1:1:36', STATIC.replace('RULES', '["1:1:36"]')),
                 ('more than one line',
                  STATIC.replace('RULES', '["0:1\\n1:2"]'))):
             self.refused(words, pinning)
-        self.refused('one of those with virtual_cpu_pinning: du',
+        self.refused('one of those that say something of pinning, '
+                     'threads or NUMA: du',
                      STATIC, 'cu')
 
     def test_no_descriptor(self):

@@ -1,0 +1,25 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What the fuzzer tries holds for what the documentation shows."""
+
+from tests import base
+from tests import documents
+from tests.fuzz import readers
+
+
+class ReaderTest(base.TestCase):
+
+    def test_each_kind_of_text_as_each(self):
+        for block in documents.all_blocks('yaml', 'json'):
+            for kind in range(len(readers.READERS)):
+                readers.run(bytes([kind]) + block.text.encode())
