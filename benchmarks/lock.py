@@ -48,7 +48,7 @@ def serve():
     from oslo_concurrency import lockutils
     import testtools
 
-    held = []
+    seconds = []
     lock = lockutils.lock
 
     @contextlib.contextmanager
@@ -59,7 +59,7 @@ def serve():
                 yield found
             finally:
                 if name == resource_tracker.COMPUTE_RESOURCE_SEMAPHORE:
-                    held.append(time.perf_counter() - start)
+                    seconds.append(time.perf_counter() - start)
 
     lockutils.lock = timed
 
@@ -84,14 +84,14 @@ def serve():
                     self._delete_server(moved.pop('server'))
                     moved.clear()
                 self.idle()
-                held.clear()
+                seconds.clear()
                 if case == 'live change':
                     self.computes['compute1'].driver._reconcile()
                 else:
                     server = self.boot(
                         native if case == 'native boot' else template)
                 self.idle()
-                print(json.dumps(sum(held)), file=out, flush=True)
+                print(json.dumps(sum(seconds)), file=out, flush=True)
                 if case != 'live change':
                     self._delete_server(server)
 
@@ -118,7 +118,7 @@ class Tree:
             env={**os.environ, 'PYTHONPATH': str(folder),
                  'PYTHONSAFEPATH': '1'})
 
-    def held(self, case):
+    def measure(self, case):
         """Seconds."""
         print(case, file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
@@ -149,7 +149,7 @@ def main():
         pairs = []
         for number in range(args.pairs + 1):
             first, second = (own, other) if number % 2 else (other, own)
-            found = {tree: tree.held(case) for tree in (first, second)}
+            found = {tree: tree.measure(case) for tree in (first, second)}
             pairs.append((found[own], found[other]))
         # The first of each kind warms up.
         ratios = [mine / its for mine, its in pairs[1:]]

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Open pCPUs are of one L3 cache where one has room, at boot and live.
+"""Open pCPUs are of one L3 cache where one has enough, at boot and live.
 
 ::
 

@@ -54,7 +54,7 @@ class BootTest(boot.BootMixin, cloud.NestedCloud):
             self.assertEqual(len(pcpus & set(shared)),
                              found[inventory.VCPU]['total'])
             self.assertEqual(self.shape.huge_pages,
-                             found[inventory.PAGES[2048]]['total'])
+                             found[inventory.pages_class(2048)]['total'])
             self.assertEqual(list(self.shape.siblings(node)),
                              cores.cores_of_traits(traits))
             self.assertIn(inventory.node_trait(node), traits)
