@@ -47,7 +47,8 @@ Public names
 
 ``demand.Demand`` and ``demand.resolve``; ``fit.fit``, ``fit.Assignment``,
 ``fit.Refusal`` and ``fit.Reason``; ``relax.relax``; ``capacity.times``;
-``fragmentation.of``; ``lint.lint``.
+``fragmentation.of``; ``lint.lint``; ``nova_fitter.objection``,
+``nova_fitter.way_round`` and ``nova_fitter.advice``.
 
 Reading order
 -------------
@@ -57,6 +58,8 @@ Reading order
 3. ``packing``: the pCPUs of a node, by the thread policy (private).
 4. ``fit``: both together.
 5. ``relax``, ``capacity``, ``fragmentation``, ``lint``: questions about a fit.
+6. ``nova_fitter``: what Nova's own fitter makes of it.
 """
 
-__all__ = ('capacity', 'demand', 'fit', 'fragmentation', 'lint', 'relax')
+__all__ = ('capacity', 'demand', 'fit', 'fragmentation', 'lint',
+           'nova_fitter', 'relax')

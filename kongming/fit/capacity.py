@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from kongming.fit import demand as demand_mod
 from kongming.fit import fit
+from kongming.fit import nova_fitter
 from kongming.host import usage
 
 
 def times(host: usage.HostState, demand: demand_mod.Demand,
           limits: usage.Limits) -> int:
-    """How many such servers fit, one after the other.
+    """How many such servers fit and boot, one after the other.
 
     Each is placed as it would be by itself, and the next one beside it.
 
@@ -30,7 +31,8 @@ def times(host: usage.HostState, demand: demand_mod.Demand,
     count = 0
     while True:
         found = fit.fit(host, demand, limits=limits)
-        if not isinstance(found, fit.Assignment):
+        if (not isinstance(found, fit.Assignment)
+                or nova_fitter.objection(host, demand, limits)):
             return count
         count += 1
         host = after(host, demand, found)

@@ -224,7 +224,7 @@ def _options(host: usage.HostState, demand: demand_mod.Demand,
                                      f'for, {node.n_free} of '
                                      f'{len(node.dedicated - node.never)} '
                                      f'free')
-            if demand.policy is not None and cell.need:
+            if demand.policy is not None:
                 _choose(node, demand, cell, exact, resolved.emulator)
             page = _check_memory(node, cell.cell, limits)
             if cell.cell.shared:
@@ -361,8 +361,6 @@ def _choose(node: usage.NodeState, demand: demand_mod.Demand,
             cell: demand_mod.CellDemand, exact: Mapping[int, int],
             emulator: int | None) -> tuple[dict[int, int], frozenset[int]]:
     """pCPUs for a cell on a node on which there are enough."""
-    if not cell.need:
-        return {}, _NOBODY
     free, vcpus, extra = node.free, cell.vcpus, cell.extra
     rest = [vcpu for vcpu in vcpus if vcpu not in exact]
     reserved: list[int] = []

@@ -113,6 +113,34 @@ def pack(node: usage.NodeState, free: usage.PcpuSet,
     return chosen[:count]
 
 
+def nova_packs(node: usage.NodeState, free: usage.PcpuSet, count: int,
+               extra: int, policy: str | None) -> bool:
+    """Whether Nova finds pCPUs for ``count`` vCPUs, wherever that is.
+
+    It takes the same number of threads of each core.  As
+    ``_pack_instance_onto_cores`` of nova/virt/hardware.py has it.
+
+    :param free: the node's dedicated pCPUs that nobody owns
+    :param extra: pCPUs more, for emulator threads
+    """
+    left = [len(free & core) for core in node.siblings]
+    most = threads(node) or 1
+    if policy == 'isolate':
+        if most > 1 and node.dedicated != node.shared:
+            return False  # Nova bug 1889633
+        whole = left.count(most)
+        # An empty choice is none for it.
+        return 0 < count <= whole and (
+            not extra or sum(map(bool, left)) > count)
+    if policy == 'require':
+        return most > 1 and (count > 0 or not extra) and any(
+            each * sum(number >= each for number in left) >= count
+            for each in range(2, most + 1)
+            if any(number >= each for number in left)) and (
+                sum(left) >= count + extra)
+    return sum(left) >= count + extra and (count > 0 or not extra)
+
+
 def threads(node: usage.NodeState) -> int:
     """pCPUs of the largest core."""
     return max(map(len, node.siblings), default=1)
@@ -146,6 +174,10 @@ def _isolated(node: usage.NodeState, free: usage.PcpuSet,
         # any host that shows siblings (Nova bug 1889633).
         raise Unfit('core', 'the thread policy isolate needs pCPUs without '
                             'siblings among those that Nova may use')
+    if not count and not exact:
+        # An empty choice is none for _pack_instance_onto_cores.
+        raise Unfit('core', 'Nova grants the thread policy isolate to no cell '
+                            'without dedicated vCPUs')
     # Nova takes no core for a vCPU that has fewer threads than the largest.
     most = threads(node)
     whole: list[tuple[int, ...]] = []
@@ -182,6 +214,11 @@ def _on_siblings(node: usage.NodeState, free: usage.PcpuSet,
     cores = node.cores()
     if threads(node) < 2:
         raise Unfit('core', 'the thread policy require needs a host with SMT')
+    if not nova_packs(node, free, count + len(exact), 0, 'require'):
+        raise Unfit('core', f'the thread policy require finds no sibling '
+                            f'threads for {count + len(exact)} vCPU(s): Nova '
+                            f'takes the same number of each core, two or '
+                            f'more')
     # (vCPUs placed, one alone already) -> pCPUs taken to get there.
     reach: dict[tuple[int, bool], tuple[int, ...]] = {(0, False): ()}
     for core in cores:

@@ -16,6 +16,7 @@ from osc_lib import exceptions
 
 from kongming.fit import capacity
 from kongming.fit import fit
+from kongming.fit import nova_fitter
 from kongming.fit import relax
 from kongming.template import template
 from osc_plugin import cloud
@@ -29,6 +30,8 @@ class CheckTemplate(command.Lister):
 
     'times' is how many servers of it fit on a host, one after the
     other; 'how' is where the first of them would be, or what is in the way.
+    A server fits where Nova boots it: where Nova's own fitter would refuse
+    its cells, 'how' says so, and which order of the cells helps.
     A host that Nova's scheduler would leave out takes none: one that is
     disabled or down, or lacks a trait, disk, an aggregate or the zone. Exits
     with 1 where no host can take it.
@@ -94,6 +97,10 @@ def _row(host, wanted, refused):
     times = capacity.times(host.state, wanted, host.limits)
     result = fit.fit(host.state, wanted, limits=host.limits)
     how = str(result)
+    objection = (nova_fitter.advice(host.state, wanted, host.limits)
+                 if result else None)
+    if objection:
+        return host.name, False, 0, f'{how}\n{objection}'
     if not result:
         less = relax.relax(host.state, wanted, host.limits)
         how += f'\nit would fit {less}' if less else ''

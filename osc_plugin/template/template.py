@@ -18,6 +18,7 @@ from kongming.cli import columns
 from kongming.fit import demand
 from kongming.fit import fit
 from kongming.fit import lint
+from kongming.fit import nova_fitter
 from kongming.placement import flavor as flavor_mod
 from kongming.template import template
 from osc_plugin import cloud
@@ -61,7 +62,12 @@ def _check_hosts(published, wanted):
     """
     reasons, unhooked = [], []
     for host in published:
-        result = fit.fit(host.state.emptied(), wanted)
+        empty = host.state.emptied()
+        result = fit.fit(empty, wanted)
+        objection = nova_fitter.advice(empty, wanted) if result else None
+        if objection:
+            reasons.append(f'{host.name}: {objection}')
+            continue
         if result and host.obeys:
             return []
         if result:

@@ -14,20 +14,25 @@
 
 import collections
 import itertools
+import logging
+import random
 
 import testtools
 
 from kongming import exception as km_exc
 from kongming.fit import demand
 from kongming.fit import fit
+from kongming.fit import nova_fitter
+from kongming.host import usage
 from kongming.placement import flavor as flavor_mod
 from kongming.template import guest
 from kongming.template import template
+from nova import context
 from nova import objects
 from nova.scheduler import utils
 from nova.virt import hardware
 from nova_ext import translate
-from tests import expected
+from tests.functional import test_boot
 
 objects.register_all()
 
@@ -135,7 +140,6 @@ class FlavorFormsTest(testtools.TestCase):
 class FitTest(testtools.TestCase):
     """What fits by KongMing has to boot, so Nova has to be of one mind."""
 
-    @expected.failure(issue=5, because='False != True')
     def test_require_on_a_core_of_four_threads_that_is_partly_taken(self):
         """Two cores, two threads of one are taken, six vCPUs."""
         host = objects.NUMATopology(cells=[objects.NUMACell(
@@ -154,6 +158,130 @@ class FitTest(testtools.TestCase):
         self.assertEqual(
             hardware.numa_fit_instance_to_host(host, asked, None) is not None,
             bool(ours))
+
+
+class NovaFitterTest(testtools.TestCase):
+    """The model of Nova's fitter, against the installed Nova's."""
+
+    def host(self, rng):
+        cells, first, threads = [], 0, rng.choice((1, 2, 2, 4))
+        for number in range(rng.randint(1, 5)):
+            cores = rng.randint(1, 6)
+            pcpus = range(first, first + cores * threads)
+            first += len(pcpus)
+            shared = set(rng.sample(pcpus, rng.randint(0, len(pcpus) // 2)))
+            dedicated = set(pcpus) - shared
+            pages = [objects.NUMAPagesTopology(
+                size_kb=4, total=rng.randint(1, 4000) * 256, used=0,
+                reserved=0)]
+            if rng.random() < 0.3:
+                pages.append(objects.NUMAPagesTopology(
+                    size_kb=2048, total=rng.randint(0, 500), used=0,
+                    reserved=0))
+            cells.append(objects.NUMACell(
+                id=number, socket=0, cpuset=shared, pcpuset=dedicated,
+                memory=4096, memory_usage=rng.randint(0, 2000),
+                cpu_usage=rng.randint(0, 3), mempages=pages,
+                siblings=[{*pcpus[core::cores]} for core in range(cores)],
+                pinned_cpus=set(rng.sample(
+                    sorted(dedicated), rng.randint(0, len(dedicated))))))
+        return objects.NUMATopology(cells=cells)
+
+    def server(self, rng):
+        cells, first = [], 0
+        mixed, equal = rng.random() < 0.2, rng.random() < 0.2
+        policy = rng.choice((None, None, None, 'prefer', 'require', 'isolate'))
+        page, size = rng.choice((None, None, None, 2048, -1, -2, -3)), 2
+        for number in range(rng.choice((1, 2, 3, 3, 4))):
+            size = size if equal else rng.randint(1, 5)
+            vcpus = set(range(first, first + size))
+            first += size
+            shared = set(sorted(vcpus)[:rng.randint(
+                number == 0, size)]) if mixed else set()
+            cells.append(objects.InstanceNUMACell(
+                id=number, cpuset=shared, pcpuset=vcpus - shared,
+                memory=rng.choice((512, 512, 1024)), pagesize=page,
+                cpu_policy='mixed' if mixed else 'dedicated',
+                cpu_thread_policy=policy))
+        return objects.InstanceNUMATopology(
+            cells=cells,
+            emulator_threads_policy=rng.choice((None, None, 'isolate')))
+
+    def test_same_answer(self):
+        # Nova tells of each pair of cells that it looks at.
+        logging.disable(logging.CRITICAL)
+        self.addCleanup(logging.disable, logging.NOTSET)
+        rng = random.Random(21)
+        outcomes = collections.Counter()
+        for _round in range(4000):
+            host, asked = self.host(rng), self.server(rng)
+            if not any(cell.pcpuset for cell in asked.cells):
+                continue  # no mask makes that
+            limits = rng.choice((None, usage.Limits(2.0, 1.0)))
+            ours = nova_fitter.place(
+                translate.host_state(host), translate.guest_of(asked), limits)
+            found = hardware.numa_fit_instance_to_host(
+                host, asked, None, limits=limits and
+                objects.NUMATopologyLimits(
+                    cpu_allocation_ratio=2.0, ram_allocation_ratio=1.0))
+            theirs = None if found is None else [
+                (cell.id, self.node_of(host, cell)) for cell in found.cells]
+            self.assertEqual(theirs, ours)
+            outcomes['refused' if theirs is None else 'right' if all(
+                pinned in (None, node) for node, pinned in theirs)
+                else 'wrong'] += 1
+        self.assertGreater(min(outcomes['refused'], outcomes['right']), 200)
+        self.assertGreater(outcomes['wrong'], 2)
+
+    def node_of(self, host, cell):
+        pcpus = {*(cell.cpu_pinning or {}).values()}
+        return next((node.id for node in host.cells if pcpus & node.pcpuset),
+                    None)
+
+
+class BootTest(test_boot.BootBase):
+    """Three nodes of four dedicated pCPUs, of which 0 and 2 have three free.
+
+    Cells of one and four vCPUs fit on nodes 0 and 1.  Nova mistakes the first
+    for the second, and refuses them in this order.
+    """
+
+    SHAPE = {'cpu_nodes': 3, 'cpu_sockets': 1, 'cpu_cores': 4,
+             'cpu_threads': 2, 'kB_mem': 24 * 1024 ** 2}
+    DEDICATED = '4-7,12-15,20-23'
+    SHARED = '0-1,8-9,16-17'
+
+    def sizes(self, *cells):
+        keys, first = {'numa_nodes': str(len(cells))}, 0
+        for number, size in enumerate(cells):
+            keys[f'numa_cpus.{number}'] = f'{first}-{first + size - 1}'
+            keys[f'numa_mem.{number}'] = '512'
+            first += size
+        return keys
+
+    def test_the_order_of_cells_that_is_advised_boots(self):
+        self.start_host()
+        for node in ('0', '2'):
+            self.boot(self.flavor({'node.0': node}, vcpus=1))
+        host = translate.host_state(self.topology())
+        asked = demand.Demand(guest.from_flavor(5, 1024, {
+            **DEDICATED, **{f'hw:{key}': value for key, value
+                            in self.sizes(1, 4).items()}}),
+            template.decode({'kongming:node.1': '1'}))
+        self.assertTrue(fit.fit(host, asked))
+        self.assertIn('in the order 1, 0 it would boot',
+                      nova_fitter.advice(host, asked))
+        self.boot(self.flavor({'node.1': '1'}, vcpus=5, **self.sizes(1, 4)),
+                  state='ERROR')
+        server = self.boot(self.flavor({'node.0': '1'}, vcpus=5,
+                                       **self.sizes(4, 1)))
+        self.assertEqual(1, self.instance(
+            server['id']).numa_topology.cells[0].id)
+
+    def topology(self):
+        return objects.NUMATopology.obj_from_db_obj(
+            objects.ComputeNode.get_first_node_by_host_for_old_compat(
+                context.get_admin_context(), 'compute1').numa_topology)
 
 
 class RequestLineTest(testtools.TestCase):

@@ -391,14 +391,19 @@ class BruteForceTest(base.TestCase):
 class CellsTest(base.TestCase):
     """Cells of which one asks for something else than the others."""
 
-    def test_a_cell_without_dedicated_vcpus_needs_no_core(self):
+    def test_a_cell_without_dedicated_vcpus(self):
+        """Nova grants it require beside two free siblings, isolate never."""
         host = usage.HostState([node(0, range(2, 8), shared=frozenset({0}))])
-        for policy in ('isolate', 'require'):
-            asked = guest.Guest((guest.Cell(
-                frozenset(), frozenset({0}), 512),), policy)
-            result = try_fit(host, asked, template.Template())
-            self.assertTrue(result, str(result))
-            self.assertEqual({}, result.cells[0].pins)
+        asked = guest.Guest((guest.Cell(
+            frozenset(), frozenset({0}), 512),), 'require')
+        result = try_fit(host, asked, template.Template())
+        self.assertTrue(result, str(result))
+        self.assertEqual({}, result.cells[0].pins)
+        single = usage.HostState([node(0, range(2, 8), threads=1,
+                                       shared=frozenset({0}))])
+        self.assertIn('to no cell without dedicated vCPUs', str(try_fit(
+            single, asked._replace(thread_policy='isolate'),
+            template.Template())))
 
     def test_cells_of_one_size_differ_by_emulator_threads(self):
         """Cell 0 owns 1 + 1 pCPUs, cell 1 needs two sibling threads."""
