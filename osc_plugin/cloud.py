@@ -39,7 +39,7 @@ from kongming.placement import summary
 from kongming.publish import client as placement_mod
 from kongming.publish import leftovers
 from kongming.template import template
-from osc_plugin import cache as cache_mod
+from osc_plugin import summaries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,8 @@ class PublishedHost:
     :ivar limits: how far what floats may overcommit it
     :ivar zones: the version of the database of time zones by which it
         decides; None where it does not say
+    :ivar exact: whether totals are, and owners have names; what is free is
+        exact in any case
     """
 
     name: str
@@ -58,6 +60,7 @@ class PublishedHost:
     obeys: bool = True
     limits: usage.Limits = usage.Limits()
     zones: str | None = None
+    exact: bool = True
 
 
 def hosts(conn: connection.Connection, name: str | None = None,
@@ -222,7 +225,7 @@ def _all_hosts(conn: connection.Connection,
     found: dict[str, summary.Node] = {}
     if not exact:
         ours = {uuid for root in roots for uuid in nodes[root].values()}
-        found = _summaries(conn, placement, {
+        found = summaries.read(conn, placement, {
             provider['uuid']: provider['generation'] for provider in every
             if provider['uuid'] in ours})
     # Nearly all of the time is spent in waiting for answers.
@@ -230,63 +233,17 @@ def _all_hosts(conn: connection.Connection,
         rest = dict(zip(roots, pool.map(
             lambda root: None if all(uuid in found for uuid in nodes[
                 root].values()) else read(root), roots)))
-    result = []
+    result, alike = [], summary.Hosts()
     for root in roots:
         host = rest[root]
         if host is None:
             mine = [found[uuid] for uuid in nodes[root].values()]
-            state, limits = summary.host(mine)
+            state, limits = alike.read(mine)
             host = PublishedHost(names[root], root, state, root in obeying,
-                                 limits, _zones(node.traits for node in mine))
+                                 limits, _zones(node.traits for node in mine),
+                                 exact=False)
         result.append(host)
     return result
-
-
-def _summaries(conn: connection.Connection,
-               placement: placement_mod.Placement,
-               generations: Mapping[str, int]) -> dict[str, summary.Node]:
-    """What one answer says of all nodes, as far as it says all of a node.
-
-    What was read before holds of a node whose generation is the same and on
-    which nothing was allocated: to allocate moves the generation.  To delete
-    an allocation does not (placement/objects/allocation.py, ``delete_all``),
-    so of the others all is read again.
-
-    :param generations: node provider's uuid -> its generation, from before
-    """
-    cache = cache_mod.Cache.of(conn)
-    found = _unchanged(cache.load() if cache else {}, generations)
-    if found.keys() >= generations.keys():
-        return found
-    found = {}
-    for probe in summary.PROBES:
-        found.update(summary.nodes(placement.candidates(probe)))
-        if found.keys() >= generations.keys():
-            break
-    found = {uuid: node for uuid, node in found.items()
-             if uuid in generations and summary.is_whole(node)}
-    if cache:
-        cache.store({uuid: [generations[uuid], dict(node.resources),
-                            sorted(node.traits)]
-                     for uuid, node in found.items() if not node.is_in_use})
-    return found
-
-
-def _unchanged(content: Mapping[str, Any], generations: Mapping[str, int]
-               ) -> dict[str, summary.Node]:
-    """What holds of what a cache has."""
-    found = {}
-    try:
-        for uuid, (generation, resources, traits) in content.items():
-            node = summary.Node({
-                name: (int(capacity), int(used))
-                for name, (capacity, used) in resources.items()},
-                frozenset(map(str, traits)))
-            if generations.get(uuid) == generation and not node.is_in_use:
-                found[uuid] = node
-    except (ValueError, TypeError, AttributeError):
-        return {}
-    return found
 
 
 def _zones(nodes: Iterable[Iterable[str]]) -> str | None:

@@ -179,11 +179,14 @@ class Host(NamedTuple):
 
     :ivar owned: node -> server id -> what it has there
     :ivar names: server id -> how to call it
+    :ivar asked: whether Nova was asked for its servers; where it was not,
+        all that they have is nobody's in particular
     """
 
     state: usage.HostState
     owned: Mapping[int, Mapping[str, reserved.Owned]]
     names: Mapping[str, str]
+    asked: bool = True
 
 
 class Cloud(NamedTuple):

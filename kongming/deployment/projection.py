@@ -28,7 +28,11 @@ class ProjectedHost:
     """What servers have of a host, as the plan goes on."""
 
     def __init__(self, host: dep.Host) -> None:
-        self.layout = host.state.emptied()
+        # Of what was not asked for only the pCPUs are known by number; its
+        # memory and what floats stay as they are.
+        self.layout = host.state.emptied() if host.asked else (
+            usage.HostState(node.holding(frozenset())
+                            for node in host.state.nodes))
         self._names = dict(host.names)
         self._owned = {node.id: dict(host.owned.get(node.id, {}))
                        for node in host.state.nodes}

@@ -68,7 +68,9 @@ class Owned(NamedTuple):
 
 def occupied(node: usage.NodeState,
              servers: Mapping[str, Owned]) -> usage.NodeState:
-    """An empty node with these servers on it.
+    """A node of which no pCPU is taken, with these servers on it.
+
+    What is in use of its memory and shared pCPUs stays so.
 
     :param servers: consumer -> what it has of this node
     """
@@ -83,8 +85,10 @@ def occupied(node: usage.NodeState,
         frozenset().union(*(owned.pcpus for owned in servers.values())),
         shared=node.shared, siblings=node.siblings, l3=node.l3, pages=pages,
         memory_mib=node.memory_mib,
-        memory_used_mib=sum(o.memory_mib for o in servers.values()),
-        shared_used=sum(o.vcpus for o in servers.values()),
+        memory_used_mib=node.memory_used_mib + sum(
+            o.memory_mib for o in servers.values()),
+        shared_used=node.shared_used + sum(
+            o.vcpus for o in servers.values()),
         owners={pcpu: name for name, owned in servers.items()
                 for pcpu in owned.pcpus}, never=node.never)
 

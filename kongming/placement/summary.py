@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+import json
 from typing import Any
 from typing import NamedTuple
 
@@ -50,12 +51,45 @@ class Node(NamedTuple):
 
 
 def nodes(answer: Mapping[str, Any]) -> dict[str, Node]:
-    """provider's uuid -> node, of an answer of Placement."""
-    return {uuid: Node({
-        name: (found['capacity'], found['used'])
-        for name, found in summary['resources'].items()},
-        frozenset(summary['traits']))
-        for uuid, summary in answer['provider_summaries'].items()}
+    """provider's uuid -> node, of an answer of Placement.
+
+    Nodes that are alike, as many of a cloud are, are one and the same.
+    """
+    alike: dict[str, Node] = {}
+    found = {}
+    for uuid, summary in answer['provider_summaries'].items():
+        # Placement gives traits in no order.
+        summary['traits'].sort()
+        key = json.dumps([summary['resources'], summary['traits']],
+                         sort_keys=True)
+        if key not in alike:
+            alike[key] = Node({
+                name: (each['capacity'], each['used'])
+                for name, each in summary['resources'].items()},
+                frozenset(summary['traits']))
+        found[uuid] = alike[key]
+    return found
+
+
+class Hosts:
+    """Hosts of nodes; those whose nodes are the same are read once.
+
+    They share what they are; nobody changes a state in place.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], tuple[
+            list[Node], usage.HostState, usage.Limits]] = {}
+
+    def read(self, found: Iterable[Node]
+             ) -> tuple[usage.HostState, usage.Limits]:
+        """As :func:`host`."""
+        mine = list(found)
+        # Kept with it, so that no other is known by the same number.
+        key = tuple(map(id, mine))
+        if key not in self._known:
+            self._known[key] = mine, *host(mine)
+        return self._known[key][1:]
 
 
 def host(found: Iterable[Node]) -> tuple[usage.HostState, usage.Limits]:

@@ -108,7 +108,10 @@ def read(conn: connection.Connection, wanted: dep.Deployment,
     for number, host in enumerate(published, 1):
         say(f'reading what servers own, host {number} of {len(published)}')
         occupied = publisher.Occupied()
-        if everywhere or host.name in concerned:
+        asked = host.name in concerned or everywhere and host.exact
+        if asked:
+            if not host.exact:
+                host, = cloud.hosts(conn, host.name)
             try:
                 occupied = servers.occupied(conn, host.uuid, host.state)
             except exception.NotFound:
@@ -119,7 +122,7 @@ def read(conn: connection.Connection, wanted: dep.Deployment,
                               f'what its servers own')
                 continue
         hosts[host.name] = dep.Host(host.state, occupied.nodes,
-                                    occupied.names)
+                                    occupied.names, asked)
     say("asking for what Nova's scheduler would leave out")
     left_out = cloud.left_out(conn, published, [
         scheduling.of_flavor(flavor.properties, flavor.disk_gib)

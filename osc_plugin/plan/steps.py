@@ -47,6 +47,8 @@ class Host:
 
     def __init__(self, conn: connection.Connection,
                  host: cloud.PublishedHost) -> None:
+        if not host.exact:
+            host, = cloud.hosts(conn, host.name)
         occupied = servers.occupied(conn, host.uuid, host.state)
         found = []
         for server in servers.on_host(conn, host.uuid):

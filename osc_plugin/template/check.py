@@ -75,7 +75,11 @@ class CheckTemplate(command.Lister):
                     found, parsed_args.availability_zone or '')],
                 doubts.append)
             waiting.say(f'fitting into {len(hosts)} hosts')
-            rows = [_row(host, wanted, refused.get(host.name))
+            # Hosts that are alike have one state.
+            kinds = {id(host.state): host for host in hosts if host.obeys
+                     and host.name not in refused}
+            fits = {key: _fit(host, wanted) for key, host in kinds.items()}
+            rows = [_row(host, refused.get(host.name), fits)
                     for host in hosts]
         for doubt in doubts:
             self.app.stderr.write(f'warning: {doubt}\n')
@@ -88,12 +92,17 @@ class CheckTemplate(command.Lister):
             row for row in rows if row[1] or not parsed_args.fits]
 
 
-def _row(host, wanted, refused):
+def _row(host, refused, fits):
     if refused:
         return host.name, False, 0, f'the scheduler leaves it out: {refused}'
     if not host.obeys:
         return (host.name, False, 0, 'its nova-compute obeys no templates '
                                      '(it is published by command only)')
+    return host.name, *fits[id(host.state)]
+
+
+def _fit(host, wanted):
+    """(whether, how many times, how) it fits."""
     times = capacity.times(host.state, wanted, host.limits)
     result = fit.fit(host.state, wanted, limits=host.limits)
     how = str(result)
@@ -104,4 +113,4 @@ def _row(host, wanted, refused):
     if not result:
         less = relax.relax(host.state, wanted, host.limits)
         how += f'\nit would fit {less}' if less else ''
-    return host.name, bool(result), times, how
+    return bool(result), times, how

@@ -343,8 +343,11 @@ class CacheTest(_Base):
         good = path.read_text()
         for text in ('', '{', '[]', '{"key": [], "content": {}}',
                      good.replace('"content":{', '"content":[{', 1),
-                     good.replace('[1,{', '["1",{'),
-                     good.replace('[1,{', '[1,5,{'), good[:-9]):
+                     good.replace('[1,0]', '["1",0]'),
+                     good.replace('[1,0]', '[1,9]'),
+                     good.replace('[1,0]', '[1,"0"]'),
+                     good.replace('[1,0]', '[1,0,5]'),
+                     good.replace('"kinds"', '"sorts"'), good[:-9]):
             self.assertNotEqual(good, text)
             path.write_text(text)
             self.assertEqual(([6] * 10, 1), self.read(conn), text[:60])
