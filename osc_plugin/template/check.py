@@ -109,7 +109,7 @@ def _fit(host, wanted):
     objection = (nova_fitter.advice(host.state, wanted, host.limits)
                  if result else None)
     if objection:
-        return host.name, False, 0, f'{how}\n{objection}'
+        return False, 0, f'{how}\n{objection}'
     if not result:
         less = relax.relax(host.state, wanted, host.limits)
         how += f'\nit would fit {less}' if less else ''

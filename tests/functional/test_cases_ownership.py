@@ -44,10 +44,6 @@ class OwnershipBase(test_live.LiveBase):
     def _sampled(self, where):
         """Two owners are looked for at the end, not at each step."""
 
-    @property
-    def reconcile(self):
-        return self.reconcile
-
     def running_on(self, server):
         """pCPUs that its domain is pinned to."""
         return set().union(*self.pins(server)[0].values())
