@@ -83,6 +83,22 @@ class DocumentTest(test_cli.CliBase):
         self.assertIn("vCPU 1 is beyond the flavor's 1 vCPU(s)", err)
         self.assertEqual(before, self.specs(other))
 
+    def test_descriptor_of_osm(self):
+        flavor = self.flavor(2)
+        vnfd = self.document(vnfd={'vdu': [{
+            'id': 'du', 'vm-flavor': {'vcpu-count': 4},
+            'guest-epa': {'cpu-pinning-policy': 'DEDICATED',
+                          'cpu-thread-pinning-policy': 'PREFER',
+                          'cpu-quota': {'limit': 5}}}]})
+        _out, err = self.openstack('kongming', 'template', 'import',
+                                   '--flavor', flavor, vnfd)
+        self.assertIn("warning: du.guest-epa.cpu-quota = '...'", err)
+        self.assertIn('asks for 4 vCPUs', err)
+        # It says nothing of a template, so the flavor gets none.
+        self.assertEqual({'hw:cpu_policy': 'dedicated',
+                          'hw:cpu_thread_policy': 'prefer'},
+                         self.specs(flavor))
+
     def test_validate(self):
         good = self.document(**DOCUMENT)
         self.assertEqual(('', ''), self.openstack(

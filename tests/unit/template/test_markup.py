@@ -23,7 +23,7 @@ from kongming.template import document
 from kongming.template import markup
 from tests import base
 
-_LITERAL = st.recursive(
+_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-10**17, 10**17)
     | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -86,14 +86,14 @@ class ValueTest(base.TestCase):
             self.assertIn('line 1, column 4', str(exc))
             self.assertIn(f'the tag {text.split()[0]} can not', str(exc))
 
-    def test_anchors_and_merge_keys(self):
+    def test_anchors_and_merges(self):
         self.assertEqual(
             {'a': {'x': 1, 'y': 2}, 'b': {'x': 1, 'y': 3}},
             markup.load('a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}'))
         self.assertEqual({'x': 1}, markup.load('<<: [{x: 1}, {x: 2}]'))
         self.assertRaises(exception.InvalidTemplate, markup.load, '<<: 1')
 
-    @hypothesis.given(_LITERAL)
+    @hypothesis.given(_VALUES)
     def test_what_programs_write_is_read(self, value):
         self.assertEqual([value], markup.load(json.dumps([value])))
         text = yaml.safe_dump(value)
