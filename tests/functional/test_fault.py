@@ -140,21 +140,23 @@ class EdgesTest(test_life.LifeBase):
     def test_emit_event(self):
         self.hosts()
         self.native = self.fill()
+        server = self.boot(self.flavor(test_life.TEMPLATE))
         driver = self.computes['compute1'].driver
         driver._wake = mock.Mock(set=broken)
-        self.api.post_server_action(self.native['id'], {'pause': None})
-        self._wait_for_state_change(self.native, 'PAUSED')
+        self.api.post_server_action(server['id'], {'pause': None})
+        self._wait_for_state_change(server, 'PAUSED')
         driver._host._event_emit_delayed(virtevent.LifecycleEvent(
-            self.native['id'], virtevent.EVENT_LIFECYCLE_RESUMED))
+            server['id'], virtevent.EVENT_LIFECYCLE_RESUMED))
         self.assertIn('Not looked after at once', self.stdlog.logger.output)
         # Nova has been told: it sees to what it finds then.
-        self.connection_of(self.native['id']).lookupByUUIDString(
-            self.native['id']).resume()
+        self.connection_of(server['id']).lookupByUUIDString(
+            server['id']).resume()
         driver._host._event_emit_delayed(virtevent.LifecycleEvent(
-            self.native['id'], virtevent.EVENT_LIFECYCLE_RESUMED))
+            server['id'], virtevent.EVENT_LIFECYCLE_RESUMED))
         self.assertEqual(power_state.RUNNING, self.api.get_server(
-            self.native['id'])['OS-EXT-STS:power_state'])
+            server['id'])['OS-EXT-STS:power_state'])
         del driver._wake.set
+        self._delete_server(server)
         self.assertServes()
 
 
