@@ -32,7 +32,7 @@ class HostTest(cloud.LibvirtCloud):
                 online = topology.parse_cpu_list(f.read())
             dedicated = {int(name.rpartition('_')[2]) for name in inventory
                          if name.startswith('CUSTOM_KONGMING_PCPU_')}
-            shared = inventory['CUSTOM_KONGMING_VCPU']['total']
+            shared = inventory['CUSTOM_KONGMING_VCPU']['max_unit']
             self.assertEqual(len(online), len(dedicated) + shared)
             self.assertLessEqual(dedicated, online)
             self.assertIn(f'CUSTOM_KONGMING_NODE_{node}', traits)
