@@ -49,6 +49,7 @@ from nova_ext import privileged
 from tests.embedded import databases
 from tests.embedded import guests
 from tests.embedded import hypervisor
+from tests.embedded import sdk
 from tests.embedded import threads
 from tests.embedded import witness
 
@@ -94,6 +95,8 @@ class KongmingMixin:
         self.useFixture(fixtures.MonkeyPatch('re._MAXCACHE', 20000))
         self.useFixture(databases.Databases())
         self.service_threads = self.useFixture(threads.Threads())
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.tests.fixtures.OpenStackSDKFixture', sdk.Sdk))
         super().setUp()
         # A busy machine is slow; that says nothing of libvirt.
         self.useFixture(fixtures.MonkeyPatch('nova_ext.live.jobs.PATIENCE',

@@ -67,6 +67,7 @@ class AuditedBase(test_life.LifeBase):
             self.assertNotIn(word, self.stdlog.logger.output)
 
 
+@test_life.long
 class Bug1879878(AuditedBase):
     """The audit of the source races with confirm_resize."""
 
@@ -78,6 +79,7 @@ class Bug1879878(AuditedBase):
         self.assertFree('compute1')
 
 
+@test_life.long
 class Bug1953359(AuditedBase):
     """The audit of the destination races with finish_resize."""
 

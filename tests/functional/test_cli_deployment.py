@@ -18,6 +18,7 @@ from unittest import mock
 
 from tests.embedded import front
 from tests.functional import test_cli
+from tests.functional import test_life
 
 
 class DeploymentTest(test_cli.CliBase):
@@ -186,6 +187,7 @@ class TwoHostsTest(test_cli.CliBase):
                    if where else {'cells': {0: {'node': 0}}}), **more}
                 for name, (where, pins, more) in servers.items()})
 
+    @test_life.long
     def test_life(self):
         """Both hosts' servers, a named network, and one left open."""
         private = {'networks': ['private']}
