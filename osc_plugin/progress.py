@@ -43,85 +43,20 @@ def bar(done: int, total: int, seconds: float, text: str,
     return line if len(line) < columns else line[:columns - 2] + '…'
 
 
-class Progress:
-    """A context; :meth:`step` is called with a line before each step.
+class _Ticking:
+    """A context in which something is drawn again and again.
 
     :param stream: where it goes, standard error as a rule
-    :param total: number of steps
+    :param pause: from one time to the next, in seconds
     """
 
-    def __init__(self, stream: TextIO, total: int,
-                 clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream = stream
-        self._total = total
-        self._clock = clock
-        self._terminal = stream.isatty()
-        self._started = -1
-        self._text = ''
-        self._since = clock()
-        self._end = threading.Event()
-        self._lock = threading.Lock()
-        self._ticker = threading.Thread(target=self._tick, daemon=True)
-
-    def __enter__(self) -> Self:
-        if self._terminal and self._total:
-            self._ticker.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None,
-                 error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self._end.set()
-        if self._ticker.is_alive():
-            self._ticker.join()
-        if self._terminal and self._text:
-            # What was being done stays to be read, above an error's line.
-            self._stream.write(f'{_CLEAR}{self._text}\n')
-            self._stream.flush()
-
-    def step(self, line: str) -> None:
-        """The next step begins."""
-        with self._lock:
-            if self._terminal and self._text:
-                self._stream.write(f'{_CLEAR}{self._text}\n')
-            elif not self._terminal:
-                self._stream.write(f'{line}\n')
-            self._started += 1
-            self._text, self._since = line, self._clock()
-            self._draw()
-
-    def _tick(self) -> None:
-        while not self._end.wait(1):
-            with self._lock:
-                self._draw()
-
-    def _draw(self) -> None:
-        from kongming.render import terminal
-        if self._terminal and self._text:
-            self._stream.write(_CLEAR + terminal.for_encoding(bar(
-                self._started, self._total, self._clock() - self._since,
-                self._text, shutil.get_terminal_size().columns),
-                self._stream.encoding))
-        self._stream.flush()
-
-
-class Waiting:
-    """A context; what :meth:`say` was called with last is shown after a while.
-
-    In a terminal it goes again, elsewhere each is a line.
-
-    :param stream: where it goes, standard error as a rule
-    :param text: what is being done
-    """
-
-    def __init__(self, stream: TextIO, text: str,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: TextIO, pause: float,
+                 clock: Callable[[], float]) -> None:
         self._stream = stream
         self._terminal = stream.isatty()
         self._clock = clock
         self._since = clock()
-        self._text = text
-        self._shown = ''
+        self._pause = pause
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
@@ -135,19 +70,84 @@ class Waiting:
                  trace: TracebackType | None) -> None:
         self._end.set()
         self._ticker.join()
-        if self._terminal and self._shown:
-            self._stream.write(_CLEAR)
+        if self._terminal and (left := self._left()) is not None:
+            self._stream.write(f'{_CLEAR}{left}')
             self._stream.flush()
+
+    def _tick(self) -> None:
+        while not self._end.wait(self._pause):
+            with self._lock:
+                self._draw()
+
+    def _left(self) -> str | None:
+        """What stays in a terminal; None where nothing was shown."""
+        raise NotImplementedError
+
+    def _draw(self) -> None:
+        raise NotImplementedError
+
+
+class Progress(_Ticking):
+    """A context; :meth:`step` is called with a line before each step.
+
+    :param stream: where it goes, standard error as a rule
+    :param total: number of steps
+    """
+
+    def __init__(self, stream: TextIO, total: int,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream, 1, clock)
+        self._total = total
+        self._started = -1
+        self._text = ''
+
+    def _left(self) -> str | None:
+        # What was being done stays to be read, above an error's line.
+        return f'{self._text}\n' if self._text else None
+
+    def step(self, line: str) -> None:
+        """The next step begins."""
+        with self._lock:
+            if self._terminal and self._text:
+                self._stream.write(f'{_CLEAR}{self._text}\n')
+            elif not self._terminal:
+                self._stream.write(f'{line}\n')
+            self._started += 1
+            self._text, self._since = line, self._clock()
+            self._draw()
+
+    def _draw(self) -> None:
+        from kongming.render import terminal
+        if self._terminal and self._text:
+            self._stream.write(_CLEAR + terminal.for_encoding(bar(
+                self._started, self._total, self._clock() - self._since,
+                self._text, shutil.get_terminal_size().columns),
+                self._stream.encoding))
+        self._stream.flush()
+
+
+class Waiting(_Ticking):
+    """A context; what :meth:`say` was called with last is shown after a while.
+
+    In a terminal it goes again, elsewhere each is a line.
+
+    :param stream: where it goes, standard error as a rule
+    :param text: what is being done
+    """
+
+    def __init__(self, stream: TextIO, text: str,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream, PATIENCE, clock)
+        self._text = text
+        self._shown = ''
+
+    def _left(self) -> str | None:
+        return '' if self._shown else None
 
     def say(self, text: str) -> None:
         """What is being done now."""
         with self._lock:
             self._text = text
-
-    def _tick(self) -> None:
-        while not self._end.wait(PATIENCE):
-            with self._lock:
-                self._draw()
 
     def _draw(self) -> None:
         if self._terminal:

@@ -213,8 +213,12 @@ class Publisher:
             if host.published != self._reported.get(nodename):
                 # Once, after a start: the scheduler has nothing claimed
                 # before it knows.
-                _save_stats(self._driver._tracker, nodename,
-                            self.stats_of(nodename))
+                try:
+                    _save_stats(self._driver._tracker, nodename,
+                                self.stats_of(nodename))
+                except BaseException:
+                    self._reported.pop(nodename, None)
+                    raise
             host.said = ''
             return True
         except Exception as exc:

@@ -28,6 +28,7 @@ from kongming.publish import client
 from kongming.publish import leftovers
 from nova.cmd import manage
 from nova import context as nova_context
+from nova import exception as nova_exc
 from nova import objects
 from nova.scheduler.client import report
 from nova.tests.functional.libvirt import base as nova_base
@@ -82,6 +83,18 @@ class ClaimTest(test_life.LifeBase):
             self.publish_and_audit()
             self.assertEqual({}, self.claimed(server))
             self.assertAccounted()
+
+    def test_what_is_published_is_saved_again_where_that_failed(self):
+        """The scheduler need not wait for the next audit of Nova's."""
+        self.start_compute(hostname='compute1', host_info=self.host_info())
+        with mock.patch.object(
+                objects.ComputeNode, 'save',
+                side_effect=nova_exc.ComputeHostNotFound(host='compute1')):
+            self.publish()
+        self.assertEqual('', self.compute_node().stats['kongming_published'])
+        self.publish()
+        self.assertEqual(
+            '0-1', self.compute_node().stats['kongming_published'])
 
     def test_native_servers_claim_nothing(self):
         self.hosts()
