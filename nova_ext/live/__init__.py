@@ -55,7 +55,8 @@ Reading order
 -------------
 
 1. ``reconciler``: the pass; ``places``: what it plans, ``observe``: what it
-   reports where it only looks, ``owned``: who owns what (private).
+   reports where it only looks, ``server_list``: Nova's
+   list of servers, ``owned``: who owns what (private).
 2. ``intents``: the desired state of each server (private).
 3. ``jobs``: threads for what is slow (private).
 4. ``changes``: a live change as a job (private).
