@@ -71,7 +71,8 @@ Reading order
    anything to do (private).
 10. ``cpu_shares``, ``clos``: QoS and caches of running servers (private).
 11. ``failures``: what failed is reported once and tried again later (private).
-12. ``record``, ``report_once``: instance actions and log lines.
+12. ``record``, ``report_once``: instance actions and log lines; ``history``:
+    what instance actions tell of the time before a restart (private).
 """
 
 __all__ = ('definition', 'memory_moves', 'passes', 'reclaim', 'reconciler',

@@ -32,6 +32,7 @@ from nova_ext.live import changes
 from nova_ext.live import domains
 from nova_ext.live import enforce
 from nova_ext.live import failures
+from nova_ext.live import history
 from nova_ext.live import jobs
 from nova_ext.live import mode
 from nova_ext.live import observe
@@ -201,6 +202,7 @@ class Reconciler:
             server.uuid for server in with_template
             if cache_claims.mentioned(server.flavor.extra_specs)}
         self._driver.publisher.claim_caches(with_template)
+        self._restore_rates(context, idle)
         with self._affinity_lock:
             intents = self._enforce(context, servers, without_numa)
         self._set_alarm()
@@ -210,6 +212,17 @@ class Reconciler:
         self._records.flush()
         return bool(self._waiting) or self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)
+
+    def _restore_rates(self, context, servers):
+        """What servers were changed before nova-compute started counts."""
+        for server in filter(self._enforcer.intents.needs_history, servers):
+            try:
+                ages = history.changes(context, server.uuid)
+            except Exception as exc:
+                LOG.warning('When it was changed before is not known: %s',
+                            exc, instance=server)
+                continue
+            self._enforcer.intents.restore(server, ages)
 
     def _end_move(self, context, servers, uuid):
         """See :meth:`nova_ext.live.steps.Steps.end_move`.
