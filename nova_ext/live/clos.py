@@ -130,7 +130,7 @@ class ClosEnforcer:
             if step.server:
                 found.setdefault(step.server, []).append(str(step))
         for group, reason in plan.refused.items():
-            found.setdefault(schemata.server_of(group), []).append(
+            found.setdefault(schemata.server_of(group) or '', []).append(
                 f'cache: {reason}')
         return found
 
