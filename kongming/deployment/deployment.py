@@ -181,12 +181,14 @@ class Host(NamedTuple):
     :ivar names: server id -> how to call it
     :ivar asked: whether Nova was asked for its servers; where it was not,
         all that they have is nobody's in particular
+    :ivar limits: how far what floats may overcommit it; None: not limited
     """
 
     state: usage.HostState
     owned: Mapping[int, Mapping[str, reserved.Owned]]
     names: Mapping[str, str]
     asked: bool = True
+    limits: usage.Limits | None = None
 
 
 class Cloud(NamedTuple):

@@ -122,7 +122,7 @@ def read(conn: connection.Connection, wanted: dep.Deployment,
                               f'what its servers own')
                 continue
         hosts[host.name] = dep.Host(host.state, occupied.nodes,
-                                    occupied.names, asked)
+                                    occupied.names, asked, host.limits)
     say("asking for what Nova's scheduler would leave out")
     left_out = cloud.left_out(conn, published, [
         scheduling.of_flavor(flavor.properties, flavor.disk_gib)
