@@ -15,6 +15,7 @@
 from osc_lib import exceptions
 import yaml
 
+from kongming.compute import servers
 from kongming.deployment import deployment as dep
 from kongming.fit import nova_fitter
 from kongming.placement import scheduling
@@ -189,6 +190,7 @@ class Layout:
             if found is None:
                 raise exceptions.CommandError(
                     f"No server with a name or ID of '{name}' exists.")
+            servers.known(found)
             ids[found.id] = found.hypervisor_hostname
         steps: list[document_mod.Step] = []
         score, figures = [], []
