@@ -201,7 +201,8 @@ def find(conn: Any, name: str) -> dict[str, Any] | None:
     if uuidutils.is_uuid_like(name):
         try:
             found: dict[str, Any] = api.get(conn, f'/servers/{name}')['server']
-            return known(found)
+            known(found)
+            return found
         except exception.NotFound:
             pass
     # Nova takes it for a regular expression, of the database's kind.

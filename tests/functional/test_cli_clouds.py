@@ -201,7 +201,7 @@ class LostCellTest(CloudBase):
         self.assertIn('it may be one of those of which nothing is known', err)
         self.assertIn(cells.SERVER, err)
 
-    def test_what_depends_on_it_is_not_promised(self):
+    def test_what_depends_on_it_is_refused(self):
         """A server of the lost cell may be of the deployment."""
         path = self.document(
             version=1, name='own', templates={'du': {
