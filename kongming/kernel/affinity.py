@@ -68,6 +68,10 @@ class Reader:
         for process in self._known.keys() - processes:
             self._known.pop(process, None)
 
+    def forget(self, process: int) -> None:
+        """Look anew which thread is which."""
+        self._known.pop(process, None)
+
     def read(self, process: int,
              cpusets: bool = True) -> list[witness.Thread]:
         """All threads of a domain.
