@@ -29,12 +29,14 @@ from kongming.libvirt import affinity
 from kongming.template import template
 from nova.compute import resource_tracker
 import nova.conf
+import nova.context
 from nova import objects
 from nova import utils
 from nova.virt import hardware
 from nova.virt.libvirt.cpu import api as cpu_api
 from oslo_log import log as logging
 
+from nova_ext.ownership import claimed
 from nova_ext.ownership import ownership
 
 CONF = nova.conf.CONF
@@ -132,6 +134,16 @@ class CpuApi(cpu_api.API):
             LOG.exception('pCPU %s could not be powered down',
                           topology.format_cpu_list(pcpus))
 
+    def sweep(self, owned):
+        """Power down what was left on of changes that were cut short.
+
+        :param owned: pCPUs that servers of the host own, whatever state they
+            are in, or may come to own
+        """
+        left = self.managed() - owned
+        if left:
+            self.give_up(left)
+
     def rest(self, pcpus):
         """Power down what its server owns and does not use."""
         since = self._ups
@@ -165,12 +177,14 @@ class CpuApi(cpu_api.API):
         if not template.has_template(instance.flavor.extra_specs):
             super().power_down_for_instance(instance)
             return
-        pcpus = self.managed() & ownership.pcpus_of(instance)
         try:
+            # nova-api may have read it before a live change.
+            claimed.refresh(nova.context.get_admin_context(), instance)
+            pcpus = self.managed() & ownership.pcpus_of(instance)
             still_used = self._driver.borrowed_still(pcpus)
         except Exception:
-            LOG.exception('It is not known who borrows pCPU %s; it keeps its '
-                          'power', topology.format_cpu_list(pcpus),
+            LOG.exception('It is not known what it owns, or who borrows '
+                          'that; its pCPUs keep their power',
                           instance=instance)
             return
         if still_used:

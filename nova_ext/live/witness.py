@@ -113,8 +113,14 @@ class Witness:
                 LOG.info('The kernel is asked where servers really run')
         self._told = reason
 
-    def refuse(self):
-        """:raises record.ChangeFailed: where the kernel is not asked"""
+    def look(self, server, domain):
+        """Before an ownership changes: the kernel has to tell of it.
+
+        :param domain: None where it does not run
+        :raises record.ChangeFailed: where the kernel is not asked
+        """
+        if domain is not None:
+            self.process(server, domain)
         if self.blind:
             raise record.ChangeFailed(
                 reason=f'the kernel can not be asked on this host where its '
