@@ -173,7 +173,16 @@ def folder_of(groups: str, controller: str) -> pathlib.Path | None:
 
     :param groups: text of ``/proc/PID/task/TID/cgroup``
     """
-    mount = _mount(_mounts(), controller)
+    return folder_in(_mounts(), groups, controller)
+
+
+def folder_in(mounts: str, groups: str,
+              controller: str) -> pathlib.Path | None:
+    """The same where something else is mounted.
+
+    :param mounts: text of ``/proc/self/mountinfo``
+    """
+    mount = _mount(mounts, controller)
     path = mount and _within(groups, mount, controller)
     if mount is None or path is None:
         return None

@@ -224,7 +224,9 @@ class Domains:
             affinity.apply(domain, wanted, self._width())
         except Exception:
             with excutils.save_and_reraise_exception():
-                self.witness.harmless(server, domain, wanted, owned)
+                self.witness.harmless(
+                    server, domain, wanted,
+                    owned | ownership.pcpus_of(server))
         self.witness.put_back(server, domain, wanted, owned, self._width())
         now, pid = self.running(domain)
         for vcpu, found in now.sched.items():

@@ -203,10 +203,14 @@ class Witness:
     def harmless(self, server, domain, wanted, owned):
         """After a pin that libvirt refused: nothing is left free.
 
-        :param owned: pCPUs that the server owns
+        A thread that is still where it was stays there.
+
+        :param owned: pCPUs that the server owns, also those that it leaves
         """
         try:
-            outside = self.freed(server, domain, wanted)
+            mine = owned | wanted.pcpus
+            outside = [thread for thread in self.freed(server, domain, wanted)
+                       if not thread.allowed <= mine]
             if outside:
                 LOG.warning('A pin that libvirt refused has freed threads: '
                             '%s', '; '.join(self.words(outside, wanted)),

@@ -665,9 +665,14 @@ class PowerBase(LifeBase):
     """
 
     STRATEGY = 'cpu_state'
+    online: set[int] | None = None
 
-    def setUp(self):
-        super().setUp()
+    def start_host(self, *args):
+        if self.online is None:
+            self.manage_power()
+        return super().start_host(*args)
+
+    def manage_power(self):
         self.flags(cpu_power_management=True,
                    cpu_power_management_strategy=self.STRATEGY,
                    group='libvirt')
