@@ -62,22 +62,26 @@ class Reader:
     def __init__(self) -> None:
         #: process -> id of a thread -> what it is
         self._known: dict[int, dict[int, _Task]] = {}
+        #: process -> which of its cpusets is read next
+        self._turn: dict[int, int] = {}
 
     def retain(self, processes: set[int]) -> None:
         """Forget all domains but these."""
         for process in self._known.keys() - processes:
             self._known.pop(process, None)
+            self._turn.pop(process, None)
 
     def forget(self, process: int) -> None:
         """Look anew which thread is which."""
         self._known.pop(process, None)
 
     def read(self, process: int,
-             cpusets: bool = True) -> list[witness.Thread]:
+             most: int | None = None) -> list[witness.Thread]:
         """All threads of a domain.
 
         :param process: of the domain
-        :param cpusets: whether to read the files of their cpusets, too
+        :param most: how many of their cpusets to read, others the next time;
+            None: all
         :raises OSError: if it has ended, or its threads are not to be seen
         """
         known = self._known.setdefault(process, {})
@@ -86,34 +90,47 @@ class Reader:
             for gone in known.keys() - set(ids):
                 del known[gone]
         found = []
-        texts: dict[str, frozenset[int] | None] = {}
+        texts = self._cpusets(process, most)
         for thread in ids:
             try:
                 task = known.get(thread)
                 if task is None or not task.is_certain:
                     task = _look(process, thread, task is not None)
-                    if task is None:
-                        continue
                     known[thread] = task
+                if task is _KERNELS:
+                    continue
                 allowed = frozenset(os.sched_getaffinity(thread))
             except (FileNotFoundError, ProcessLookupError):
                 known.pop(thread, None)
                 continue  # it has ended
-            cpuset = None
-            if cpusets and task.cpuset:
-                if task.cpuset not in texts:
-                    texts[task.cpuset] = _cpuset(task.cpuset)
-                cpuset = texts[task.cpuset]
+            if most is None and task.cpuset and task.cpuset not in texts:
+                texts[task.cpuset] = _cpuset(task.cpuset)
             found.append(witness.Thread(task.kind, task.number, thread,
-                                        allowed, cpuset))
+                                        allowed, texts.get(task.cpuset)))
         return found
 
+    def _cpusets(self, process: int, most: int | None
+                 ) -> dict[str, frozenset[int] | None]:
+        """Those that it is the turn of: path -> pCPUs."""
+        if most is None:
+            return {}
+        paths = sorted({task.cpuset for task in self._known[process].values()
+                        if task.cpuset})
+        turn = self._turn.get(process, 0)
+        chosen = (paths * 2)[turn:turn + min(most, len(paths))]
+        self._turn[process] = (turn + most) % (len(paths) or 1)
+        return {path: _cpuset(path) for path in chosen}
 
-def _look(process: int, thread: int, again: bool) -> _Task | None:
+
+#: A thread that the kernel has made.
+_KERNELS = _Task('', 0, '', True)
+
+
+def _look(process: int, thread: int, again: bool) -> _Task:
     folder = pathlib.Path(_PROC, str(process), 'task', str(thread))
     kind = process_mod.kind_of((folder / 'comm').read_text().strip())
     if kind is None:
-        return None
+        return _KERNELS
     return _Task(*kind, _path(folder, *kind),
                  again or kind[0] != domain_mod.EMULATOR)
 

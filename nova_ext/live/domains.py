@@ -138,7 +138,8 @@ class Domains:
         wanted = self._possible(server, topology, intent, lent)
         now, self._memory[server.uuid] = self._look(server, domain)
         found = threads.changes(now, wanted)
-        if not found and self.witness.freed(server, domain, wanted):
+        if not found and self.witness.freed(server, domain, wanted,
+                                            witness.CPUSETS):
             self.freed.add(server.uuid)
         return found
 

@@ -32,6 +32,9 @@ LOG = logging.getLogger(__name__)
 #: How soon to look again whether threads may be set, in seconds: it may
 #: start a process.
 _RETRY = 600.0
+#: Of a server that is settled so many cpusets are read in a pass, the others
+#: in the next ones; the affinity of all threads is read.
+CPUSETS = 3
 _REMEDY = ('nova-compute has to run on the machine of its libvirtd, in its '
            'PID namespace and with its /run/libvirt (a container: pid: host), '
            'and [kongming_privileged] in nova.conf has to give it '
@@ -127,10 +130,12 @@ class Witness:
                        f'threads run ({self.blind}), so that no ownership '
                        f'changes; {_REMEDY}')
 
-    def freed(self, server, domain, wanted):
+    def freed(self, server, domain, wanted, most=None):
         """Threads that are freer than they may be.
 
         :param wanted: kongming.live.threads.Threads
+        :param most: how many cpusets are looked at beside their affinity;
+            None: all
         :returns: list of kongming.live.witness.Thread; empty where the
             kernel is not asked
         """
@@ -138,7 +143,7 @@ class Witness:
         if process is None:
             return []
         try:
-            found = witness.freed(self._reader.read(process), wanted)
+            found = witness.freed(self._reader.read(process, most), wanted)
             if found:
                 # A name may be another one by now.
                 self._reader.forget(process)

@@ -176,7 +176,7 @@ class Witness(fixtures.Fixture):
         self._domains.append(domain)
         return len(self._domains)
 
-    def _read(self, process, cpusets=True):
+    def _read(self, process, most=None):
         domain = self._domains[process - 1]
         pins, uuid = affinity.read(domain), domain.UUIDString()
         found = [(domain_mod.VCPU, vcpu, 100 + vcpu, pcpus)

@@ -50,7 +50,7 @@ class Inside:
         return int(self.shell(
             f'echo {told.pid_file(domain.name())}').strip())
 
-    def read(self, _reader, process, cpusets=True):
+    def read(self, _reader, process, most=None):
         mounts, _end, tasks = self.shell(
             _TASKS.format(process=process)).partition('==\n')
         online, found = self.online(), []
