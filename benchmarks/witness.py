@@ -15,8 +15,9 @@
 pinned, on this machine's libvirtd.  What a pass adds for each server that is
 where it is wanted is timed by itself: which CPUs are online, whether they
 have the power that the server needs, the affinity of each of its threads and
-the cpusets of some in turn.  Processes that are started are counted.  Beside it the same by
-``/proc/PID/task/TID/status``, as it is read where a host is looked at once.
+the cpusets of some in turn.  Processes that are started are counted.  Beside
+it the same by ``/proc/PID/task/TID/status``, as it is read where a host is
+looked at once.
 
 Needs root, a libvirtd and two pCPUs.
 """

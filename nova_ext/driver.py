@@ -176,6 +176,18 @@ class LibvirtDriver(driver.LibvirtDriver):
                 data.dst_cpu_shared_set_info)
         return data
 
+    def _init_host_topology(self):
+        # All dedicated pCPUs are online by its end.
+        super()._init_host_topology()
+        try:
+            limits.compare_cpus(self._get_host_numa_topology(), frozenset(
+                (hardware.get_cpu_dedicated_set() or set())
+                | (hardware.get_cpu_shared_set() or set())))
+        except Exception:
+            # It is libvirt's word that is left then.
+            LOG.exception("The kernel's CPUs could not be compared with "
+                          "libvirtd's")
+
     def init_host(self, host):
         # What is malformed is no limit: better not to start.
         limits.never()

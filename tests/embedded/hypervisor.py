@@ -128,6 +128,7 @@ class Witness(fixtures.Fixture):
     until it is pinned again it is where somebody has put it.
 
     :ivar online: set of those that are
+    :ivar cpus: kongming.host.stale.Cpus; None: they are not to be read
     :ivar seen: whether processes are
     :ivar refusal: why threads may not be set; empty: they may
     :ivar moved: (server's uuid, kind, number) -> pCPUs, of threads that were
@@ -139,6 +140,7 @@ class Witness(fixtures.Fixture):
         self.online = set(range(1024))
         self.seen, self.refusal = True, ''
         self.moved, self.held = {}, []
+        self.cpus = None
         self._domains = []
         for name, function in (
                 ('affinity.process_of', self._process),
@@ -146,7 +148,8 @@ class Witness(fixtures.Fixture):
                     *args)),
                 ('affinity.may_hold', lambda _process: self.refusal),
                 ('affinity.hold', self._hold),
-                ('cpus.online', lambda: frozenset(self.online))):
+                ('cpus.online', lambda: frozenset(self.online)),
+                ('cpus.read', self._read_cpus)):
             self.useFixture(fixtures.MonkeyPatch(f'kongming.kernel.{name}',
                                                  function))
         for name, kind in (('pinVcpuFlags', domain_mod.VCPU),
@@ -154,6 +157,11 @@ class Witness(fixtures.Fixture):
             self._watch(name, lambda number, *_rest, kind=kind: (
                 kind, number), 1)
         self._watch('pinEmulator', lambda *_args: (domain_mod.EMULATOR, 0), 0)
+
+    def _read_cpus(self):
+        if self.cpus is None:
+            raise FileNotFoundError('/sys/devices/system/cpu')
+        return self.cpus
 
     def _watch(self, name, thread_of, at):
         real = getattr(fakelibvirt.Domain, name)

@@ -29,7 +29,6 @@ import oslo_messaging
 
 from tests import documents
 from tests.embedded import hypervisor
-from tests import expected
 from tests.functional import test_boot
 from tests.functional import test_cleanup
 from tests.functional import test_life

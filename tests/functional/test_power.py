@@ -19,6 +19,7 @@ from unittest import mock
 
 import fixtures
 
+from kongming.host import stale
 from kongming.live import witness
 from nova import context as nova_context
 from nova import objects
@@ -443,6 +444,34 @@ class WitnessTest(test_live.LiveBase):
         self.flags(live_changes='observe', group='kongming')
         self.ring(server)
         self.assertIn(key, self.kernel.moved)
+
+
+class StaleTest(test_life.LifeBase):
+    """libvirtd has its CPUs as they were when it started."""
+
+    def host_info(self):
+        found = super().host_info()
+        for cell in found.numa_topology.cells:
+            for cpu in cell.cpus[2:]:
+                cpu.socket_id = 0
+                cpu.siblings = {cpu.id}
+        return found
+
+    def test_siblings_are_the_kernels(self):
+        cores = [frozenset({pcpu, pcpu + 1}) for pcpu in range(0, 16, 2)]
+        self.kernel_of_host.cpus = stale.Cpus(
+            frozenset(range(16)), {node: frozenset(range(8 * node, 8 * node
+                                                         + 8))
+                                   for node in (0, 1)},
+            {pcpu: core for core in cores for pcpu in core})
+        self.hosts()
+        log = self.stdlog.logger.output
+        self.assertEqual(1, log.count("libvirtd's picture of the CPUs is "
+                                      "older than the kernel's"))
+        self.assertIn('has other siblings than libvirtd says', log)
+        # The second core of node 1, by its two threads.
+        server = self.boot(self.flavor({'pin.0': '0-1:n1c1'}))
+        self.assertHolds(server, {0: 10, 1: 11})
 
 
 class BlindTest(test_live.LiveBase):

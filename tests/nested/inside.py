@@ -14,60 +14,66 @@
 What nova-compute reads of its own machine is read by a shell inside.
 """
 
-import shlex
-
 from kongming.domain import domain as domain_mod
+from kongming.host import stale
 from kongming.host import topology
-from kongming.kernel import cgroup
 from kongming.kernel import process as process_mod
 from kongming.live import witness
 from tests.embedded import witness as told
 
 CPU = '/sys/devices/system/cpu'
+#: Of each thread its id, name and affinity, then its cpuset: name, pCPUs.
 _TASKS = """\
-cat /proc/self/mountinfo
-echo ==
 cd /proc/{process}/task || exit 1
 for task in *; do
+    group=$(sed -n 's/^0:://p' $task/cgroup)
+    if [ -d /sys/fs/cgroup/cpuset ]; then
+        group=/cpuset$(sed -n 's/^[0-9]*:cpuset://p' $task/cgroup)
+    fi
     echo "$task:$(cat $task/comm)"
     grep ^Cpus_allowed_list: $task/status
-    cat $task/cgroup
+    echo "$group"
+    cat "/sys/fs/cgroup$group/cpuset.cpus"
     echo --
 done
 """
 
 
 class Inside:
-    """What nova-compute reads of its kernel, read inside."""
+    """What nova-compute reads of its kernel, read inside.
+
+    :param shell: runs a shell script inside; slow where others work
+    """
 
     def __init__(self, shell):
         self.shell = shell
+        #: what was read last, as nobody else changes it
+        self._online = None
 
-    def online(self):
-        return topology.parse_cpu_list(self.shell(f'cat {CPU}/online'))
+    def online(self, fresh=False):
+        if self._online is None or fresh:
+            self._online = topology.parse_cpu_list(
+                self.shell(f'cat {CPU}/online'))
+        return self._online
 
     def process_of(self, domain):
         return int(self.shell(
             f'echo {told.pid_file(domain.name())}').strip())
 
     def read(self, _reader, process, most=None):
-        mounts, _end, tasks = self.shell(
-            _TASKS.format(process=process)).partition('==\n')
         online, found = self.online(), []
-        for text in tasks.split('--\n')[:-1]:
-            first, allowed, groups = text.split('\n', 2)
+        for text in self.shell(_TASKS.format(process=process)).split(
+                '--\n')[:-1]:
+            first, allowed, group, said = text.split('\n', 3)
             ident, _colon, name = first.partition(':')
             kind = process_mod.kind_of(name)
             if kind is None:
                 continue
-            folder = cgroup.folder_in(mounts, groups, 'cpuset')
-            cpuset = None
             own = {domain_mod.VCPU: f'vcpu{kind[1]}',
                    domain_mod.EMULATOR: 'emulator'}[kind[0]]
-            if folder is not None and folder.name == own:
-                said = self.shell(f'cat {shlex.quote(str(folder))}'
-                                  f'/cpuset.cpus').strip()
-                cpuset = topology.parse_cpu_list(said) if said else None
+            cpuset = None
+            if group.rpartition('/')[2] == own and said.strip():
+                cpuset = topology.parse_cpu_list(said)
             found.append(witness.Thread(
                 *kind, int(ident), online & topology.parse_cpu_list(
                     allowed.partition(':')[2]), cpuset))
@@ -79,7 +85,30 @@ class Inside:
                        f'{thread}')
 
     def set_online(self, pcpu, state):
-        self.shell(f'echo {state} > {CPU}/cpu{pcpu}/online')
+        if (pcpu in self.online()) != bool(state):
+            self._online = None
+            self.shell(f'echo {state} > {CPU}/cpu{pcpu}/online')
+
+    def read_cpus(self):
+        said = self.shell(
+            'cd /sys/devices/system\n'
+            'echo cpu/online $(cat cpu/online)\n'
+            'for each in node/node*/cpu[0-9]*; do echo $each -; done\n'
+            'cd cpu && for each in cpu*/topology/thread_siblings_list; do '
+            'echo $each $(cat $each); done')
+        nodes, siblings, online = {}, {}, frozenset()
+        for path, value in map(str.split, said.splitlines()):
+            parts = path.split('/')
+            if parts[0] == 'node':
+                nodes.setdefault(int(parts[1][4:]), set()).add(
+                    int(parts[2][3:]))
+            elif parts[0] == 'cpu':
+                online = topology.parse_cpu_list(value)
+            else:
+                siblings[int(parts[0][3:])] = topology.parse_cpu_list(value)
+        return stale.Cpus(online, {
+            node: frozenset(pcpus) for node, pcpus in nodes.items()},
+            siblings)
 
     def put(self, patch):
         """Have kongming.kernel read inside.
@@ -92,5 +121,6 @@ class Inside:
                     reader, *args)),
                 ('affinity.may_hold', lambda _process: ''),
                 ('affinity.hold', self.hold),
-                ('cpus.online', self.online)):
+                ('cpus.online', self.online),
+                ('cpus.read', self.read_cpus)):
             patch(f'kongming.kernel.{name}', function)
