@@ -47,8 +47,8 @@ Public names
 ------------
 
 ``affinity.Reader``, ``process_of``, ``may_hold`` and ``hold``;
-``cpus.online`` and ``read``; ``process.tasks``, ``ram``, ``memory``, ``vcpu_threads`` and
-``set_scheduler``; ``cgroup.read``, ``apply`` and ``set_share``;
+``cpus.online`` and ``read``; ``process.tasks``, ``ram``, ``memory``,
+``vcpu_threads`` and ``set_scheduler``; ``cgroup.read``, ``apply`` and ``set_share``;
 ``resctrlfs.read``, ``look``, ``arrange`` and ``Files``.
 
 Reading order

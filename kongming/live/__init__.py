@@ -49,8 +49,9 @@ Public names
 
 ``rearrange.plan`` with ``Resident``, ``Move``, ``Step`` and ``Plan``;
 ``threads.shape``, ``Threads``, ``Owned`` and ``lends``; ``qos.wanted``,
-``CpuShares`` and ``changes``; ``drift.unmet``; ``progress.add`` and ``read``; ``witness.freed``, ``Thread``,
-``words``, ``online_only`` and ``held``; ``power.wanted`` and ``Power``.
+``CpuShares`` and ``changes``; ``drift.unmet``; ``progress.add`` and ``read``;
+``witness.freed``, ``Thread``, ``words``, ``online_only`` and ``held``;
+``power.wanted`` and ``Power``.
 
 Reading order
 -------------
