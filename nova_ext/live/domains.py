@@ -46,8 +46,8 @@ class Domains:
         #: servers of which the kernel has found threads too free, in this
         #: pass
         self.freed = set()
-        #: server -> (key of its topology, threads): what Nova would make of
-        #: it
+        #: server -> (key of its topology, its flavor and image, threads):
+        #: what Nova would make of it
         self._known = {}
         #: (server, whether it borrows) -> (what it was worked out of, the
         #: threads that are wanted and what was not obeyed)
@@ -74,6 +74,7 @@ class Domains:
         if memo is not None and memo[0] == given:
             return memo[1]
         known = self._known.get(server.uuid)
+        key = key, server.instance_type_id, server.image_ref
         if known is None or known[0] != key:
             config = self._driver.native_numa_config(
                 topology, server.flavor,
@@ -213,21 +214,29 @@ class Domains:
             found = domain and memory.read(domain)
         return found
 
-    def run_on(self, server, topology, intent, lent=frozenset()):
-        """Have a server's threads where they are wanted."""
+    def run_on(self, server, topology, intent, lent=frozenset(),
+               before_each=lambda: None):
+        """Have a server's threads where they are wanted.
+
+        :param before_each: see :func:`kongming.libvirt.affinity.apply`
+        """
         domain = self.domain(server)
         if domain is None:
             return
+        before_each()
         self.power_up(server, topology, intent, lent)
         wanted = self._possible(server, topology, intent, lent)
         owned = ownership.Ownership(topology).pcpus
         try:
-            affinity.apply(domain, wanted, self._width())
+            affinity.apply(domain, wanted, self._width(), before_each)
         except Exception:
             with excutils.save_and_reraise_exception():
+                # Not on what was reclaimed meanwhile.
+                before_each()
                 self.witness.harmless(
                     server, domain, wanted,
                     owned | ownership.pcpus_of(server))
+        before_each()
         self.witness.put_back(server, domain, wanted, owned, self._width())
         now, pid = self.running(domain)
         for vcpu, found in now.sched.items():
