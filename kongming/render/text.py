@@ -41,6 +41,7 @@ import string
 
 from kongming.host import topology
 from kongming.host import usage
+from kongming.render import pages
 
 FREE, TAKEN, SHARED, OFFLINE = '.', '#', '~', '-'
 _WORDS = {FREE: 'free', SHARED: 'shared', TAKEN: 'taken', OFFLINE: 'off'}
@@ -102,6 +103,7 @@ def _title(node: usage.NodeState) -> Iterator[str]:
     if node.unpowered:
         yield (f'pCPU {topology.format_cpu_list(node.unpowered)} without '
                f'power')
+    yield from pages.words(node)
 
 
 class _Letters(dict[str, str]):
