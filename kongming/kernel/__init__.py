@@ -48,8 +48,8 @@ Public names
 
 ``affinity.Reader``, ``process_of``, ``may_hold`` and ``hold``;
 ``cpus.online`` and ``read``; ``process.tasks``, ``ram``, ``memory``,
-``vcpu_threads`` and ``set_scheduler``; ``cgroup.read``, ``apply`` and ``set_share``;
-``resctrlfs.read``, ``look``, ``arrange`` and ``Files``.
+``vcpu_threads`` and ``set_scheduler``; ``cgroup.read``, ``apply`` and
+``set_share``; ``resctrlfs.read``, ``look``, ``arrange`` and ``Files``.
 
 Reading order
 -------------
