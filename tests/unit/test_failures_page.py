@@ -93,6 +93,9 @@ MADE = {
         'functional.test_observe:ObserveTest.test_by_itself',
     '``Observed, not changed``':
         'functional.test_observe:ObserveTest.test_by_configuration',
+    "``Nova's own fitter finds no place for it``, ``Nova's own fitter gives "
+    'cell``': 'unit.fit.test_nova_fitter:NovaFitterTest.'
+        'test_cells_that_differ',
     '``Threads are freer than they may be and are put back``':
         'functional.test_power:WitnessTest.test_freed_by_hand',
     '``A pin that libvirt refused has freed threads``, ``The kernel keeps '
