@@ -9,7 +9,7 @@
 #    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 #    License for the specific language governing permissions and limitations
 #    under the License.
-"""What it costs to ask the kernel where a settled server's threads may run.
+"""What it costs to ask the kernel where a idle server's threads may run.
 
 ``python -m benchmarks.witness [--vcpus 4] [--rounds 2000]``: a real domain,
 pinned, on this machine's libvirtd.  What a pass adds for each server that is
@@ -85,18 +85,18 @@ def main():
         api = power.CpuApi(None)
         asked = witness.Witness(api)
 
-        def settled():
+        def idle():
             api.ensure(wanted.pcpus)
             online = api.online()
             if not wanted.pcpus <= online or asked.freed(
                     Server, domain, wanted, witness.CPUSETS):
                 sys.exit('It is not where it is wanted')
 
-        settled()
+        idle()
         pid = process.pid(domain)
         number = len(process.tasks(pid))
         del starts[:]
-        wall, cpu = timed(settled, args.rounds)
+        wall, cpu = timed(idle, args.rounds)
         begun = len(starts)
         slow, _cpu = timed(lambda: process.tasks(pid), max(
             1, args.rounds // 20))

@@ -69,7 +69,7 @@ _stale: stale.Cpus | None = None
 
 
 def compare_cpus(topology, wanted):
-    """Compare libvirtd's picture of the CPUs with the kernel's; told once.
+    """Compare libvirtd's picture of the CPUs with the kernel's; reported once.
 
     Called when nova-compute starts, while all pCPUs that Nova manages are
     online: what Nova has read of libvirt it keeps (nova/virt/libvirt/host.py,

@@ -50,7 +50,7 @@ Public names
 ``rearrange.plan`` with ``Resident``, ``Move``, ``Step`` and ``Plan``;
 ``threads.shape``, ``Threads``, ``Owned`` and ``lends``; ``qos.wanted``,
 ``CpuShares`` and ``changes``; ``drift.unmet``; ``progress.add`` and ``read``;
-``witness.freed``, ``Thread``, ``words``, ``online_only`` and ``held``;
+``witness.freed``, ``Thread``, ``words``, ``online_only`` and ``kept``;
 ``power.wanted`` and ``Power``.
 
 Reading order

@@ -153,7 +153,7 @@ def online_only(wanted: threads.Threads, owned: Pcpus, shared: Pcpus,
                    for number, pcpus in wanted.iothreads.items()})
 
 
-def held(outside: Iterable[Thread], wanted: threads.Threads, owned: Pcpus,
+def kept(outside: Iterable[Thread], wanted: threads.Threads, owned: Pcpus,
          online: Pcpus) -> Mapping[int, Pcpus]:
     """Where the kernel is to keep threads that libvirt does not put back.
 

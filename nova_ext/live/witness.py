@@ -32,7 +32,7 @@ LOG = logging.getLogger(__name__)
 #: How soon to look again whether threads may be set, in seconds: it may
 #: start a process.
 _RETRY = 600.0
-#: Of a server that is settled so many cpusets are read in a pass, the others
+#: Of a server that is idle so many cpusets are read in a pass, the others
 #: in the next ones; the affinity of all threads is read.
 CPUSETS = 3
 _REMEDY = ('nova-compute has to run on the machine of its libvirtd, in its '
@@ -55,7 +55,7 @@ class Witness:
         self._unsettable = ''
         #: when that was found out
         self._asked = None
-        self._told = ''
+        self._reported = ''
 
     @property
     def blind(self):
@@ -81,7 +81,7 @@ class Witness:
                 if domain.isActive():
                     self._unseen[server.uuid] = (
                         f'the process of {domain.name()} is not seen')
-                    self._tell()
+                    self._report()
                 return None
             self._unseen.pop(server.uuid, None)
             known = self._processes[server.uuid] = ident, process
@@ -93,19 +93,19 @@ class Witness:
         now = time.monotonic()
         if self._asked is not None and (
                 not self._unsettable or now < self._asked + _RETRY):
-            return self._tell()
+            return self._report()
         self._asked = now
         try:
             reason = privileged.may_hold(process)
         except Exception as exc:
             reason = f'privsep: {exc}'
         self._unsettable = reason and f'threads can not be set: {reason}'
-        self._tell()
+        self._report()
 
-    def _tell(self):
+    def _report(self):
         """A line in the log where it has changed."""
         reason = self.blind
-        if bool(reason) != bool(self._told):
+        if bool(reason) != bool(self._reported):
             if reason:
                 LOG.warning('The kernel can not be asked where servers '
                             'really run: %(reason)s. Servers boot, profiles '
@@ -114,7 +114,7 @@ class Witness:
                                 'reason': reason, 'remedy': _REMEDY})
             else:
                 LOG.info('The kernel is asked where servers really run')
-        self._told = reason
+        self._reported = reason
 
     def look(self, server, domain):
         """Before an ownership changes: the kernel has to tell of it.
@@ -170,9 +170,9 @@ class Witness:
         outside = self.freed(server, domain, wanted)
         if not outside:
             return
-        told = '; '.join(self.words(outside, wanted))
+        reported = '; '.join(self.words(outside, wanted))
         LOG.warning('Threads are freer than they may be and are put back: '
-                    '%s', told, instance=server)
+                    '%s', reported, instance=server)
         try:
             libvirt_affinity.again(domain, wanted, width, {
                 (thread.kind, thread.number) for thread in outside})
@@ -183,13 +183,13 @@ class Witness:
         if left:
             self._hold(server, domain, wanted, owned, left)
             raise record.ChangeFailed(
-                reason=f'libvirt does not put it back{refusal}: {told}')
+                reason=f'libvirt does not put it back{refusal}: {reported}')
 
     def _hold(self, server, domain, wanted, owned, outside):
         online = self._cpu_api.online()
         if online is None:
             return
-        places = witness.held(outside, wanted, owned, online)
+        places = witness.kept(outside, wanted, owned, online)
         process = self.process(server, domain)
         if not places or process is None:
             return

@@ -133,13 +133,13 @@ class Witness(fixtures.Fixture):
     :ivar refusal: why threads may not be set; empty: they may
     :ivar moved: (server's uuid, kind, number) -> pCPUs, of threads that were
         put somewhere else
-    :ivar held: what KongMing has had the kernel do: (thread, pCPUs)
+    :ivar kept: what KongMing has had the kernel do: (thread, pCPUs)
     """
 
     def _setUp(self):
         self.online = set(range(1024))
         self.seen, self.refusal = True, ''
-        self.moved, self.held = {}, []
+        self.moved, self.kept = {}, []
         self.cpus = None
         self._domains = []
         for name, function in (
@@ -205,7 +205,7 @@ class Witness(fixtures.Fixture):
                             (domain_mod.VCPU, ident - 100) if ident >= 100
                             else (domain_mod.IOTHREAD, ident - 50))
             self.moved[uuid, kind, number] = pcpus
-            self.held.append((ident, pcpus))
+            self.kept.append((ident, pcpus))
 
 
 class Kernel(fixtures.Fixture):

@@ -402,7 +402,7 @@ class WitnessTest(test_live.LiveBase):
         self.kernel.online = real
         self.assertIn('A pin that libvirt refused has freed threads: vCPU 0',
                       self.log)
-        self.assertEqual([(100, frozenset({10}))], self.kernel.held[:1])
+        self.assertEqual([(100, frozenset({10}))], self.kernel.kept[:1])
         self.assertEqual({}, self.kernel.moved)
         self.assertHolds(server, {0: 13, 1: 10})
 
@@ -423,7 +423,7 @@ class WitnessTest(test_live.LiveBase):
         with mock.patch.object(fakelibvirt.Domain, 'pinVcpuFlags',
                                side_effect=fakelibvirt.libvirtError('no')):
             self.ring(server)
-        self.assertEqual([(100, frozenset({13}))], self.kernel.held)
+        self.assertEqual([(100, frozenset({13}))], self.kernel.kept)
         (result, details), = self.actions(server)
         self.assertEqual('Error', result)
         self.assertIn('libvirt does not put it back', details)

@@ -19,7 +19,7 @@ from kongming.host import stale
 from kongming.host import topology
 from kongming.kernel import process as process_mod
 from kongming.live import witness
-from tests.embedded import witness as told
+from tests.embedded import witness as embedded
 
 CPU = '/sys/devices/system/cpu'
 #: Of each thread its id, name and affinity, then its cpuset: name, pCPUs.
@@ -58,7 +58,7 @@ class Inside:
 
     def process_of(self, domain):
         return int(self.shell(
-            f'echo {told.pid_file(domain.name())}').strip())
+            f'echo {embedded.pid_file(domain.name())}').strip())
 
     def read(self, _reader, process, most=None):
         online, found = self.online(), []

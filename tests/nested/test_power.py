@@ -156,7 +156,7 @@ class WitnessTest(test_host.DomainBase):
             None, self.inside.process_of(self.domain))
             if (thread.kind, thread.number) == (witness.VCPU, vcpu))
 
-    def test_settled(self):
+    def test_where_it_is_pinned(self):
         self.assertEqual({0: {2}, 1: {3}}, self.places())
         self.assertEqual([], self.freed())
 

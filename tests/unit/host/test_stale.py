@@ -29,9 +29,9 @@ def cpus(offline=()):
 class DifferencesTest(base.TestCase):
 
     def check(self, words, found, nodes=NODES, cores=CORES):
-        told = stale.differences(found, nodes, cores)
-        self.assertEqual(bool(words), bool(told))
-        self.assertIn(words, '; '.join(told))
+        reported = stale.differences(found, nodes, cores)
+        self.assertEqual(bool(words), bool(reported))
+        self.assertIn(words, '; '.join(reported))
 
     def test_alike(self):
         self.check('', cpus())

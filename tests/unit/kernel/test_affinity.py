@@ -86,7 +86,7 @@ class ReaderTest(base.TestCase):
     def test_a_process_that_ends(self):
         self.assertRaises(FileNotFoundError, self.reader.read, 2 ** 22 + 1)
 
-    def test_moved_and_held(self):
+    def test_moved(self):
         if len(self.all) < 2:
             self.skipTest('there is one CPU only')
         ident = self.thread('CPU 0/KVM')

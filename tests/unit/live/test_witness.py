@@ -102,9 +102,9 @@ class OnlineTest(base.TestCase):
     def test_nothing(self):
         self.check(({0: {4}, 1: {5}}, {0, 1}, {0}), {7})
 
-    def test_held_by_the_kernel(self):
-        self.assertEqual({100: only({4}), 101: only({4})}, witness.held(
+    def test_enforced_by_the_kernel(self):
+        self.assertEqual({100: only({4}), 101: only({4})}, witness.kept(
             [vcpu(ALL), vcpu(ALL, number=1)], WANTED, only({4, 5}),
             ALL - {5}))
-        self.assertEqual({}, witness.held([vcpu(ALL)], WANTED, only({4}),
+        self.assertEqual({}, witness.kept([vcpu(ALL)], WANTED, only({4}),
                                           ALL - {4}))
