@@ -18,6 +18,11 @@ What it knows
 process
     ``/proc``: the threads of a domain, their affinity and scheduler, and the
     nodes where its memory is.
+affinity
+    Where the threads of a domain may run, read so often that it has to be
+    cheap: affinity and cpuset.
+cpus
+    ``/sys/devices/system``: which CPUs are online, their nodes and siblings.
 cgroup
     The cgroup of each vCPU below its domain's: weight, quota and period, on
     cgroup v1 and v2.
@@ -41,16 +46,18 @@ It calls no libvirt and no Nova.  It takes no rights by itself: in nova-compute
 Public names
 ------------
 
-``process.tasks``, ``ram``, ``memory``, ``vcpu_threads`` and
-``set_scheduler``; ``cgroup.read``, ``apply`` and ``set_share``;
-``resctrlfs.read``, ``look``, ``arrange`` and ``Files``.
+``affinity.Reader``, ``process_of``, ``may_hold`` and ``hold``;
+``cpus.online`` and ``read``; ``process.tasks``, ``ram``, ``memory``,
+``vcpu_threads`` and ``set_scheduler``; ``cgroup.read``, ``apply`` and
+``set_share``; ``resctrlfs.read``, ``look``, ``arrange`` and ``Files``.
 
 Reading order
 -------------
 
 1. ``process``: a domain's threads and memory.
-2. ``cgroup``: QoS of its vCPUs.
-3. ``resctrlfs``: caches and memory bandwidth of the host.
+2. ``affinity``: where its threads may run; ``cpus``: what is online.
+3. ``cgroup``: QoS of its vCPUs.
+4. ``resctrlfs``: caches and memory bandwidth of the host.
 """
 
-__all__ = ('cgroup', 'process', 'resctrlfs')
+__all__ = ('affinity', 'cgroup', 'cpus', 'process', 'resctrlfs')

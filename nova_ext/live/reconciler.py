@@ -48,6 +48,7 @@ from nova_ext.ownership import ownership
 from nova_ext import stats
 
 LOG = logging.getLogger(__name__)
+UNSEEN = 'unseen'
 _ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
                'system_metadata']
 #: How long jobs are waited for when nova-compute ends, in seconds; its
@@ -98,13 +99,22 @@ class Reconciler:
         return (bool(self.present) and self.mode.current != mode.OFF
                 or bool(write_ahead.uncertain(self._driver._tracker)))
 
+    @property
+    def live(self):
+        """What the host does live: as its mode, or UNSEEN where the kernel is
+        not asked, so that no ownership changes.
+        """
+        current = self.mode.current
+        return (UNSEEN if current == mode.ACT and self._domains.witness.blind
+                else current)
+
     def reported(self, found):
         """What the host reports of itself, with what it does live.
 
         :param found: nova_ext.stats.Reported
         """
-        current = self.mode.current
-        if current != mode.ACT:
+        current = self.live
+        if current not in (mode.ACT, UNSEEN):
             found = found._replace(obeys=found.obeys - {stats.LIVE})
         return found._replace(live=f'{current}:{len(self.observed)}'
                               if current == mode.OBSERVE else current)
@@ -209,6 +219,7 @@ class Reconciler:
         # Nova is asked, and its lock is waited for, beside profiles.
         self._waiting = self._places.start(
             compute, servers, intents, owners, self._patient)
+        self._driver.cpu_api.sweep(owners.keys() | self.jobs.pcpus)
         self._records.flush()
         return bool(self._waiting) or self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)
