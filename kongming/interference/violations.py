@@ -59,7 +59,7 @@ def _threads(now: snapshot.Snapshot,
     """Of the host's processes and of the kernel; domains' are audited."""
     by_place: dict[frozenset[int], list[snapshot.Thread]] = {}
     for thread in now.threads.values():
-        taken = thread.allowed & owners.pcpus.keys()
+        taken = thread.allowed.intersection(owners.pcpus)
         if taken and not thread.bound and thread.pid not in owners.domains:
             by_place.setdefault(taken, []).append(thread)
     for taken, threads in sorted(by_place.items(),

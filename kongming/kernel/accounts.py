@@ -199,7 +199,8 @@ class Reader:
         if self._proc == '/proc':
             # What its status says, in a tenth of the time.
             return frozenset(os.sched_getaffinity(known.tid))
-        with open(f'{self._proc}/{known.folder}/status') as file:
+        with open(f'{self._proc}/{known.folder}/status',
+                  errors='replace') as file:
             for line in file:
                 if line.startswith('Cpus_allowed_list:'):
                     return parse.cpu_list(line.partition(':')[2])

@@ -80,14 +80,11 @@ def _irq(number: int, proc: pathlib.Path,
     if not device:
         return None
     folder = proc / 'irq' / str(number)
-    path = folder / 'smp_affinity'
     allowed = parse.cpu_list((folder / 'smp_affinity_list').read_text())
     effective = parse.cpu_list(_text(folder / 'effective_affinity_list'))
     node = _text(folder / 'node').strip()
-    managed = None
-    if not path.stat().st_mode & stat.S_IWUSR:
-        # Newer kernels show by its mode that they take none.
-        managed = True
+    # Newer kernels show by its mode that they take none.
+    managed = None if _is_writable(folder / 'smp_affinity') else True
     flags = _text(sys / 'kernel/debug/irq/irqs' / str(number))
     if flags:
         managed = 'IRQD_AFFINITY_MANAGED' in flags
@@ -146,13 +143,19 @@ def move(wanted: Iterable[tuple[int, Iterable[int]]],
         except FileNotFoundError:
             continue  # its device is gone
         except OSError as exc:
-            # irq_can_set_affinity_usr (kernel/irq/manage.c) says no.
-            managed = exc.errno == errno.EIO
+            # irq_can_set_affinity_usr (kernel/irq/manage.c) says no: EIO,
+            # on newer kernels EPERM.
+            managed = exc.errno == errno.EIO or not _is_writable(path)
             refused.append(Refused(
                 number, managed, 'the kernel manages it' if managed else
                 f'{path}: {exc.strerror}; '
                 f'{_REMEDIES.get(exc.errno or 0, "the kernel says so")}'))
     return refused
+
+
+def _is_writable(path: pathlib.Path) -> bool:
+    """:raises FileNotFoundError: if it is gone"""
+    return bool(path.stat().st_mode & stat.S_IWUSR)
 
 
 # irqbalance: its API is in irqbalance(1).
