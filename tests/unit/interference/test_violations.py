@@ -25,14 +25,14 @@ from tests import base
 from tests.unit.interference import test_disturbance as values
 from tests.unit.interference import test_irq
 
-QUIET = snapshot.Settings(online=values.ALL, workqueues=frozenset({0}),
+SILENT = snapshot.Settings(online=values.ALL, workqueues=frozenset({0}),
                           governors=dict.fromkeys(values.ALL, 'performance'),
                           pmd=frozenset({1}))
 
 
 class FindTest(base.TestCase):
 
-    def find(self, *rows, settings=QUIET, irqs=()):
+    def find(self, *rows, settings=SILENT, irqs=()):
         return violations.find(values.snap(0, [values.VCPU, *rows]),
                                settings, irqs, values.OWNERS)
 
@@ -69,7 +69,7 @@ class FindTest(base.TestCase):
                 ('governor', "'powersave'", {'governors': {
                     3: 'powersave', 4: 'schedutil'}}),
                 ('pmd', 'Open vSwitch', {'pmd': frozenset({3})})):
-            found, = self.find(settings=dataclasses.replace(QUIET, **changed))
+            found, = self.find(settings=dataclasses.replace(SILENT, **changed))
             self.assertEqual((kind, (3,)), (found.kind, found.pcpus))
             self.assertIn(words, found.text)
         self.assertEqual([], self.find(settings=snapshot.Settings()))
