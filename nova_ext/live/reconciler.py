@@ -23,6 +23,7 @@ import threading
 from kongming.libvirt import memory
 from kongming.template import cache_claims
 from kongming.template import template
+import nova.conf
 import nova.context
 from nova import objects
 from nova_ext.ownership import write_ahead
@@ -32,6 +33,7 @@ from nova_ext.live import changes
 from nova_ext.live import domains
 from nova_ext.live import enforce
 from nova_ext.live import failures
+from nova_ext.live import interrupts
 from nova_ext.live import jobs
 from nova_ext.live import mode
 from nova_ext.live import observe
@@ -45,6 +47,7 @@ from nova_ext.live import trigger
 from nova_ext.ownership import ownership
 from nova_ext import stats
 
+CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
 _ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
                'system_metadata']
@@ -60,6 +63,7 @@ class Reconciler:
     :ivar present: nova_ext.live.present.Present
     :ivar mode: nova_ext.live.mode.Mode
     :ivar observed: nova_ext.live.observe.Observed
+    :ivar interrupts: nova_ext.live.interrupts.Interrupts
     """
 
     def __init__(self, driver):
@@ -75,6 +79,7 @@ class Reconciler:
         self._alarm = None
         self.mode = mode.Mode(driver)
         self.observed = observe.Observed()
+        self.interrupts = interrupts.Interrupts(driver)
         self._trigger = trigger.Trigger(self.run, self.jobs)
         self._patient = False
         self._records = record.Records()
@@ -92,7 +97,8 @@ class Reconciler:
     @property
     def has_work(self):
         """Whether a pass may find anything to do."""
-        return (bool(self.present) and self.mode.current != mode.OFF
+        return (self.mode.current != mode.OFF and (
+                    bool(self.present) or self.interrupts.has_work)
                 or bool(write_ahead.uncertain(self._driver._tracker)))
 
     def reported(self, found):
@@ -103,6 +109,9 @@ class Reconciler:
         current = self.mode.current
         if current != mode.ACT:
             found = found._replace(obeys=found.obeys - {stats.LIVE})
+        if self.interrupts.left is not None:
+            found = found._replace(irq=f'{CONF.kongming.irq_affinity}:'
+                                       f'{self.interrupts.left}')
         return found._replace(live=f'{current}:{len(self.observed)}'
                               if current == mode.OBSERVE else current)
 
@@ -130,6 +139,10 @@ class Reconciler:
         busy = [self._resolve(context, rt)]
         if not self.present or self.mode.current == mode.OFF:
             self.observed.clear()
+            if self.interrupts.has_work and self.mode.current != mode.OFF:
+                self._follow(owned.by_pcpu(
+                    everybody for nodename in rt.compute_nodes
+                    for everybody in self._list(context, rt, nodename)))
             return any(busy)
         nodes = list(rt.compute_nodes)
         listed: set[str] = set()
@@ -170,6 +183,7 @@ class Reconciler:
             conflict = owned.conflict(self._list(context, rt, nodename))
             if conflict:
                 self.mode.stop(conflict)
+        self._follow(owners)
         if self.mode.current != mode.ACT:
             self._cancel_alarm()
             self._places.observe(compute, with_template, owners)
@@ -207,6 +221,10 @@ class Reconciler:
         self._records.flush()
         return bool(self._waiting) or self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)
+
+    def _follow(self, owners):
+        """Interrupts keep off what has an owner."""
+        self.interrupts.follow(owners, self.mode.current == mode.ACT)
 
     @staticmethod
     def _list(context, rt, nodename):
