@@ -110,10 +110,10 @@ class Interrupts:
         balancer = privileged.irqbalance()
         moves = irq_mod.moves(found, owned, machine)
         if balancer is not None:
-            told = self._tell(*balancer, owned, machine)
+            has_banned = self._ban(*balancer, owned, machine)
             # It brings them back by itself.  What it had time to take away
             # and did not, it leaves alone.
-            moves = [] if told else [move for move in moves
+            moves = [] if has_banned else [move for move in moves
                                      if move.irq.allowed & owned]
         wanted = [move for move in moves if move.pcpus]
         refused = privileged.move_irqs(
@@ -131,7 +131,7 @@ class Interrupts:
         return [f'interrupt {number}: {reason}'
                 for number, managed, reason in refused if not managed]
 
-    def _tell(self, pid, configured, owned, machine):
+    def _ban(self, pid, configured, owned, machine):
         """Tell irqbalance, if it has to be told.
 
         :returns: whether it was

@@ -97,9 +97,10 @@ class Reconciler:
     @property
     def has_work(self):
         """Whether a pass may find anything to do."""
-        return (self.mode.current != mode.OFF and (
-                    bool(self.present) or self.interrupts.has_work)
-                or bool(write_ahead.uncertain(self._driver._tracker)))
+        if self.mode.current != mode.OFF and (
+                self.present or self.interrupts.has_work):
+            return True
+        return bool(write_ahead.uncertain(self._driver._tracker))
 
     def reported(self, found):
         """What the host reports of itself, with what it does live.

@@ -48,16 +48,16 @@ class Python:
         ours = self._folder / 'ours'
         shutil.rmtree(ours, ignore_errors=True)
         shutil.copytree(_TOP / 'kongming', ours / 'kongming')
-        shutil.copy(_TOP / 'tests' / 'nested' / 'inside.py', ours)
+        shutil.copy(_TOP / 'tests' / 'nested' / 'accounts.py', ours)
         for folder in (library, ours):
             subprocess.run([sys.executable, '-m', 'compileall', '-q',
                             str(folder)], stdout=subprocess.DEVNULL)
 
     def __call__(self, verb, **arguments):
-        """What :mod:`tests.nested.inside` answers."""
+        """What :mod:`tests.nested.accounts` answers."""
         words = json.dumps(arguments)
         assert "'" not in words
         return json.loads(self._host.shell(
             f'cd {self._folder} && PYTHONHOME=$PWD PYTHONPATH=$PWD/ours '
-            f'LD_LIBRARY_PATH=$PWD/lib {self._program} -S ours/inside.py '
+            f'LD_LIBRARY_PATH=$PWD/lib {self._program} -S ours/accounts.py '
             f"{verb} '{words}'"))
