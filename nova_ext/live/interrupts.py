@@ -110,11 +110,12 @@ class Interrupts:
         balancer = privileged.irqbalance()
         moves = irq_mod.moves(found, owned, machine)
         if balancer is not None:
-            has_banned = self._ban(*balancer, owned, machine)
+            pid, configured = balancer
             # It brings them back by itself.  What it had time to take away
             # and did not, it leaves alone.
-            moves = [] if has_banned else [move for move in moves
-                                     if move.irq.allowed & owned]
+            moves = [] if self._ban(
+                pid, frozenset(configured), owned, machine) else [
+                    move for move in moves if move.irq.allowed & owned]
         wanted = [move for move in moves if move.pcpus]
         refused = privileged.move_irqs(
             [(move.irq.number, sorted(move.pcpus)) for move in wanted])
@@ -132,14 +133,14 @@ class Interrupts:
                 for number, managed, reason in refused if not managed]
 
     def _ban(self, pid, configured, owned, machine):
-        """Tell irqbalance, if it has to be told.
+        """Have irqbalance keep off, if it does not.
 
-        :returns: whether it was
+        :returns: whether it did not
         """
         banned = privileged.irqbalance_banned(pid)
         wanted = irq_mod.bans(owned, machine.ownable, frozenset(banned),
-                              frozenset(configured))
-        now = frozenset(configured) if wanted is None else wanted
+                              configured)
+        now = configured if wanted is None else wanted
         if now == frozenset(banned):
             return False
         privileged.irqbalance_ban(
