@@ -48,9 +48,9 @@ class Interrupts:
         #: whether a pass has looked since nova-compute started
         self._looked = False
         #: pCPUs that had an owner at the last pass
-        self._owned = frozenset()
+        self._owned: frozenset[int] = frozenset()
         #: numbers that the kernel has refused to move
-        self._managed = frozenset()
+        self._managed: frozenset[int] = frozenset()
         self._reported = ''
 
     @property
@@ -118,7 +118,7 @@ class Interrupts:
                     move for move in moves if move.irq.allowed & owned]
         wanted = [move for move in moves if move.pcpus]
         refused = privileged.move_irqs(
-            [(move.irq.number, sorted(move.pcpus)) for move in wanted])
+            [(move.irq.number, sorted(move.pcpus or ())) for move in wanted])
         numbers = {each[0] for each in refused}
         for move in wanted:
             if move.irq.number not in numbers:
@@ -126,7 +126,8 @@ class Interrupts:
                          move.irq.number,
                          km_exc.printable(move.irq.device),
                          topology.format_cpu_list(move.irq.allowed),
-                         topology.format_cpu_list(move.pcpus), move.reason)
+                         topology.format_cpu_list(move.pcpus or ()),
+                         move.reason)
         self._managed |= {number for number, managed, _reason in refused
                           if managed}
         return [f'interrupt {number}: {reason}'
