@@ -201,6 +201,10 @@ class Driver(hook.LibvirtDriver, _Native):
             'jobs.of.return_value': None})
         # Placement is not part of this.
         self.publisher = mock.Mock(cache_claims={})
+        # All pCPUs have power, and nobody can say whether they are online.
+        self.cpu_api = mock.Mock(**{
+            'online.return_value': None, 'off.return_value': frozenset(),
+            'ensure.return_value': frozenset()})
         self._lifecycle = Lifecycle(self)
         self.virtapi = mock.Mock()
 
