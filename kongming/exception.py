@@ -168,6 +168,10 @@ class NotMoved(KongmingError):
     """Memory that stayed where it was."""
 
 
+class MemoryUnknown(KongmingError):
+    """A process in which the memory of a guest's cells is not to be told."""
+
+
 class NoSolver(KongmingError):
     msg_fmt = ("OR-Tools is not there (%(reason)s): 'pip install ortools' in "
                'the environment of the openstack command installs it, or '

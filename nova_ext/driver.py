@@ -131,6 +131,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         except reclaim.StillBorrowed as exc:
             # It can be resumed later.
             raise exception.InstanceFaultRollback(exc) from exc
+        self._lifecycle.bind_saved(instance)
         super().resume(context, instance, *args, **kwargs)
         self.wake()
 

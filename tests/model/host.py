@@ -247,7 +247,7 @@ class Steps(steps.Steps):
         finally:
             self._model.unlocked()
 
-    def _go(self, server, before, after, intent, job):
+    def _go(self, server, before, after, intent, job, is_back=False):
         self._domains.run_on(server, after)
         return 0
 
