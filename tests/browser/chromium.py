@@ -206,6 +206,15 @@ class Chromium:
         return {one['name']: one['value'] for one in self.call(
             'Performance.getMetrics')['metrics']}
 
+    def cpu_seconds(self):
+        """CPU time of all processes of the browser until now."""
+        session, self._session = self._session, None
+        try:
+            return sum(one['cpuTime'] for one in self.call(
+                'SystemInfo.getProcessInfo')['processInfo'])
+        finally:
+            self._session = session
+
     def accessible(self):
         """[(role, name)] of all that is in the accessibility tree."""
         self.call('Accessibility.enable')

@@ -86,8 +86,8 @@ class GlanceTest(PageBase):
                              ('Dedicated', 720), ('Leftovers', 1)):
             self.assertRegex(text, f'{name}\n+{number}(\n|$)')
         owned = sum(len(server.pcpus) for server in self.CLOUD.servers)
-        # One pCPU of the fourth host is nobody's whom Nova knows.
-        self.assertRegex(text, f'Owned\n+{owned + 1}\n')
+        # Of each node of the fourth host one is nobody's whom Nova knows.
+        self.assertRegex(text, f'Owned\n+{owned + 2}\n')
         self.assertIn('kongming_compute99_0: its compute node is gone',
                       self.browser.text('#left'))
         cards = self.browser.texts('#hosts > li')
