@@ -184,10 +184,7 @@ class Publisher:
                 return
             self._wake.clear()
             self._at_once.clear()
-            began = time.monotonic()
-            done = self.run()
-            figures.COUNTS.published(began, not done)
-            if done:
+            if self.run():
                 pause = 0.0
             else:
                 pause = min(2 * pause or _PAUSE, _LONGEST_PAUSE)
@@ -203,8 +200,11 @@ class Publisher:
         with self._one_run:
             if self._stop.is_set():
                 return True
-            return all([self._publish(nodename, look, anew) for nodename
+            began = time.monotonic()
+            done = all([self._publish(nodename, look, anew) for nodename
                         in list(self._driver._tracker.compute_nodes)])
+            figures.COUNTS.published(began, not done)
+            return done
 
     def _publish(self, nodename, look, anew):
         try:
