@@ -23,10 +23,12 @@ MOMENT = datetime.datetime(2026, 11, 27, 20, 0, tzinfo=datetime.UTC)
 #: Names that nobody should be able to do anything with.
 HOSTILE = (
     '<script>document.title="out"</script>', '</script><img src=x onerror=x>',
-    '"><svg onload=alert(1)>', "' onfocus='x", '<!--<script>', ']]>', '&lt;b&gt;',
-    'a\nb\r\nc', '\u202egnp.exe', '\u2066x\u2069', 'x\u200by', '\x1b[31mred',
+    '"><svg onload=alert(1)>', "' onfocus='x", '<!--<script>', ']]>',
+    '&lt;b&gt;', 'a\nb\r\nc', '\u202egnp.exe', '\u2066x\u2069', 'x\u200by',
+    '\x1b[31mred',
     '\x1b]0;title\x07', '\x00\x08', '\ud800', '@data@', '{{x}}', '${x}',
-    '\u05d0\u05d1\u05d2 \u0645\u0631\u062d\u0628\u0627', '\u4e91\u670d\u52a1\u5668',
+    '\u05d0\u05d1\u05d2 \u0645\u0631\u062d\u0628\u0627',
+    '\u4e91\u670d\u52a1\u5668',
     'x' * 255, '\u0301\u0301e', '\U0001f41f' * 20, 'javascript:alert(1)',
     '../../etc/passwd', '=cmd|x', '__proto__', 'constructor', '')
 

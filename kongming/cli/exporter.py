@@ -23,9 +23,9 @@ import threading
 import time
 
 from kongming.cli import survey
-from kongming import exception
 from kongming.domain import audit
 from kongming.domain import domain as domain_mod
+from kongming import exception
 from kongming.kernel import accounts
 from kongming.metrics import account as account_mod
 from kongming.metrics import host

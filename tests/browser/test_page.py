@@ -127,11 +127,13 @@ class GlanceTest(PageBase):
               const light = [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3)
                 .map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 :
                   ((v + 0.055) / 1.055) ** 2.4);
-              return 0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2];
+              return 0.2126 * light[0] + 0.7152 * light[1] +
+                0.0722 * light[2];
             };
             const found = {};
             for (const e of document.querySelectorAll(
-                'h1, h2, h3, p, dt, dd, th, td, button, label, .pill, .letter')) {
+                'h1, h2, h3, p, dt, dd, th, td, button, label, .pill, ' +
+                '.letter')) {
               if (!e.innerText?.trim() || !e.getClientRects().length) continue;
               const behind = [];
               let pattern = false;
@@ -145,7 +147,8 @@ class GlanceTest(PageBase):
                 over([...behind, getComputedStyle(e).color])].sort(
                   (x, y) => y - x);
               const key = `${e.tagName}.${e.className}`;
-              found[key] = Math.min(found[key] ?? 99, (a + 0.05) / (b + 0.05));
+              found[key] = Math.min(found[key] ?? 99,
+                (a + 0.05) / (b + 0.05));
             }
             return found;
         })()''')

@@ -66,6 +66,13 @@ function words(host) {
 
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 
+/** The golden angle keeps neighbours apart, however many; none is green, as
+    what is free is. */
+function hueOf(number) {
+  const hue = Math.round(number * 0.381966 * 280 % 280);
+  return hue < 80 ? hue : hue + 80;
+}
+
 /** Letters and colours of a host's servers, in their order. */
 class Owners {
   constructor(host) {
@@ -77,8 +84,7 @@ class Owners {
       const number = this.marks.size;
       this.marks.set(server, {
         letter: LETTERS[number] ?? `${number + 1}`,
-        // The golden angle keeps neighbours apart, however many.
-        hue: Math.round(number * 137.508 % 360)});
+        hue: hueOf(number)});
       for (const pcpu of pcpus) {
         if (!this.of.has(pcpu)) this.of.set(pcpu, []);
         this.of.get(pcpu).push(server);

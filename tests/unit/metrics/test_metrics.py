@@ -20,6 +20,7 @@ import re
 import prometheus_client
 from prometheus_client import parser
 from prometheus_client import registry
+import yaml
 
 from kongming.domain import audit
 from kongming import exception
@@ -186,6 +187,51 @@ class AccountTest(base.TestCase):
         for text_ in ('', '[]', 'null', '{', '7', '"x"', '[' * 10000):
             self.assertRaises(exception.Invalid, account.Account.from_json,
                               text_)
+
+
+class CeilometerTest(base.TestCase):
+    """What is shipped names what the hook tells, by its own words."""
+
+    def load(self, name):
+        return yaml.safe_load((TOP / 'etc/ceilometer' / name).read_text())
+
+    def told(self):
+        """type of event -> fields of its payload, by the code."""
+        code = (TOP / 'nova_ext/live/record.py').read_text()
+        found = {}
+        for name in ('kongming_live_change', 'kongming_eviction'):
+            self.assertIn(f"'{name}'", code)
+            found.update(dict.fromkeys(
+                (f'instance.{name}.end', f'instance.{name}.error'), code))
+        self.assertIn("'kongming_live_changes_stopped'", code)
+        found['instance.kongming_live_changes_stopped.error'] = code
+        return found
+
+    def check(self, entry, texts):
+        told = self.told()
+        types = entry['event_type']
+        for event in types if isinstance(types, list) else [types]:
+            for text_ in texts:
+                match = re.fullmatch(
+                    r'(\$\.)?payload\."nova_object\.data"\.([a-z_]+)', text_)
+                self.assertIn(f"'{match[2]}':", told[event])
+
+    def test_events(self):
+        found = self.load('kongming_events.yaml')
+        self.assertEqual(set(self.told()), {
+            event for entry in found for event in (
+                entry['event_type'] if isinstance(entry['event_type'], list)
+                else [entry['event_type']])})
+        for entry in found:
+            self.check(entry, [trait['fields'] for trait
+                               in entry['traits'].values()])
+
+    def test_meters(self):
+        for entry in self.load('kongming_meters.yaml')['metric']:
+            self.check(entry, [
+                entry['resource_id'], *entry['metadata'].values(),
+                *([entry['volume']] if isinstance(entry['volume'], str)
+                  else [])])
 
 
 class CatalogTest(base.TestCase):
