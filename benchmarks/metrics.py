@@ -95,13 +95,13 @@ def serve(seconds):
             urllib.request.urlopen(url).read()
             scrapes += 1
         taken = time.monotonic() - begun
-        shares = [(natives.cpu_seconds(pid) - used) / taken
+        fractions = [(natives.cpu_seconds(pid) - used) / taken
                   for pid, used in zip(pids, before)]
         print(f'  {scrapes} scrapes of {size} bytes in {taken:.0f} s: '
-              f'{100 * shares[0]:.3f} % of a core   goal '
+              f'{100 * fractions[0]:.3f} % of a core   goal '
               f'{100 * GOAL:g} %')
         if daemon:
-            print(f'  libvirtd meanwhile: {100 * shares[1]:.3f} %',
+            print(f'  libvirtd meanwhile: {100 * fractions[1]:.3f} %',
                   flush=True)
     finally:
         process.terminate()

@@ -58,8 +58,8 @@ def _lines(cloud: cloud_mod.Cloud, width: int,
     widest = max(map(_columns, names.values()), default=4)
     widest = max(widest, 4)
     figures = ' '.join(f'{name:>8}' for name in _FIGURES)
-    room = width - widest - len(figures) - 24
-    bar = max(_LEAST_BAR, min(_MOST_BAR, room))
+    left = width - widest - len(figures) - 24
+    bar = max(_LEAST_BAR, min(_MOST_BAR, left))
     if cloud.hosts:
         yield ''
         yield f'  {"host":{widest}}  {"owned/free":{bar}} {figures}'
@@ -138,11 +138,11 @@ def _bar(sums: cloud_mod.Sums, width: int, colour: bool) -> str:
     total = sum(number for _mark, number in parts)
     if not total:
         return ' ' * width
-    shares = [max(number > 0, round(width * number / total))
+    columns = [max(number > 0, round(width * number / total))
               for _mark, number in parts]
-    shares[shares.index(max(shares))] += width - sum(shares)
+    columns[columns.index(max(columns))] += width - sum(columns)
     return ''.join(_painted(mark, mark * share, colour)
-                   for (mark, _number), share in zip(parts, shares))
+                   for (mark, _number), share in zip(parts, columns))
 
 
 def _painted(mark: str, text: str, colour: bool) -> str:

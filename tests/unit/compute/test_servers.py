@@ -31,7 +31,7 @@ class OwnedTest(base.TestCase):
         self.assertEqual(
             reserved.Owned(frozenset({2, 3}), 2, 512, 2048),
             servers.owned(cell({0: 2, 1: 3}, [0, 1, 2, 3]), 2048, NODE,
-                           False))
+                          False))
 
     def test_isolate_has_the_siblings_too(self):
         self.assertEqual(
