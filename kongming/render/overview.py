@@ -139,10 +139,10 @@ def _bar(sums: cloud_mod.Sums, width: int, colour: bool) -> str:
     if not total:
         return ' ' * width
     columns = [max(number > 0, round(width * number / total))
-              for _mark, number in parts]
+               for _mark, number in parts]
     columns[columns.index(max(columns))] += width - sum(columns)
-    return ''.join(_painted(mark, mark * share, colour)
-                   for (mark, _number), share in zip(parts, columns))
+    return ''.join(_painted(mark, mark * number, colour)
+                   for (mark, _count), number in zip(parts, columns))
 
 
 def _painted(mark: str, text: str, colour: bool) -> str:

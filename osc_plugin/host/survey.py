@@ -109,7 +109,7 @@ class _Reader:
         self._cache = cache_mod.Cache.of(conn, 'topologies')
         self._known = self._cache.load() if self._cache else {}
         #: server -> [what it holds by, its topology]
-        self._kept: dict[str, list[Any]] = {}
+        self._valid: dict[str, list[Any]] = {}
         #: flavor and metadata -> what they mean
         self._intents: dict[str, merge.Intent] = {}
         self.doubts: list[str] = []
@@ -127,7 +127,7 @@ class _Reader:
             topology = servers_mod.topology(self._conn, found['id'])
             drift = self._drift(found, intent, topology, host.state)
         if not drift and found.get('OS-EXT-STS:task_state') is None:
-            self._kept[found['id']] = [key, topology]
+            self._valid[found['id']] = [key, topology]
         flavor = found['flavor']
         changes = []
         if history and intent is not None:
@@ -146,14 +146,14 @@ class _Reader:
 
     def store(self) -> None:
         """Keep what holds for the next command."""
-        if self._cache and self._kept != self._known:
-            self._cache.store(self._kept)
+        if self._cache and self._valid != self._known:
+            self._cache.store(self._valid)
 
     def _topology(self, server: str, key: list[Any]) -> Any:
         """What is kept of it, if that holds."""
         try:
-            kept_key, topology = self._known[server]
-            if kept_key == key and isinstance(topology['nodes'], list):
+            valid_for, topology = self._known[server]
+            if valid_for == key and isinstance(topology['nodes'], list):
                 return topology
         except (KeyError, TypeError, ValueError):
             pass
@@ -181,7 +181,7 @@ class _Reader:
 
     def _drift(self, found: Mapping[str, Any], intent: merge.Intent | None,
                topology: Any, host: usage.HostState) -> list[str]:
-        if intent is None or not _is_told(topology):
+        if intent is None or not _is_visible(topology):
             return []
         # A cell without vCPUs is a place that the server is moving to.
         return drift_mod.unmet(
@@ -193,7 +193,7 @@ class _Reader:
 
     def _cells(self, found: Mapping[str, Any], topology: Any,
                host: usage.HostState) -> tuple[cloud_mod.Cell, ...] | None:
-        if not _is_told(topology):
+        if not _is_visible(topology):
             return None
         isolate = servers_mod.policies(found)[0]
         cells = []
@@ -207,7 +207,7 @@ class _Reader:
         return tuple(cells)
 
 
-def _is_told(topology: Any) -> bool:
+def _is_visible(topology: Any) -> bool:
     """Whether this user may see where the cells are."""
     return topology is not None and all(
         'host_node' in cell for cell in topology['nodes'])

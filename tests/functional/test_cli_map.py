@@ -126,7 +126,7 @@ class MapAllTest(test_cli.CliBase):
         self.all()
         self.assertIn(found[name]['id'], self.asked)
 
-    def test_kept_by_others(self):
+    def test_a_cache_that_others_wrote(self):
         """Whatever is in the cache."""
         name = self.getUniqueString()
         self.server(name)

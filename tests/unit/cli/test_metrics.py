@@ -115,7 +115,7 @@ class ExporterTest(base.TestCase):
         self.assertEqual(1, len([line for line in self.warned
                                  if 'away' in line]))
 
-    def test_memory_is_told_until_it_is_looked_at_again(self):
+    def test_memory_stays_until_it_is_looked_at_again(self):
         domain = test_audit.running('a', ram=(
             test_audit.domain_mod.Ram(frozenset({0}), {1: 5}),))
         self.host = looked(domain)

@@ -195,7 +195,7 @@ class CeilometerTest(base.TestCase):
     def load(self, name):
         return yaml.safe_load((TOP / 'etc/ceilometer' / name).read_text())
 
-    def told(self):
+    def reported(self):
         """type of event -> fields of its payload, by the code."""
         code = (TOP / 'nova_ext/live/record.py').read_text()
         found = {}
@@ -208,17 +208,17 @@ class CeilometerTest(base.TestCase):
         return found
 
     def check(self, entry, texts):
-        told = self.told()
+        reported = self.reported()
         types = entry['event_type']
         for event in types if isinstance(types, list) else [types]:
             for text_ in texts:
                 match = re.fullmatch(
                     r'(\$\.)?payload\."nova_object\.data"\.([a-z_]+)', text_)
-                self.assertIn(f"'{match[2]}':", told[event])
+                self.assertIn(f"'{match[2]}':", reported[event])
 
     def test_events(self):
         found = self.load('kongming_events.yaml')
-        self.assertEqual(set(self.told()), {
+        self.assertEqual(set(self.reported()), {
             event for entry in found for event in (
                 entry['event_type'] if isinstance(entry['event_type'], list)
                 else [entry['event_type']])})
@@ -248,13 +248,13 @@ class CatalogTest(base.TestCase):
             if metric.kind in (catalog.HISTOGRAM, catalog.SUMMARY):
                 self.assertTrue(name.endswith('_seconds'))
 
-    def test_all_of_it_is_told(self):
-        told = {sample.name for sample in [
+    def test_all_of_it_is_reported(self):
+        reported = {sample.name for sample in [
             *looked(test_audit.running(), misplaced={'a': 0}),
             *account.Account().samples()]}
         self.assertEqual(
             {name for name, metric in catalog.CATALOG.items()
-             if metric.source in (catalog.HOST, catalog.COMPUTE)}, told)
+             if metric.source in (catalog.HOST, catalog.COMPUTE)}, reported)
 
     def test_in_the_documentation(self):
         with open(TOP / 'doc/source/metrics.csv', newline='') as file:

@@ -106,7 +106,7 @@ class PageTest(base.TestCase):
                 [[*cloud_mod.sums((node,))] for node in host.state.nodes],
                 [data['nodes'][number][3] for number in row[5]])
 
-    def test_hosts_that_are_alike_are_told_once(self):
+    def test_hosts_that_are_alike_stand_once(self):
         many = len(page.page(clouds.cloud(hosts=1000, servers=0, cores=64)))
         few = len(page.page(clouds.cloud(hosts=2, servers=0, cores=64)))
         # A name, a uuid and what little else is the host's own.
@@ -134,13 +134,13 @@ class HostileTest(base.TestCase):
             ((name, name),), (name,), True)
 
     def test_html(self):
-        plain = _Elements(page.page(self.cloud('x'))).found
+        harmless = _Elements(page.page(self.cloud('x'))).found
         for name in clouds.HOSTILE:
             made = page.page(self.cloud(name))
             self.assertTrue(made.isascii())
             found = _Elements(made).found
             # The same elements with the same attributes, whatever it is.
-            self.assertEqual([one[:2] for one in plain],
+            self.assertEqual([one[:2] for one in harmless],
                              [one[:2] for one in found])
             policy, data, runs = parts(made)
             self.assertEqual((policy, runs),
