@@ -96,7 +96,7 @@ def serve(seconds):
             scrapes += 1
         taken = time.monotonic() - begun
         fractions = [(natives.cpu_seconds(pid) - used) / taken
-                  for pid, used in zip(pids, before)]
+                     for pid, used in zip(pids, before)]
         print(f'  {scrapes} scrapes of {size} bytes in {taken:.0f} s: '
               f'{100 * fractions[0]:.3f} % of a core   goal '
               f'{100 * GOAL:g} %')
