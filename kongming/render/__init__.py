@@ -35,9 +35,9 @@ obey in them is escaped.
 Public names
 ------------
 
-``text.host``, ``svg.svg`` and ``terminal.for_encoding``; ``cloud.Cloud``,
-``Host``, ``Server``, ``Cell`` and ``Change``; ``overview.overview`` and
-``to_json``; ``page.page``.
+``text.host``, ``svg.svg``, ``terminal.for_encoding`` and ``pages.size``;
+``cloud.Cloud``, ``Host``, ``Server``, ``Cell`` and ``Change``;
+``overview.overview`` and ``to_json``; ``page.page``.
 
 Reading order
 -------------
@@ -45,10 +45,11 @@ Reading order
 1. ``text``: both styles in text, with the order of cores.
 2. ``terminal``: characters that a terminal has.
 3. ``svg``: the same as a drawing.
-4. ``cloud``: the values of a whole cloud, and its sums.
-5. ``overview``: a line a host.
-6. ``page``: the HTML file; ``assets/`` has its script in four parts:
+4. ``pages``: pages of a node in words.
+5. ``cloud``: the values of a whole cloud, and its sums.
+6. ``overview``: a line a host.
+7. ``page``: the HTML file; ``assets/`` has its script in four parts:
    ``data.js``, ``parts.js``, ``details.js`` and ``app.js``.
 """
 
-__all__ = ('cloud', 'overview', 'page', 'svg', 'terminal', 'text')
+__all__ = ('cloud', 'overview', 'page', 'pages', 'svg', 'terminal', 'text')

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 
 from kongming import exception
 from kongming.host import usage
+from kongming.render import pages
 
 #: Of one pCPU, in pixels, and what is left between things.
 _WIDTH, _HEIGHT, _GAP, _MARGIN = 40, 24, 4, 16
@@ -86,6 +87,8 @@ class _Drawing:
         self._line(f'node {node.id}: {left} of {node.memory_mib} MiB free, '
                    f'{node.n_free} of {len(node.dedicated)} dedicated pCPUs '
                    f'free', 'head')
+        for text in pages.words(node):
+            self._line(text)
         cores = [*node.cores(),
                  *((pcpu,) for pcpu in sorted(node.offline()))]
         for start in range(0, len(cores), _PER_ROW):

@@ -109,6 +109,13 @@ class Template:
             cell for profile in self.profiles.values()
             for cell in profile.pins)})
 
+    @property
+    def goes_by_zones(self) -> bool:
+        """Whether a window depends on a database of time zones."""
+        return any(window_.zone not in (None, 'UTC')
+                   for profile in self.profiles.values()
+                   for window_ in profile.when)
+
 
 def has_template(specs: Mapping[str, str]) -> bool:
     """Whether any key is KongMing's: the one question native servers ask."""

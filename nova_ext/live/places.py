@@ -18,6 +18,7 @@ servers that want something else jointly, beside what is being changed.
 
 import dataclasses
 import time
+from typing import Any
 
 from kongming.host import topology
 from kongming.host import usage
@@ -26,11 +27,14 @@ from kongming.libvirt import memory
 from kongming.live import rearrange
 from nova.compute import resource_tracker
 import nova.conf
+import nova.context
 from nova import objects
 from nova import utils
+from oslo_log import log as logging
 
 from nova_ext import limits
 from nova_ext.live import changes
+from nova_ext.live import history
 from nova_ext.live import keys
 from nova_ext.live import record
 from nova_ext.live import states
@@ -39,6 +43,7 @@ from nova_ext.ownership import ownership
 from nova_ext import translate
 
 CONF = nova.conf.CONF
+LOG = logging.getLogger(__name__)
 _WAITS = 'it waits for another change on its host'
 
 
@@ -98,6 +103,8 @@ class Places:
                          server, intents[uuid].base, state, layout)]
         for uuid in servers.keys() - set(elsewhere):
             self._failures.obeyed(uuid)
+        for uuid in elsewhere:
+            self._restore(servers[uuid], intents[uuid].base)
         wanting = [uuid for uuid in elsewhere
                    if not (patient and self._failures.waits(
                        uuid, intents[uuid].base, time.monotonic()))]
@@ -127,6 +134,21 @@ class Places:
                 reasons.update(dict.fromkeys(
                     self._changes.start(plan, servers, intents), _WAITS))
         return reasons
+
+    def _restore(self, server, desired):
+        """What was refused of a server before nova-compute started."""
+        if self._failures.is_restored(server.uuid):
+            return
+        try:
+            found = history.refusal(nova.context.get_admin_context(),
+                                    server.uuid)
+        except Exception as exc:
+            # It is tried at once, then.
+            LOG.warning('What was refused of it before is not known: %s',
+                        exc, instance=server)
+            return
+        self._failures.restore(server, server.host, desired, found,
+                               time.monotonic())
 
     def _within_budget(self, plan, servers, reasons):
         """A plan without the steps that the host makes later.
@@ -172,16 +194,19 @@ class Places:
             return
         state = translate.host_state(host)
         idle = {server.uuid: server for server in with_template
-                if states.is_idle(server) and server.numa_topology is not None}
+                if states.is_idle(server)}
         words: dict[str, list[str]] = {}
         pending: dict[str, rearrange.Resident] = {}
+        looked_at: list[tuple[Any, Any]] = []
 
         def look(server):
             intent, found = self._enforcer.observe(server)
-            if states.is_changeable(server) and not claim.satisfied(
-                    intent.base, server.numa_topology, state):
+            if server.numa_topology is not None and (
+                    states.is_changeable(server)) and not claim.satisfied(
+                        intent.base, server.numa_topology, state):
                 pending[server.uuid] = self._resident(server, intent.base)
             words[server.uuid] = list(found)
+            looked_at.append((server, intent))
 
         failed = self._jobs.each(idle, 'it is looked at', look)
         # What is late comes to the first ones.
@@ -194,8 +219,18 @@ class Places:
             words[step.server].append(str(step))
         for uuid in plan.refused.keys() - waiting:
             words[uuid].append(f'refused: {plan.refused[uuid]}')
+        for uuid, found in self._observe_classes(looked_at).items():
+            if uuid in words:
+                words[uuid] += found
         for uuid, found in words.items():
             self._observed.report(idle[uuid], found)
+
+    def _observe_classes(self, looked_at):
+        try:
+            return self._enforcer.clos.observe(looked_at)
+        except Exception as exc:
+            LOG.warning('Classes of service could not be looked at: %s', exc)
+            return {}
 
     def _plan(self, host, pending):
         """A plan beside the changes that are being made.
