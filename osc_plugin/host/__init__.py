@@ -26,8 +26,8 @@ Nothing: what a host has is read by :mod:`osc_plugin.cloud`, drawn by
 What it never does
 ------------------
 
-It reads no server's metadata but for ``map --all``.  ``host list`` loads nothing that draws or
-publishes: each command pays for its own imports only.
+It reads no server's metadata but for ``map --all``.  ``host list`` loads
+nothing that draws or publishes: each command pays for its own imports only.
 
 Public names
 ------------
