@@ -63,13 +63,15 @@ Reading order
 5. ``steps``: one step, carried out or rolled back; ``domains``: threads of
    running domains, ``memory_moves``: their memory, ``states``: whether a
    server may be changed, ``keys``: by what results are remembered (private).
-6. ``enforce``: threads and profiles; ``lending``: who may be on lent pCPUs
+6. ``witness``: what the kernel says of threads, and freed ones put back;
+   ``enforce``: threads and profiles; ``lending``: who may be on lent pCPUs
    (private).
 7. ``reclaim``: borrowers leave before an owner starts.
 8. ``definition``: what a domain would start with next.
 9. ``passes``, ``present``, ``mode``, ``trigger``: whether and when there is
    anything to do (private).
-10. ``cpu_shares``, ``clos``: QoS and caches of running servers (private).
+10. ``cpu_shares``, ``clos``: QoS and caches of running servers;
+   ``interrupts``: interrupts of devices keep off owned pCPUs (private).
 11. ``failures``: what failed is reported once and tried again later (private).
 12. ``record``, ``report_once``: instance actions and log lines; ``history``:
     what instance actions tell of the time before a restart (private).

@@ -23,6 +23,7 @@ import threading
 from kongming.libvirt import memory
 from kongming.template import cache_claims
 from kongming.template import template
+import nova.conf
 import nova.context
 from nova import objects
 from nova_ext.ownership import write_ahead
@@ -33,6 +34,7 @@ from nova_ext.live import domains
 from nova_ext.live import enforce
 from nova_ext.live import failures
 from nova_ext.live import history
+from nova_ext.live import interrupts
 from nova_ext.live import jobs
 from nova_ext.live import mode
 from nova_ext.live import observe
@@ -47,7 +49,9 @@ from nova_ext.live import trigger
 from nova_ext.ownership import ownership
 from nova_ext import stats
 
+CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
+UNSEEN = 'unseen'
 _ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
                'system_metadata']
 #: How long jobs are waited for when nova-compute ends, in seconds; its
@@ -62,6 +66,7 @@ class Reconciler:
     :ivar present: nova_ext.live.present.Present
     :ivar mode: nova_ext.live.mode.Mode
     :ivar observed: nova_ext.live.observe.Observed
+    :ivar interrupts: nova_ext.live.interrupts.Interrupts
     """
 
     def __init__(self, driver):
@@ -78,6 +83,7 @@ class Reconciler:
         self._alarm = None
         self.mode = mode.Mode(driver)
         self.observed = observe.Observed()
+        self.interrupts = interrupts.Interrupts(driver)
         self._trigger = trigger.Trigger(self.run, self.jobs)
         self._patient = False
         self._records = record.Records()
@@ -95,17 +101,31 @@ class Reconciler:
     @property
     def has_work(self):
         """Whether a pass may find anything to do."""
-        return (bool(self.present) and self.mode.current != mode.OFF
-                or bool(write_ahead.uncertain(self._driver._tracker)))
+        if self.mode.current != mode.OFF and (
+                self.present or self.interrupts.has_work):
+            return True
+        return bool(write_ahead.uncertain(self._driver._tracker))
+
+    @property
+    def live(self):
+        """What the host does live: as its mode, or UNSEEN where the kernel is
+        not asked, so that no ownership changes.
+        """
+        current = self.mode.current
+        return (UNSEEN if current == mode.ACT and self._domains.witness.blind
+                else current)
 
     def reported(self, found):
         """What the host reports of itself, with what it does live.
 
         :param found: nova_ext.stats.Reported
         """
-        current = self.mode.current
-        if current != mode.ACT:
+        current = self.live
+        if current not in (mode.ACT, UNSEEN):
             found = found._replace(obeys=found.obeys - {stats.LIVE})
+        if self.interrupts.left is not None:
+            found = found._replace(irq=f'{CONF.kongming.irq_affinity}:'
+                                       f'{self.interrupts.left}')
         return found._replace(live=f'{current}:{len(self.observed)}'
                               if current == mode.OBSERVE else current)
 
@@ -133,6 +153,11 @@ class Reconciler:
         busy = [self._resolve(context, rt)]
         if not self.present or self.mode.current == mode.OFF:
             self.observed.clear()
+            if self.interrupts.has_work and self.mode.current != mode.OFF:
+                self._follow(owned.by_pcpu(
+                    server for nodename in rt.compute_nodes
+                    for server in self._server_list.read(
+                        context, rt.host, nodename)))
             return any(busy)
         nodes = list(rt.compute_nodes)
         listed: set[str] = set()
@@ -174,6 +199,7 @@ class Reconciler:
                 self._server_list.read(context, rt.host, nodename))
             if conflict:
                 self.mode.stop(conflict)
+        self._follow(owners)
         if self.mode.current != mode.ACT:
             self._cancel_alarm()
             self._places.observe(compute, with_template, owners)
@@ -209,9 +235,14 @@ class Reconciler:
         # Nova is asked, and its lock is waited for, beside profiles.
         self._waiting = self._places.start(
             compute, servers, intents, owners, self._patient)
+        self._driver.cpu_api.sweep(owners.keys() | self.jobs.pcpus)
         self._records.flush()
         return bool(self._waiting) or self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)
+
+    def _follow(self, owners):
+        """Interrupts keep off what has an owner."""
+        self.interrupts.follow(owners, self.mode.current == mode.ACT)
 
     def _restore_rates(self, context, servers):
         """What servers were changed before nova-compute started counts."""
