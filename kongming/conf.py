@@ -90,6 +90,27 @@ Related options:
 
 * ``observe_after``
 """),
+    cfg.StrOpt(
+        'metrics_file',
+        sample_default='/var/lib/nova/kongming-metrics.json',
+        help="""
+A file in which nova-compute tells ``kongming metrics`` on the same host what \
+only it knows: live changes and how long they took, passes, jobs, and for how \
+long Placement has not been told of what is taken. It is replaced as a whole, \
+and holds figures only, no name of a server. Its directory must be \
+nova-compute's to write to. Without it nothing is written.
+
+Related options:
+
+* ``metrics_interval``
+"""),
+    cfg.IntOpt(
+        'metrics_interval',
+        default=15,
+        min=1,
+        help="""
+Seconds between two times that nova-compute writes ``metrics_file``.
+"""),
     cfg.IntOpt(
         'observe_after',
         default=10,
