@@ -92,7 +92,7 @@ class ServerList:
         found = objects.InstanceList.get_by_host_and_node(
             context, host, nodename, expected_attrs=_READ + _CACHED)
         self._cached[nodename] = {server.uuid: _to_cache(server)
-                                for server in found}
+                                  for server in found}
         self._since[nodename] = now
         return list(found)
 

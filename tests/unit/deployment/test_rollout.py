@@ -423,8 +423,8 @@ class PlanTest(base.TestCase):
             berlin, differ, '2026f', a={'host': 'one'}))
         self.assertIn('one: not said', warned(berlin, {'two': '2026f'}))
         for silent in ((utc, differ, '2026f'),
-                      (berlin, dict.fromkeys(HOSTS, '2026f'), '2026f'),
-                      (berlin, dict.fromkeys(HOSTS, '2026f'))):
+                       (berlin, dict.fromkeys(HOSTS, '2026f'), '2026f'),
+                       (berlin, dict.fromkeys(HOSTS, '2026f'))):
             self.assertEqual('', warned(*silent))
         self.assertEqual('', warned(berlin, differ, '2026f',
                                     a={'host': 'two'}))
