@@ -32,6 +32,7 @@ import yaml
 from tests.embedded import cells
 from tests.embedded import cloud
 from tests.embedded import front
+from tests.embedded import hypervisor
 
 
 def clouds_yaml(url):
@@ -65,6 +66,8 @@ def _served(args):
             # back for the whole process.
             self.flags(enforce_new_defaults=True, group='oslo_policy')
             self.useFixture(nova_fixtures.RealPolicyFixture())
+            if args.hypervisor == 'simulated':
+                self.useFixture(hypervisor.Numa())
             for number in range(args.hosts):
                 self.start_host(f'compute{number + 1}')
             if args.max_limit:
