@@ -210,6 +210,7 @@ class ChangeTest(LiveBase):
         self.assertEqual(1, len(self.actions(servers[0])))
 
     def test_owned_by_a_native_server(self):
+        self.useFixture(hypervisor.Numa())
         native = self.fill()
         taken = min(min(p) for p in self.pins(native)[0].values())
         server = self.boot(self.flavor(
