@@ -178,9 +178,9 @@ class PreviewTemplate(command.Lister):
 
 def _goes_by_zones(desired):
     """Whether a window of it depends on a database of time zones."""
-    return any(window.zone not in (None, 'UTC')
+    return any(clause.window and clause.window.zone not in (None, 'UTC')
                for profile in desired.profiles.values()
-               for window in profile.when)
+               for clause in profile.when)
 
 
 def _change(desired, period):
