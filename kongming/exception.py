@@ -168,6 +168,12 @@ class NotMoved(KongmingError):
     """Memory that stayed where it was."""
 
 
+class InvalidRecording(KongmingError):
+    """A file of recorded figures that can't be read."""
+
+    msg_fmt = 'Line %(line)s of the recorded figures: %(reason)s'
+
+
 class NoSolver(KongmingError):
     msg_fmt = ("OR-Tools is not there (%(reason)s): 'pip install ortools' in "
                'the environment of the openstack command installs it, or '

@@ -75,21 +75,16 @@ def step(state: State, condition: condition_mod.Condition,
     return dataclasses.replace(state, turning=turning, extreme=worst)
 
 
-def because(state: State, condition: condition_mod.Condition,
-            figures_for: str = '') -> str:
-    """Why a condition has begun or ended, in words.
-
-    :param state: just after that
-    :param figures_for: how long it had been so
-    """
-    value = '' if state.extreme is None else f' {state.extreme:.1f}%'
-    if state.holds:
-        bound = 'below' if condition.below else 'above'
-        return (f'{condition.figure}{value}, {bound} '
-                f'{condition_mod.format_percent(condition.threshold)}'
-                f'{figures_for}')
-    if state.extreme is None:
+def because(before: State, after: State, condition: condition_mod.Condition,
+            at: float) -> str:
+    """Why a condition has begun or ended, in words."""
+    if after.extreme is None or after.turning is not None:
         return f'{condition.figure} is not known'
-    bound = 'above' if condition.below else 'below'
-    return (f'{condition.figure}{value}, {bound} '
-            f'{condition_mod.format_percent(condition.ends_at)}{figures_for}')
+    turning = at if before.turning is None else before.turning
+    lasted = round(at - turning)
+    threshold = condition.threshold if after.holds else condition.ends_at
+    side = 'below' if condition.below == after.holds else 'above'
+    return (f'{condition.figure} {after.extreme:.1f}%, {side} '
+            f'{condition_mod.format_percent(threshold)}'
+            + (f' for {condition_mod.format_duration(lasted)}'
+               if lasted else ''))
