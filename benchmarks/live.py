@@ -264,7 +264,7 @@ def moving(cloud, driver, move):
         return 0
 
     with mock.patch.object(memory, 'move', slow):
-        change = threading.Thread(target=driver._reconcile, daemon=True)
+        change = threading.Thread(target=driver.passes.run, daemon=True)
         change.start()
         begun.wait(30)
         try:
@@ -300,7 +300,7 @@ def bench_beside(args):
         mover, other = boot(node_0='1', pin_0='0:15'), boot(pin_0='0:2')
         lender = boot(pin_0='0:3', profile_night_when='22:00-06:00',
                       profile_night_pin_0='0~0')
-        driver._reconcile()
+        driver.passes.run()
         self.api.post_server_metadata(mover['id'], {
             'kongming:node.0': '0', 'kongming:pin.0': '0:5'})
         end = threading.Event()
@@ -335,7 +335,7 @@ def bench_beside(args):
             self.api.post_server_metadata(other['id'],
                                           {'kongming:pin.0': '0:4'})
             self.moment = noon.replace(hour=23)
-            start(driver._reconcile)
+            start(driver.passes.run)
             start(driver._reconciler.switch)
             instance = objects.Instance.get_by_uuid(
                 nova_context.get_admin_context(), lender['id'],
@@ -378,7 +378,7 @@ def bench_events(args):
         server = self._create_server(networks='none',
                                      flavor_id=dedicated(self))
         driver = self.computes['compute1'].driver
-        driver._reconcile()
+        driver.passes.run()
         passes, statements = [], []
         real = driver._reconciler._pass
         driver._reconciler._pass = lambda *args: (
@@ -395,10 +395,10 @@ def bench_events(args):
             for _ in range(1000):
                 driver.emit_event(virtevent.LifecycleEvent(
                     server['id'], virtevent.EVENT_LIFECYCLE_RESUMED))
-                if driver._wake.is_set():
+                if driver.passes._wake.is_set():
                     # As the thread of the passes does, once a second.
-                    driver._wake.clear()
-                    driver._reconcile(patient=True)
+                    driver.passes._wake.clear()
+                    driver.passes.run(patient=True)
         took = time.perf_counter() - begun
         event.remove(sqlalchemy.Engine, 'before_cursor_execute', asked)
         self.say(f'events: 1,000 events of native domains on a host without '

@@ -86,7 +86,7 @@ def serve():
                 self.idle()
                 seconds.clear()
                 if case == 'live change':
-                    self.computes['compute1'].driver._reconcile()
+                    self.computes['compute1'].driver.passes.run()
                 else:
                     server = self.boot(
                         native if case == 'native boot' else template)

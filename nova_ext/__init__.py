@@ -58,7 +58,8 @@ Reading order
 6. ``guests``: the template in the domain that Nova defines.
 7. ``live``: changes while servers run.
 8. ``privileged``: what needs more rights than nova-compute has.
-9. ``driver``: the hook, where all of it is called from.
+9. ``driver``: the hook, where all of it is called from; ``lifecycle``: what
+   is to be so before a domain starts or is saved.
 10. ``cleanup``: a host that goes back to Nova's own driver.
 """
 

@@ -16,9 +16,6 @@ A server without a ``kongming:`` key meets nothing here but ``super()``, and
 that borrowers leave the pCPUs that it is about to run on.
 """
 
-import random
-import threading
-
 from kongming import conf as km_conf
 from kongming import exception as km_exc
 from kongming.intent import merge
@@ -39,11 +36,11 @@ from oslo_log import log as logging
 from oslo_utils import excutils
 
 from nova_ext import guests
+from nova_ext import lifecycle
 from nova_ext import limits
-from nova_ext.live import definition
+from nova_ext.live import passes
 from nova_ext.live import reclaim
 from nova_ext.live import reconciler
-from nova_ext.ownership import claim as claims
 from nova_ext.ownership import claimed
 from nova_ext.ownership import ownership
 from nova_ext.placement import publisher
@@ -52,10 +49,6 @@ from nova_ext import stats
 CONF = nova.conf.CONF
 km_conf.register_opts(CONF)
 LOG = logging.getLogger(__name__)
-#: How soon to look again at a server that was busy, in seconds.
-_RETRY_INTERVAL = 5.0
-#: What happens to domains within this time is seen to by one pass, in seconds.
-_EVENT_DELAY = 1.0
 #: How long the trigger waits for what is done, in seconds.
 _PATIENCE = 0.9
 
@@ -74,8 +67,8 @@ class LibvirtDriver(driver.LibvirtDriver):
         super().__init__(virtapi, read_only)
         self.publisher = publisher.Publisher(self)
         self._reconciler = reconciler.Reconciler(self)
-        self._stop = threading.Event()
-        self._wake = threading.Event()
+        self.passes = passes.Passes(self._reconciler)
+        self._lifecycle = lifecycle.Lifecycle(self)
 
     def native_numa_config(self, *args, **kwargs):
         """What Nova itself makes of a claimed topology."""
@@ -86,11 +79,12 @@ class LibvirtDriver(driver.LibvirtDriver):
         # Asked for at each definition of a domain, and for the destination
         # of a live migration.
         if instance_numa_topology is not None:
-            self._reclaim(instance_numa_topology,
-                          template.has_template(flavor.extra_specs))
-        return self._numa_config(instance_numa_topology, flavor, image_meta)
+            self._lifecycle.reclaim(
+                instance_numa_topology,
+                template.has_template(flavor.extra_specs))
+        return self.numa_config(instance_numa_topology, flavor, image_meta)
 
-    def _numa_config(self, topology, flavor, image_meta):
+    def numa_config(self, topology, flavor, image_meta):
         if not template.has_template(flavor.extra_specs):
             return super()._get_guest_numa_config(topology, flavor,
                                                   image_meta)
@@ -110,49 +104,11 @@ class LibvirtDriver(driver.LibvirtDriver):
             LOG.warning('Not obeyed: %s', problem)
         return config
 
-    def _reclaim(self, topology, has_template):
-        """Whoever borrows a pCPU leaves it before its owner runs on it.
-
-        :raises nova_ext.live.reclaim.StillBorrowed: if the owner has a
-            template and must not run yet
-        """
-        if has_template:
-            reclaim.wait(self._reconciler,
-                         ownership.Ownership(topology).pcpus)
-            return
-        try:
-            reclaim.force(self._reconciler,
-                          ownership.Ownership(topology).pcpus)
-        except Exception:
-            # A native server is about to start.
-            LOG.exception('Borrowers could not be asked to leave')
-
-    def _before_saved(self, instance):
-        """Have written down only what a server owns or floats over.
-
-        Nova starts it by that later.  By then what it borrows may have an
-        owner again.  Nor is anything lent until then that it starts on.
-
-        :raises Exception: if that can't be had
-        """
-        self._reconciler.own_only(instance)
-        if instance.numa_topology is None:
-            return
-        self._reconciler.reclaim(ownership.pcpus_of(instance))
-        config = self._numa_config(
-            instance.numa_topology, instance.flavor, instance.image_meta)
-        try:
-            domain = self._host.get_guest(instance)._domain
-        except exception.InstanceNotFound:
-            return  # Nova makes what it saves anew
-        definition.correct(domain, config,
-                           max(self._host.get_available_cpus()) + 1)
-
     def suspend(self, context, instance):
         # It is resumed with the pins that it is saved with.
         if template.has_template(instance.flavor.extra_specs):
             try:
-                self._before_saved(instance)
+                self._lifecycle.before_saved(instance)
             except Exception as exc:
                 # It runs on.
                 raise exception.InstanceFaultRollback(exc) from exc
@@ -162,7 +118,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         if not template.has_template(instance.flavor.extra_specs):
             return super().resume(context, instance, *args, **kwargs)
         try:
-            self._before_started(context, instance)
+            self._lifecycle.before_started(context, instance)
         except reclaim.StillBorrowed as exc:
             # It can be resumed later.
             raise exception.InstanceFaultRollback(exc) from exc
@@ -172,19 +128,9 @@ class LibvirtDriver(driver.LibvirtDriver):
     def unrescue(self, context, instance):
         if not template.has_template(instance.flavor.extra_specs):
             return super().unrescue(context, instance)
-        self._before_started(context, instance)
+        self._lifecycle.before_started(context, instance)
         super().unrescue(context, instance)
         self.wake()
-
-    def _before_started(self, context, instance):
-        """Before a domain starts with what was written down of it.
-
-        What it owns has not changed meanwhile: see
-        :data:`nova_ext.live.steps.CHANGEABLE`.
-        """
-        self._refresh(context, instance)
-        if instance.numa_topology is not None:
-            self._reclaim(instance.numa_topology, True)
 
     def live_migration(self, context, instance, *args, **kwargs):
         if template.has_template(instance.flavor.extra_specs):
@@ -235,13 +181,10 @@ class LibvirtDriver(driver.LibvirtDriver):
     def _look_after_servers(self):
         self.publisher.start()
         self._reconciler.start()
-        if CONF.kongming.reconcile_interval:
-            threading.Thread(target=self._reconcile_forever, daemon=True,
-                             name='kongming').start()
+        self.passes.start()
 
     def cleanup_host(self, host):
-        self._stop.set()
-        self._wake.set()
+        self.passes.stop()
         self.publisher.stop()
         self._reconciler.stop()
         super().cleanup_host(host)
@@ -265,29 +208,7 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     def wake(self):
         """Have a pass made now rather than later."""
-        self._wake.set()
-
-    def _reconcile_forever(self):
-        pause = interval = CONF.kongming.reconcile_interval
-        while not self._stop.is_set():
-            # Computes that were started together don't ask together.
-            if self._wake.wait(pause * random.uniform(0.8, 1.2)):
-                # Whoever pauses and resumes servers in a loop is no reason
-                # for a pass each time.
-                self._stop.wait(_EVENT_DELAY)
-            self._wake.clear()
-            if not self._stop.is_set():
-                busy = self._reconcile(patient=True)
-                pause = min(interval, _RETRY_INTERVAL) if busy else interval
-
-    def _reconcile(self, patient=False):
-        try:
-            return (self._reconciler.has_work
-                    and self._reconciler.run(patient))
-        except Exception:
-            # Nothing that goes wrong here ends the passes, or nova-compute.
-            LOG.exception('A pass over the servers with a template failed')
-            return False
+        self.passes.wake()
 
     def get_info(self, instance, use_cache=True):
         if self._is_blocked(instance):
@@ -320,12 +241,12 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     def reboot(self, context, instance, network_info, reboot_type, *args,
                **kwargs):
-        self._about_to_run(context, instance)
+        self._lifecycle.about_to_run(context, instance)
         if reboot_type == 'SOFT' and template.has_template(
                 instance.flavor.extra_specs):
             try:
                 # It is started by its persistent definition.
-                self._before_saved(instance)
+                self._lifecycle.before_saved(instance)
             except Exception:
                 LOG.warning('Its persistent definition could not be '
                             'corrected; it is rebooted hard', exc_info=True,
@@ -335,68 +256,35 @@ class LibvirtDriver(driver.LibvirtDriver):
                               *args, **kwargs)
 
     def power_on(self, context, instance, *args, **kwargs):
-        self._about_to_run(context, instance)
+        self._lifecycle.about_to_run(context, instance)
         return super().power_on(context, instance, *args, **kwargs)
 
     def rescue(self, context, instance, *args, **kwargs):
-        self._about_to_run(context, instance)
+        self._lifecycle.about_to_run(context, instance)
         if template.has_template(instance.flavor.extra_specs):
             # Nova saves its persistent definition for the unrescue.
-            self._before_saved(instance)
+            self._lifecycle.before_saved(instance)
         return super().rescue(context, instance, *args, **kwargs)
 
     def destroy(self, context, instance, *args, **kwargs):
         # What the tracker gives back afterwards is what is said here.
-        self._refresh(context, instance)
+        self._lifecycle.refresh(context, instance)
         return super().destroy(context, instance, *args, **kwargs)
 
     def migrate_disk_and_power_off(self, context, instance, *args, **kwargs):
         if template.has_template(instance.flavor.extra_specs):
-            self._refresh(context, instance)
+            self._lifecycle.refresh(context, instance)
             claimed.correct_move(instance)
         return super().migrate_disk_and_power_off(
             context, instance, *args, **kwargs)
 
-    def _refresh(self, context, instance):
-        """See :func:`nova_ext.ownership.claimed.refresh`."""
-        if (not template.has_template(instance.flavor.extra_specs)
-                or instance.host != self._tracker.host):
-            return
-        try:
-            claimed.refresh(context, instance)
-        except Exception:
-            # Most probably it is as nova-api has read it.
-            LOG.warning('What it owns could not be read again',
-                        exc_info=True, instance=instance)
-
-    def _about_to_run(self, context, instance):
-        if not template.has_template(instance.flavor.extra_specs):
-            return
-        self._refresh(context, instance)
-        server = claimed.ClaimedServer(instance, self._host.get_hostname(),
-                                       instance.image_meta)
-        if server.has_let_go:
-            # Its boot was cut short while it waited for others to be repinned.
-            # Nova would have it float over shared pCPUs.
-            self._repin(context, server)
-        if instance.numa_topology is not None:
-            # Before anything of it is destroyed.
-            self._reclaim(instance.numa_topology, True)
-
-    def _arrives(self, instance):
-        """:returns: whether a server has a template, which is counted"""
-        if not template.has_template(instance.flavor.extra_specs):
-            return False
-        self._reconciler.present.arrives(instance.uuid)
-        return True
-
     def spawn(self, context, instance, image_meta, injected_files,
               admin_password, allocations, *args, **kwargs):
-        if self._arrives(instance):
+        if self._lifecycle.arrives(instance):
             server = claimed.ClaimedServer(
                 instance, self._host.get_hostname(), image_meta)
             if not server.stay(context):
-                self._repin(context, server, allocations)
+                self._lifecycle.repin(context, server, allocations)
             elif server.has_let_go:
                 raise exception.ComputeResourcesUnavailable(
                     reason='A move that was cut short is left of it, and it '
@@ -410,29 +298,29 @@ class LibvirtDriver(driver.LibvirtDriver):
     def finish_migration(self, context, migration, instance, disk_info,
                          network_info, image_meta, resize_instance,
                          allocations, *args, **kwargs):
-        if self._arrives(instance):
-            self._repin(context, claimed.ClaimedServer(
+        if self._lifecycle.arrives(instance):
+            self._lifecycle.repin(context, claimed.ClaimedServer(
                 instance, self._host.get_hostname(), image_meta), allocations)
         return super().finish_migration(
             context, migration, instance, disk_info, network_info, image_meta,
             resize_instance, allocations, *args, **kwargs)
 
     def finish_revert_migration(self, context, instance, *args, **kwargs):
-        self._arrives(instance)
+        self._lifecycle.arrives(instance)
         return super().finish_revert_migration(context, instance, *args,
                                                **kwargs)
 
     def pre_live_migration(self, context, instance, *args, **kwargs):
         # Of one without a NUMA topology nothing is claimed before.
-        self._arrives(instance)
+        self._lifecycle.arrives(instance)
         return super().pre_live_migration(context, instance, *args, **kwargs)
 
     def post_claim_migrate_data(self, context, instance, migrate_data,
                                 claim):
-        if self._arrives(instance) and (
+        if self._lifecycle.arrives(instance) and (
                 claim.claimed_numa_topology is not None):
             try:
-                self._repin(context, claimed.IncomingServer(
+                self._lifecycle.repin(context, claimed.IncomingServer(
                     claim, self._host.get_hostname()))
                 return super().post_claim_migrate_data(
                     context, instance, migrate_data, claim)
@@ -452,28 +340,6 @@ class LibvirtDriver(driver.LibvirtDriver):
                     raise exception.MigrationPreCheckError(reason=reason)
         return super().post_claim_migrate_data(
             context, instance, migrate_data, claim)
-
-    def _repin(self, context, server, allocations=None):
-        """:param allocations: as Nova has them, by provider uuid; None where
-            it has not said
-        """
-        try:
-            claims.repin(self._tracker, context, server,
-                         self.publisher.cache_claims)
-        except exception.ComputeResourcesUnavailable as exc:
-            if server.at_home:
-                # It ran with them, and its disk is gone by now.
-                LOG.warning('Rebuilt with the pins that it had: %s', exc,
-                            instance=server.instance)
-            elif CONF.kongming.on_failure == 'fail':
-                raise
-            else:
-                LOG.warning('Running with the pins that Nova chose, as '
-                            '[kongming] on_failure says: %s', exc,
-                            instance=server.instance)
-            claims.take_any(self._tracker, server)
-        finally:
-            self.publisher.claimed_here(server, allocations)
 
     def get_available_resource(self, nodename):
         found = super().get_available_resource(nodename)

@@ -21,7 +21,7 @@ from kongming.cli import source
 from kongming.compute import servers
 from kongming.libvirt import hypervisor
 from kongming.publish import client as placement_mod
-from kongming.publish import publisher
+from kongming.publish import manual
 
 
 COLUMNS = ('host', 'uuid', 'written', 'in_use', 'doubts')
@@ -31,15 +31,15 @@ def publish(conn, name, host, dry_run):
     """Publish a host; returns the row of :data:`COLUMNS`."""
     placement = placement_mod.Placement.of(conn)
     root = placement.root(name)
-    last = publisher.Occupied()
+    last = manual.Occupied()
 
     def occupied():
         nonlocal last
         last = servers.occupied(conn, root['uuid'], host)
         return last
 
-    done = publisher.publish(placement, name, root['uuid'], host, occupied,
-                             dry_run)
+    done = manual.publish(placement, name, root['uuid'], host, occupied,
+                          dry_run)
     return (name, root['uuid'], columns.Lines(done.written),
             columns.Lines(done.in_use), columns.Lines(last.doubts))
 

@@ -30,12 +30,12 @@ from kongming.intent import calendar
 from kongming.live import drift
 from kongming.live import progress
 from kongming.placement import reserved
-from kongming.publish import publisher
+from kongming.publish import manual
 from kongming.template import template as template_mod
 
 
 def occupied(conn: Any, compute_id: str,
-             host: usage.HostState) -> publisher.Occupied:
+             host: usage.HostState) -> manual.Occupied:
     """What is in use of a host.
 
     :param conn: openstack.connection.Connection of an admin
@@ -74,7 +74,7 @@ def occupied(conn: Any, compute_id: str,
             f"server {migration['instance_uuid']} may come back from "
             f"{migration['dest_compute']}; the pCPUs that it left here are "
             f"not reported until its resize is confirmed or reverted")
-    return publisher.Occupied(nodes, unknown, names, tuple(doubts))
+    return manual.Occupied(nodes, unknown, names, tuple(doubts))
 
 
 def residents(conn: Any, compute_id: str, host: usage.HostState

@@ -34,16 +34,17 @@ is in use of a host is told to it, by nova-compute or by a command.
 Public names
 ------------
 
-``client.Placement``; ``publisher.Publisher`` with its ``Node``, ``publish``,
-``unpublish``, ``unhook``, ``Occupied`` and ``Outcome``; ``leftovers.find``,
-``clear`` and ``Leftover``.
+``client.Placement``; ``publisher.Publisher`` with its ``Node`` and
+``Outcome``; ``manual.publish``, ``unpublish``, ``unhook`` and ``Occupied``;
+``leftovers.find``, ``clear`` and ``Leftover``.
 
 Reading order
 -------------
 
 1. ``client``: one method a request.
 2. ``publisher``: a host's node providers made, updated and removed.
-3. ``leftovers``: those that no publisher looks after.
+3. ``manual``: the same by a command, for a host without the hook.
+4. ``leftovers``: those that no publisher looks after.
 """
 
-__all__ = ('client', 'leftovers', 'publisher')
+__all__ = ('client', 'leftovers', 'manual', 'publisher')

@@ -30,7 +30,7 @@ from kongming.libvirt import memory
 from kongming.live import qos
 from kongming.live import threads
 from kongming.publish import client
-from kongming.publish import publisher
+from kongming.publish import manual
 from kongming.resctrl import schemata
 from kongming.template import template
 from nova.compute import vm_states
@@ -43,8 +43,8 @@ from oslo_log import log as logging
 from nova_ext import cache
 from nova_ext.cleanup import decision
 from nova_ext import guests
+from nova_ext.live import memory_moves
 from nova_ext.live import record
-from nova_ext.live import steps
 from nova_ext.ownership import claimed
 from nova_ext.ownership import ownership
 from nova_ext import privileged
@@ -158,7 +158,7 @@ class Cleanup:
     def __init__(self, context, driver, dry_run=False):
         self._context, self._driver = context, driver
         self._dry_run = dry_run
-        self._steps = steps.Steps(driver)
+        self._moves = memory_moves.MemoryMoves()
         self._names = {}
 
     def run(self, inventories=False):
@@ -248,7 +248,7 @@ class Cleanup:
     def _restore(self, each):
         if each.domain:
             if each.memory_is_elsewhere():
-                self._steps.move_memory_home(each.server, each.domain)
+                self._moves.move_home(each.server, each.domain)
             self._run_on(each, each.found.wanted)
         if each.found.target:
             self._drop_target(each)
@@ -316,11 +316,11 @@ class Cleanup:
                 self._context, CONF.host):
             reason = ''
             try:
-                written = publisher.unpublish(
+                written = manual.unpublish(
                     placement, node.uuid, self._name_of,
                     self._dry_run).written
-                written += publisher.unhook(placement, node.uuid,
-                                            self._dry_run).written
+                written += manual.unhook(placement, node.uuid,
+                                         self._dry_run).written
             except km_exc.InUse as exc:
                 written, reason = (), str(exc)
             if written or reason:

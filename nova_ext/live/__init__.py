@@ -47,9 +47,9 @@ while libvirt works.  It does not need Nova's database to switch a profile.
 Public names
 ------------
 
-``reconciler.Reconciler``; ``reclaim`` and ``definition``, which the driver
-asks before a domain starts; ``steps`` and ``record``, which the cleanup of a
-host uses.
+``reconciler.Reconciler``; ``passes``, which the driver starts; ``reclaim``
+and ``definition``, which are asked before a domain starts; ``memory_moves``
+and ``record``, which the cleanup of a host uses.
 
 Reading order
 -------------
@@ -59,15 +59,19 @@ Reading order
 2. ``intents``: the desired state of each server (private).
 3. ``jobs``: threads for what is slow (private).
 4. ``changes``: a live change as a job (private).
-5. ``steps``: one step, carried out or rolled back.
-6. ``enforce``: threads, profiles, lending and borrowing (private).
+5. ``steps``: one step, carried out or rolled back; ``domains``: threads of
+   running domains, ``memory_moves``: their memory, ``states``: whether a
+   server may be changed, ``keys``: by what results are remembered (private).
+6. ``enforce``: threads and profiles; ``lending``: who may be on lent pCPUs
+   (private).
 7. ``reclaim``: borrowers leave before an owner starts.
 8. ``definition``: what a domain would start with next.
-9. ``present``, ``mode``, ``trigger``: whether and when there is anything to
-   do (private).
+9. ``passes``, ``present``, ``mode``, ``trigger``: whether and when there is
+   anything to do (private).
 10. ``cpu_shares``, ``clos``: QoS and caches of running servers (private).
 11. ``failures``: what failed is reported once and tried again later (private).
 12. ``record``, ``report_once``: instance actions and log lines.
 """
 
-__all__ = ('definition', 'reclaim', 'reconciler', 'record', 'steps')
+__all__ = ('definition', 'memory_moves', 'passes', 'reclaim', 'reconciler',
+           'record')

@@ -31,8 +31,9 @@ from nova import utils
 
 from nova_ext import limits
 from nova_ext.live import changes
+from nova_ext.live import keys
 from nova_ext.live import record
-from nova_ext.live import steps
+from nova_ext.live import states
 from nova_ext.ownership import claim
 from nova_ext.ownership import ownership
 from nova_ext import translate
@@ -42,7 +43,7 @@ _WAITS = 'it waits for another change on its host'
 
 
 class Places:
-    """:param steps_: nova_ext.live.steps.Steps
+    """:param domains: nova_ext.live.domains.Domains
 
     :param enforcer: nova_ext.live.enforce.Enforcer
     :param failures: nova_ext.live.failures.Failures
@@ -54,9 +55,9 @@ class Places:
     :param affinity_lock: held while servers are left to their jobs
     """
 
-    def __init__(self, steps_, enforcer, failures, jobs, changes_, observed,
+    def __init__(self, domains, enforcer, failures, jobs, changes_, observed,
                  reclaim, refuse, affinity_lock):
-        self._steps = steps_
+        self._domains = domains
         self._enforcer = enforcer
         self._failures = failures
         self._jobs = jobs
@@ -86,14 +87,14 @@ class Places:
         if host is None:
             return {}
         state = translate.host_state(host)
-        layout = steps.layout_key(state)
+        layout = keys.layout_key(state)
         if layout == self._layout:
             layout = self._layout  # quicker to compare
         self._layout = layout
         self._satisfied = {uuid: known for uuid, known
                            in self._satisfied.items() if uuid in servers}
         elsewhere = [uuid for uuid, server in servers.items()
-                     if steps.is_changeable(server) and not self._is_there(
+                     if states.is_changeable(server) and not self._is_there(
                          server, intents[uuid].base, state, layout)]
         for uuid in servers.keys() - set(elsewhere):
             self._failures.obeyed(uuid)
@@ -154,7 +155,7 @@ class Places:
 
         :param layout: key of the host's
         """
-        known = desired, steps.key_of(server.numa_topology), layout
+        known = desired, keys.key_of(server.numa_topology), layout
         if self._satisfied.get(server.uuid) == known:
             return True
         if not claim.satisfied(desired, server.numa_topology, state):
@@ -171,13 +172,13 @@ class Places:
             return
         state = translate.host_state(host)
         idle = {server.uuid: server for server in with_template
-                if steps.is_idle(server) and server.numa_topology is not None}
+                if states.is_idle(server) and server.numa_topology is not None}
         words: dict[str, list[str]] = {}
         pending: dict[str, rearrange.Resident] = {}
 
         def look(server):
             intent, found = self._enforcer.observe(server)
-            if steps.is_changeable(server) and not claim.satisfied(
+            if states.is_changeable(server) and not claim.satisfied(
                     intent.base, server.numa_topology, state):
                 pending[server.uuid] = self._resident(server, intent.base)
             words[server.uuid] = list(found)
@@ -243,7 +244,7 @@ class Places:
         pins = dict(mine.pins)
         if mine.emulator:
             pins[rearrange.EMULATOR] = min(mine.emulator)
-        domain = self._steps.domain(server)
+        domain = self._domains.domain(server)
         return rearrange.Resident(
             server.uuid, translate.guest_of(server.numa_topology), desired,
             pins,

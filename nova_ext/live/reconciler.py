@@ -29,6 +29,7 @@ from nova_ext.ownership import write_ahead
 from oslo_log import log as logging
 
 from nova_ext.live import changes
+from nova_ext.live import domains
 from nova_ext.live import enforce
 from nova_ext.live import failures
 from nova_ext.live import jobs
@@ -38,6 +39,7 @@ from nova_ext.live import owned
 from nova_ext.live import places
 from nova_ext.live import present
 from nova_ext.live import record
+from nova_ext.live import states
 from nova_ext.live import steps
 from nova_ext.live import trigger
 from nova_ext.ownership import ownership
@@ -62,10 +64,11 @@ class Reconciler:
 
     def __init__(self, driver):
         self._driver = driver
-        self._steps = steps.Steps(driver)
+        self._domains = domains.Domains(driver)
+        self._steps = steps.Steps(driver, self._domains)
         self.jobs = jobs.Jobs(self._job_ended)
         self.present = present.Present()
-        self._enforcer = enforce.Enforcer(self._steps, self.jobs)
+        self._enforcer = enforce.Enforcer(self._domains, self.jobs)
         self._one_pass = threading.Lock()
         #: held while threads are moved, but for those of servers with a job
         self._affinity_lock = threading.Lock()
@@ -77,7 +80,7 @@ class Reconciler:
         self._records = record.Records()
         self._failures = failures.Failures(self._records)
         self._places = places.Places(
-            self._steps, self._enforcer, self._failures, self.jobs,
+            self._domains, self._enforcer, self._failures, self.jobs,
             changes.Changes(driver, self._steps, self._enforcer,
                             self._failures, self.jobs, self._records,
                             self.mode),
@@ -144,7 +147,7 @@ class Reconciler:
     def _resolve(self, context, rt):
         """See :func:`nova_ext.ownership.write_ahead.resolve`."""
         try:
-            return write_ahead.resolve(context, rt, self._steps.leave)
+            return write_ahead.resolve(context, rt, self._domains.leave)
         except Exception:
             # The database is away still, or the audit failed.
             LOG.warning('What servers own is not known yet', exc_info=True)
@@ -176,7 +179,7 @@ class Reconciler:
         self.observed.clear()
         uncertain = write_ahead.uncertain(rt)
         idle = [server for server in with_template
-                if steps.is_idle(server) and server.uuid not in busy]
+                if states.is_idle(server) and server.uuid not in busy]
         servers = {server.uuid: server for server in idle
                    if server.numa_topology is not None
                    and server.uuid not in uncertain}
@@ -187,7 +190,7 @@ class Reconciler:
             if server.migration_context is not None:
                 self._end_move(context, servers, uuid)
         self._failures.retain(servers.keys() | without_numa.keys() | busy)
-        self._steps.forget(servers.keys() | busy)
+        self._domains.forget(servers.keys() | busy)
         self._enforcer.intents.retain_rates(
             {server.uuid for server in with_template})
         self._enforcer.first(with_template)
@@ -345,16 +348,16 @@ class Reconciler:
 
     def _repair(self, context, server):
         """What else is not as it is owned: memory, a step cut short."""
-        if not steps.is_changeable(server):
+        if not states.is_changeable(server):
             return
         mine = ownership.Ownership(server.numa_topology)
         node = mine.current.cells[0].id
-        bound = self._steps.memory(server)
+        bound = self._domains.memory(server)
         if bound is not None and not memory.why_not(bound) and (
                 bound.nodes != {node}):
             LOG.warning('Its memory was bound to node %s and is moved back',
                         sorted(bound.nodes), instance=server)
-            domain = self._steps.domain(server)
+            domain = self._domains.domain(server)
             if domain is not None:
                 self._steps.move_memory_home(server, domain)
         if mine.has_target:

@@ -31,7 +31,7 @@ from kongming.live import drift
 from kongming.placement import flavor as flavor_mod
 from kongming.placement import scheduling
 from kongming.publish import client as placement_mod
-from kongming.publish import publisher
+from kongming.publish import manual
 from osc_plugin import cloud
 from osc_plugin.server import running
 
@@ -107,7 +107,7 @@ def read(conn: connection.Connection, wanted: dep.Deployment,
     hosts = {}
     for number, host in enumerate(published, 1):
         say(f'reading what servers own, host {number} of {len(published)}')
-        occupied = publisher.Occupied()
+        occupied = manual.Occupied()
         asked = host.name in concerned or everywhere and host.exact
         if asked:
             if not host.exact:

@@ -17,7 +17,7 @@ from kongming.cli import publish
 from kongming.cli import source
 from kongming.compute import servers
 from kongming.publish import client as placement_mod
-from kongming.publish import publisher
+from kongming.publish import manual
 from osc_plugin import command
 
 
@@ -84,12 +84,12 @@ class UnpublishHost(command.ShowOne):
         conn = self.app.client_manager.kongming
         placement = placement_mod.Placement.of(conn)
         root = placement.root(parsed_args.host)
-        done = publisher.unpublish(
+        done = manual.unpublish(
             placement, root['uuid'],
             lambda consumer: servers.name_of(conn, consumer),
             parsed_args.dry_run)
-        unhooked = publisher.unhook(placement, root['uuid'],
-                                    parsed_args.dry_run)
+        unhooked = manual.unhook(placement, root['uuid'],
+                                 parsed_args.dry_run)
         return (('host', 'uuid', 'deleted'),
                 (root['name'], root['uuid'],
                  columns.Lines(done.written + unhooked.written)))

@@ -276,7 +276,7 @@ class KongmingMixin:
     def reconcile(self, host='compute1'):
         """A pass over a host, and the end of all that it has started."""
         driver = self.computes[host].driver
-        busy = driver._reconcile()
+        busy = driver.passes.run()
         driver._reconciler.jobs.wait()
         return busy
 

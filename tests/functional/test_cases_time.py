@@ -62,7 +62,7 @@ class MoveOfMemoryTest(test_profile.ProfileBase):
         self.api.post_server_metadata(server['id'], {
             'kongming:node.0': '0', 'kongming:pin.0': '0:5'})
         with mock.patch.object(memory, 'move', move):
-            self.driver._reconcile()
+            self.driver.passes.run()
             try:
                 self.assertTrue(begun.wait(30))
                 yield server
@@ -79,7 +79,7 @@ class MoveOfMemoryTest(test_profile.ProfileBase):
             # Another one changes, and is recorded.
             self.api.post_server_metadata(other['id'],
                                           {'kongming:pin.0': '0:3'})
-            self.driver._reconcile()
+            self.driver.passes.run()
             self._wait_for_assert(lambda: self.assertEqual(
                 [('Success', None)], self.actions(other)))
             # Diagnostics are answered; there is nothing to be told.
@@ -153,13 +153,13 @@ class HangingTest(test_profile.ProfileBase):
         with mock.patch.object(fakelibvirt.Domain, 'XMLDesc', describe):
             self.api.post_server_metadata(other['id'],
                                           {'kongming:pin.0': '0:13'})
-            self.driver._reconcile()
+            self.driver.passes.run()
             self._wait_for_assert(lambda: self.assertRuns(
                 other, {0: only(13)}))
             job = self.driver._reconciler.jobs.of(hangs['id'])
             self.assertIn('its threads are put', str(job))
             # The next pass does not wait for it.
-            self.driver._reconcile()
+            self.driver.passes.run()
             self.assertIs(job, self.driver._reconciler.jobs.of(hangs['id']))
             end.set()
             self.settle()
@@ -222,21 +222,21 @@ class NativesOnlyTest(test_life.LifeBase):
         self._until(lambda: True, 1)
         self.statements.clear()
         self.events(self.native, 1000)
-        self.driver._reconcile(patient=True)
-        self.driver._reclaim(topology, False)
+        self.driver.passes.run(patient=True)
+        self.driver._lifecycle.reclaim(topology, False)
         self.assertEqual([], self.statements)
-        self.assertFalse(self.driver._wake.is_set())
+        self.assertFalse(self.driver.passes._wake.is_set())
         self.assertFalse(self.driver._reconciler.has_work)
 
     def test_nobody_is_asked(self):
-        self.driver._reconcile()
+        self.driver.passes.run()
         self.assertNobodyIsAsked()
         server = self.boot(self.flavor(test_life.TEMPLATE))
         self.assertTrue(self.driver._reconciler.has_work)
         self.reconcile()
         self.events(server, 1)
-        self.assertTrue(self.driver._wake.is_set())
-        self.driver._wake.clear()
+        self.assertTrue(self.driver.passes._wake.is_set())
+        self.driver.passes._wake.clear()
         self._delete_server(server)
         self.reconcile()
         self.assertNobodyIsAsked()

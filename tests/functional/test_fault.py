@@ -142,7 +142,7 @@ class EdgesTest(test_life.LifeBase):
         self.native = self.fill()
         server = self.boot(self.flavor(test_life.TEMPLATE))
         driver = self.computes['compute1'].driver
-        driver._wake = mock.Mock(set=broken)
+        driver.passes._wake = mock.Mock(set=broken)
         self.api.post_server_action(server['id'], {'pause': None})
         self._wait_for_state_change(server, 'PAUSED')
         driver._host._event_emit_delayed(virtevent.LifecycleEvent(
@@ -155,7 +155,7 @@ class EdgesTest(test_life.LifeBase):
             server['id'], virtevent.EVENT_LIFECYCLE_RESUMED))
         self.assertEqual(power_state.RUNNING, self.api.get_server(
             server['id'])['OS-EXT-STS:power_state'])
-        del driver._wake.set
+        del driver.passes._wake.set
         self._delete_server(server)
         self.assertServes()
 

@@ -95,7 +95,7 @@ class HostileBase(test_live.LiveBase):
         reconciler = self.computes['compute1'].driver._reconciler
         return sum(len(repr(known)) for known in (
             reconciler._failures._reported, reconciler._failures._retries,
-            reconciler._steps._known, reconciler._enforcer._given,
+            reconciler._domains._known, reconciler._enforcer._given,
             reconciler._enforcer.intents.refused,
             reconciler._enforcer.intents._reported,
             reconciler._enforcer.intents._rate_limiter._buckets))
@@ -374,6 +374,6 @@ class FlappingTest(HostileBase):
                 *args, **kwargs)))
         end = time.monotonic() + 5
         while time.monotonic() < end:
-            driver._wake.set()
+            driver.passes._wake.set()
             time.sleep(0.02)
         self.assertLess(len(passes), 7)

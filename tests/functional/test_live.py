@@ -664,7 +664,7 @@ class IntervalTest(LiveBase):
     def test_ends_with_the_service(self):
         driver = self.computes['compute1'].driver
         self.computes['compute1'].stop()
-        self.assertTrue(driver._stop.is_set())
+        self.assertTrue(driver.passes._stop.is_set())
 
     def test_a_fault_does_not_end_it(self):
         driver = self.computes['compute1'].driver
@@ -679,7 +679,7 @@ class IntervalTest(LiveBase):
                       self.stdlog.logger.output)
         self.want(server, pin_0='0:15')
         self.assertEverywhere(server, {0: 15})
-        self.assertFalse(driver._stop.is_set())
+        self.assertFalse(driver.passes._stop.is_set())
 
 
 class ReadBeforeTest(LiveBase):

@@ -100,7 +100,7 @@ class ObserveTest(test_live.LiveBase):
         self.assertEqual('act', driver._reconciler.mode.current)
         self.own(servers[0], 10)
         self.samples.clear()
-        driver._reconcile()
+        driver.passes.run()
         self.assertEqual('observe', driver._reconciler.mode.current)
         self.assertRegex(driver._reconciler.mode.reason,
                          'pCPU 10 is owned by server .* and by server ')

@@ -223,7 +223,7 @@ class LendTest(ProfileBase):
         self._stop_server(lender)
         self.restart_compute_service('compute1')
         self.driver = self.computes['compute1'].driver
-        self.assertIsNone(self.driver._reconciler._enforcer._lent)
+        self.assertIsNone(self.driver._reconciler._enforcer._lending.lent)
         self._start_server(lender)
         self.assertFloats(borrower, {8, 9})
         self.ring(lender)

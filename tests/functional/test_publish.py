@@ -24,6 +24,7 @@ from kongming.placement import inventory
 from kongming.placement import naming
 from kongming.placement import reserved as reserved_mod
 from kongming.publish import client as placement_mod
+from kongming.publish import manual
 from kongming.publish import publisher
 from tests import placement as placement_server
 
@@ -79,8 +80,8 @@ class Base(testtools.TestCase):
             'PCPU': {'total': 12}})
         return root
 
-    def publish(self, state=None, occupied=publisher.Occupied, **kwargs):
-        return publisher.publish(
+    def publish(self, state=None, occupied=manual.Occupied, **kwargs):
+        return manual.publish(
             self.placement, self.name, self.root, state or usable(host()),
             occupied, **kwargs)
 
@@ -178,7 +179,7 @@ class PublishTest(Base):
 
     def test_servers_without_allocation_are_reserved(self):
         state = usable(host())
-        self.publish(state, lambda: publisher.Occupied(
+        self.publish(state, lambda: manual.Occupied(
             {1: {'a': reserved_mod.Owned(frozenset({10, 11}), 3, 1024)}}))
         self.assertEqual(
             {'PCPU': 2, 'PCPU_10': 1, 'PCPU_11': 1, 'VCPU': 3,
@@ -191,7 +192,7 @@ class PublishTest(Base):
 
     def test_owner_nobody_can_name(self):
         """An emulator's pCPU: counted, and no free one can be named."""
-        self.publish(occupied=lambda: publisher.Occupied(
+        self.publish(occupied=lambda: manual.Occupied(
             {0: {'a': reserved_mod.Owned(frozenset({2}))}}, {0: 1}))
         self.assertEqual(
             {'PCPU': 2, **{f'PCPU_{p}': 1 for p in range(2, 8)}},
@@ -210,7 +211,7 @@ class PublishTest(Base):
             return put(uuid, generation, records)
 
         self.placement.put_inventories = late
-        self.publish(occupied=lambda: publisher.Occupied(
+        self.publish(occupied=lambda: manual.Occupied(
             {0: {'a': reserved_mod.Owned(frozenset({2}))}}))
         self.assertEqual(3, len(meddled))
         self.assertEqual({'PCPU': 1, 'PCPU_2': 1}, self.reserved(0))
@@ -271,7 +272,7 @@ class ChangeTest(Base):
         """It says whose, gives out nothing of it, and goes when it is free."""
         self.publish()
         consumer = self.allocate(1, PCPU=2, PCPU_12=1)
-        names = publisher.Occupied(names={consumer: 'server du-1'})
+        names = manual.Occupied(names={consumer: 'server du-1'})
         done = self.publish(usable(host(nodes=1)), lambda: names)
         self.assertEqual(
             (f'{self.name}_KONGMING_NODE1 has no {PREFIX}PCPU, '
@@ -289,8 +290,8 @@ class ChangeTest(Base):
 class UnpublishTest(Base):
 
     def unpublish(self, **kwargs):
-        return publisher.unpublish(self.placement, self.root,
-                                   'server {}'.format, **kwargs)
+        return manual.unpublish(self.placement, self.root,
+                                'server {}'.format, **kwargs)
 
     def test_leaves_nova_as_it_was(self):
         self.publish()
@@ -328,10 +329,10 @@ class UnpublishTest(Base):
         self.placement.put_traits = late
         words = (f'trait {inventory.TRAIT_HOOK} removed',)
         for dry_run in True, False:
-            self.assertEqual(words, publisher.unhook(
+            self.assertEqual(words, manual.unhook(
                 self.placement, self.root, dry_run).written)
         self.assertEqual(nova, self.placement.traits(self.root))
-        self.assertEqual((), publisher.unhook(
+        self.assertEqual((), manual.unhook(
             self.placement, self.root).written)
 
 

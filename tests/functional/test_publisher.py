@@ -20,6 +20,7 @@ from kongming.placement import inventory
 from kongming.placement import naming
 from kongming.placement import reserved as reserved_mod
 from kongming.publish import leftovers
+from kongming.publish import manual
 from kongming.publish import publisher
 from tests.functional import test_publish
 
@@ -197,7 +198,7 @@ class AnewTest(test_publish.Base):
     def test_child_of_an_older_build_is_adopted(self):
         uuids = [self.child(node) for node in (0, 1)]
         consumer = self.allocate(1, PCPU=1)
-        self.publish(occupied=lambda: publisher.Occupied(
+        self.publish(occupied=lambda: manual.Occupied(
             {1: {consumer: reserved_mod.Owned(frozenset({12}))}}))
         self.assertEqual(2, len(self.nodes()))
         self.assertEqual(1, len(self.placement.providers(

@@ -26,8 +26,8 @@ from nova import context as nova_context
 from nova import objects
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.fixtures import notifications
+from nova_ext.live import domains
 from nova_ext.live import reclaim
-from nova_ext.live import steps
 from nova_ext import privileged
 
 from kongming.kernel import process
@@ -318,7 +318,7 @@ class RefusingTest(StartsMixin, test_profile.ProfileBase):
 
     def test_a_suspended_owner_stays_suspended(self):
         """The borrower did not leave, whatever was answered before."""
-        borrowers = self.driver._reconciler._enforcer._borrowers
+        borrowers = self.driver._reconciler._enforcer._lending._borrowers
         before = borrowers[self.borrowing['id']]
         self._suspend_server(self.lending)
         borrowers[self.borrowing['id']] = before
@@ -377,7 +377,7 @@ class RefusingTest(StartsMixin, test_profile.ProfileBase):
             self.assertNotified('error', 'Error', mock.ANY)
             self.assertIn('its process is not on this machine',
                           self.stdlog.logger.output)
-            with mock.patch.object(steps.Steps, 'move_off',
+            with mock.patch.object(domains.Domains, 'move_off',
                                    side_effect=BaseException), \
                     mock.patch.object(reclaim, 'force',
                                       side_effect=RuntimeError('broken')):

@@ -27,6 +27,9 @@ from nova import objects
 from nova.virt.libvirt import driver as nova_driver
 
 from nova_ext import driver as hook
+from nova_ext import lifecycle
+from nova_ext.live import domains
+from nova_ext.live import states
 from nova_ext.live import steps
 from nova_ext.ownership import ownership
 
@@ -179,6 +182,12 @@ class _Native(nova_driver.LibvirtDriver):
         return '192.0.2.1'
 
 
+class Lifecycle(lifecycle.Lifecycle):
+
+    def before_saved(self, instance):
+        """A domain is written down here as it runs."""
+
+
 class Driver(hook.LibvirtDriver, _Native):
     """The hook, for one host."""
 
@@ -192,38 +201,26 @@ class Driver(hook.LibvirtDriver, _Native):
             'jobs.of.return_value': None})
         # Placement is not part of this.
         self.publisher = mock.Mock(cache_claims={})
+        self._lifecycle = Lifecycle(self)
         self.virtapi = mock.Mock()
-
-    def _before_saved(self, instance):
-        """A domain is written down here as it runs."""
 
     def wake(self):
         """Who runs a pass is chosen by the test."""
 
 
-class Steps(steps.Steps):
+class Domains(domains.Domains):
     """Of which libvirt does what the table does."""
 
     @staticmethod
-    def _check_left(domain, pcpus):
+    def check_left(domain, pcpus):
         """There is no kernel to be asked."""
 
     def __init__(self, host):
         super().__init__(host.driver)
-        self._model, self._libvirt = host, host.libvirt
-
-    def _own(self, *args, **kwargs):
-        try:
-            return super()._own(*args, **kwargs)
-        finally:
-            self._model.unlocked()
+        self._libvirt = host.libvirt
 
     def run_on(self, server, topology, intent=None, lent=frozenset()):
         self._libvirt.move(server.uuid, Domain.of(topology))
-
-    def _go(self, server, before, after, intent, job):
-        self.run_on(server, after)
-        return 0
 
     def domain(self, server):
         now = self._libvirt.running.get(server.uuid)
@@ -231,6 +228,24 @@ class Steps(steps.Steps):
 
     def _width(self):
         return 16
+
+
+class Steps(steps.Steps):
+    """Between whose parts the test goes on; memory stays."""
+
+    def __init__(self, host):
+        super().__init__(host.driver, Domains(host))
+        self._model = host
+
+    def _own(self, *args, **kwargs):
+        try:
+            return super()._own(*args, **kwargs)
+        finally:
+            self._model.unlocked()
+
+    def _go(self, server, before, after, intent, job):
+        self._domains.run_on(server, after)
+        return 0
 
 
 class Affinity:
@@ -303,7 +318,7 @@ class Host:
                     'flavor', 'numa_topology', 'metadata',
                     'migration_context', 'system_metadata']):
             if (server.uuid in uncertain or server.task_state is not None
-                    or server.vm_state not in (*steps.CHANGEABLE,
+                    or server.vm_state not in (*states.CHANGEABLE,
                                                vm_states.RESCUED)
                     or not server.flavor.extra_specs.get('kongming:node.0')):
                 continue
@@ -314,8 +329,8 @@ class Host:
         if server.migration_context is not None:
             server = self.steps.end_move(context, server.uuid)
         mine = ownership.Ownership(server.numa_topology)
-        self.steps.run_on(server, mine.current)
-        if server.vm_state in steps.CHANGEABLE and mine.has_target:
+        self.steps._domains.run_on(server, mine.current)
+        if server.vm_state in states.CHANGEABLE and mine.has_target:
             self.steps.drop_target(context, server)
 
 
@@ -323,7 +338,8 @@ def patches(clock):
     """What has Nova and the hook ask nobody else."""
     for module in ('write_ahead', 'claim'):
         yield mock.patch(f'nova_ext.ownership.{module}.time', clock)
-    yield mock.patch('nova_ext.live.steps.affinity', Affinity)
+    for module in ('domains', 'steps'):
+        yield mock.patch(f'nova_ext.live.{module}.affinity', Affinity)
     yield mock.patch('nova.compute.utils.is_volume_backed_instance',
                      return_value=False)
     yield mock.patch('nova.compute.monitors.MonitorHandler',

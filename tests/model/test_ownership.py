@@ -29,7 +29,7 @@ from nova.compute import vm_states
 from nova import objects
 
 from kongming.live import rearrange
-from nova_ext.live import steps
+from nova_ext.live import states
 from nova_ext.ownership import ownership
 from nova_ext.ownership import write_ahead
 from tests import base
@@ -147,7 +147,7 @@ class Ownership(stateful.RuleBasedStateMachine):
     @stateful.rule(choice=CHOICE, seed=CHOICE, fault=FAULT, libvirt=LIBVIRT,
                    queued=st.booleans())
     def change(self, choice, seed, fault, libvirt, queued):
-        uuid = self.choose(choice, *steps.CHANGEABLE, template=True)
+        uuid = self.choose(choice, *states.CHANGEABLE, template=True)
         if uuid is None:
             return
         server = self.cloud.read(uuid)
@@ -159,12 +159,12 @@ class Ownership(stateful.RuleBasedStateMachine):
     @stateful.rule(choice=CHOICE, fault=FAULT, libvirt=LIBVIRT,
                    queued=st.booleans())
     def swap(self, choice, fault, libvirt, queued):
-        one = self.choose(choice, *steps.CHANGEABLE, template=True)
+        one = self.choose(choice, *states.CHANGEABLE, template=True)
         if one is None:
             return
         one = self.cloud.read(one)
         host = self.cloud.host_of(one)
-        for uuid in self.cloud.servers(*steps.CHANGEABLE):
+        for uuid in self.cloud.servers(*states.CHANGEABLE):
             two = self.cloud.read(uuid)
             found = (uuid != one.uuid and two.host == one.host
                      and istemplate(two) and _swap(host, one, two))

@@ -110,8 +110,8 @@ def end_test():
     """
     while _DRIVERS:
         driver = _DRIVERS.pop()
-        driver._stop.set()
-        driver._wake.set()
+        driver.passes._stop.set()
+        driver.passes._wake.set()
         driver.publisher.stop()
         with driver.publisher._one_run:
             pass  # a run that has begun has ended

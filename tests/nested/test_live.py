@@ -47,7 +47,7 @@ class LiveBase(boot.Base, cloud.NestedCloud):
         super().setUp()
         # Its kernel is another one than the one that this process sees.
         self.useFixture(fixtures.MonkeyPatch(
-            'nova_ext.live.steps.Steps.memory_by_node',
+            'nova_ext.live.memory_moves.MemoryMoves.memory_by_node',
             staticmethod(lambda server, domain: {
                 node: int(mib * 1024) for node, mib in
                 self.nested.memory(domain).mib.items()})))

@@ -1,0 +1,238 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Threads of running domains: what is wanted, what is, and the way there."""
+
+import dataclasses
+from xml.etree import ElementTree
+
+from kongming.kernel import process
+from kongming.libvirt import affinity
+from kongming.libvirt import memory
+from kongming.live import threads
+from nova.compute import vm_states
+from nova import exception
+from nova import objects
+
+from nova_ext import guests
+from nova_ext import limits
+from nova_ext.live import keys
+from nova_ext.live import record
+from nova_ext.ownership import ownership
+from nova_ext import privileged
+
+
+class Domains:
+    """:param driver: nova_ext.driver.LibvirtDriver"""
+
+    def __init__(self, driver):
+        self._driver = driver
+        #: server -> (key of its topology, threads): what Nova would make of
+        #: it
+        self._known = {}
+        #: (server, whether it borrows) -> (what it was worked out of, the
+        #: threads that are wanted and what was not obeyed)
+        self._wanted = {}
+        #: server -> (XML of its domain, Threads and Memory in it)
+        self._read = {}
+        #: server -> its Memory, as it was read in this pass
+        self._memory = {}
+        #: the host and its key, in this pass
+        self._host = None
+        self._last_layout = None
+
+    def wanted(self, server, topology, intent, lent=frozenset()):
+        """The threads of a server, by what it owns and its template.
+
+        :param lent: pCPUs that other servers lend
+        :returns: kongming.live.threads.Threads, and what was not obeyed and
+            why
+        """
+        key = keys.key_of(topology)
+        host, host_key = self._layout()
+        given = key, intent, lent, host_key
+        memo = self._wanted.get((server.uuid, bool(lent)))
+        if memo is not None and memo[0] == given:
+            return memo[1]
+        known = self._known.get(server.uuid)
+        if known is None or known[0] != key:
+            config = self._driver.native_numa_config(
+                topology, server.flavor,
+                objects.ImageMeta.from_instance(server))
+            known = key, guests.threads_of(config)
+            self._known[server.uuid] = known
+        found = threads.shape(known[1], host,
+                              ownership.Ownership(topology).owned, intent,
+                              lent)
+        self._wanted[server.uuid, bool(lent)] = given, found
+        return found
+
+    def layout(self):
+        """The host, as far as its pCPUs are concerned."""
+        return self._layout()[0]
+
+    def _layout(self):
+        found = self._host
+        if found is None:
+            # Another thread may forget it meanwhile.
+            host = limits.host_state(self._driver._get_host_numa_topology())
+            key = keys.layout_key(host)
+            if key == self._last_layout:
+                key = self._last_layout  # quicker to compare
+            self._last_layout = key
+            found = self._host = host, key
+        return found
+
+    def dedicated(self):
+        """All pCPUs of the host that servers can own."""
+        return frozenset().union(*(
+            node.dedicated for node in self.layout().nodes))
+
+    def forget(self, uuids):
+        """Forget what was worked out for others than these, and the host."""
+        self._host = None
+        self._memory.clear()
+        for known in self._known, self._read:
+            for uuid in known.keys() - uuids:
+                known.pop(uuid, None)
+        for key in list(self._wanted):
+            if key[0] not in uuids:
+                self._wanted.pop(key, None)
+
+    def differences(self, server, topology, intent, lent=frozenset()):
+        """In words, which threads are not where they are wanted."""
+        domain = self.domain(server)
+        if domain is None:
+            return []
+        wanted, _problems = self.wanted(server, topology, intent, lent)
+        now, self._memory[server.uuid] = self._look(server, domain)
+        return threads.changes(now, wanted)
+
+    def _look(self, server, domain):
+        """All of a domain's threads and its memory, by one question."""
+        text = domain.XMLDesc(0)
+        known = self._read.get(server.uuid)
+        if known is None or known[0] != text:
+            root = ElementTree.fromstring(text)
+            known = text, affinity.of_xml(root), memory.of_xml(root)
+            self._read[server.uuid] = known
+        return self._with_sched(known[1], process.pid(domain)), known[2]
+
+    def memory(self, server):
+        """How its memory is bound, as this pass has read it.
+
+        :returns: kongming.libvirt.memory.Memory; None where it does not run
+        """
+        found = self._memory.get(server.uuid)
+        if found is None:
+            domain = self.domain(server)
+            found = domain and memory.read(domain)
+        return found
+
+    def run_on(self, server, topology, intent, lent=frozenset()):
+        """Have a server's threads where they are wanted."""
+        domain = self.domain(server)
+        if domain is None:
+            return
+        wanted, _problems = self.wanted(server, topology, intent, lent)
+        affinity.apply(domain, wanted, self._width())
+        now, pid = self.running(domain)
+        for vcpu, found in now.sched.items():
+            sched = wanted.sched.get(vcpu, threads.Sched())
+            if sched != found:
+                privileged.set_scheduler(pid, vcpu, sched.policy,
+                                         sched.priority)
+
+    @staticmethod
+    def running(domain):
+        """All of a domain's threads as they are, and its process."""
+        pid = process.pid(domain)
+        return Domains._with_sched(affinity.read(domain), pid), pid
+
+    @staticmethod
+    def _with_sched(now, pid):
+        if pid is None:
+            return now
+        return dataclasses.replace(now, sched=process.schedulers(pid))
+
+    def leave(self, server, pcpus):
+        """Have a server's threads leave pCPUs that it does not own.
+
+        :param server: nova.objects.Instance, as the database has it
+        """
+        if server.numa_topology is not None:
+            self.leave_by(self.domain(server),
+                          ownership.Ownership(server.numa_topology), pcpus)
+
+    def leave_by(self, domain, mine, pcpus):
+        """The same by what it owns.
+
+        :param domain: None where it is not running
+        :param mine: nova_ext.ownership.ownership.Ownership
+        """
+        if domain is None or not pcpus:
+            return
+        now = affinity.read(domain)
+        affinity.apply(domain, dataclasses.replace(
+            now,
+            vcpus={vcpu: frozenset({mine.pins[vcpu]})
+                   if vcpu in mine.pins and on & pcpus else on - pcpus
+                   for vcpu, on in now.vcpus.items()},
+            emulator=now.emulator and (
+                now.emulator - pcpus or mine.emulator or mine.pcpus),
+            iothreads={number: on - pcpus or mine.pcpus
+                       for number, on in now.iothreads.items()}),
+            self._width())
+
+    @staticmethod
+    def check_left(domain, pcpus):
+        """Ask the kernel, where it can be, whether threads left pCPUs.
+
+        A domain that was started by what was saved of it may be on any of
+        what its server owns.
+
+        :raises record.ChangeFailed: if one has not
+        """
+        pid = domain and process.pid(domain)
+        for task in process.tasks(pid) if pid else ():
+            if task.allowed & pcpus:
+                raise record.ChangeFailed(
+                    reason=f'thread {task.id} may still run on a pCPU that '
+                           f'is to be given up')
+
+    @staticmethod
+    def move_off(server, pcpus, otherwise):
+        """Have the kernel move a server's threads off pCPUs.
+
+        libvirt is not asked for anything; see
+        :func:`kongming.kernel.process.move_off`.
+
+        :raises record.ChangeFailed: if its process is not to be found
+        """
+        pid = process.pid_of(server.name, server.uuid)
+        if pid is None:
+            raise record.ChangeFailed(
+                reason='its process is not on this machine')
+        privileged.move_off(pid, sorted(pcpus), sorted(otherwise))
+
+    def domain(self, server):
+        """Its libvirt domain, None where it is not running."""
+        if server.vm_state == vm_states.STOPPED:
+            return None
+        try:
+            guest = self._driver._host.get_guest(server)
+        except exception.InstanceNotFound:
+            return None
+        return guest._domain if guest._domain.isActive() else None
+
+    def _width(self):
+        return max(self._driver._host.get_available_cpus()) + 1
