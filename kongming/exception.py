@@ -178,3 +178,11 @@ class NoSolver(KongmingError):
     msg_fmt = ("OR-Tools is not there (%(reason)s): 'pip install ortools' in "
                'the environment of the openstack command installs it, or '
                'leave the choice of the solver open')
+
+
+class IrqError(KongmingError):
+    """An interrupt, or irqbalance, that does not do what it is told."""
+
+
+class NotTraced(KongmingError):
+    """Why there is no trace of the kernel."""

@@ -16,9 +16,9 @@ What it knows
 -------------
 
 The arguments, columns and help of the commands.  ``kongming topology`` shows
-the host, ``ps`` its domains and threads, ``check`` violations, ``apply`` puts
-a standalone domain where a template says, ``publish`` writes the host to
-Placement.
+the host, ``ps`` its domains and threads, ``check`` violations, ``watch`` and
+``report`` who disturbs owned pCPUs, ``apply`` puts a standalone domain where a
+template says, ``publish`` writes the host to Placement.
 
 What it decides
 ---------------
@@ -42,11 +42,13 @@ Reading order
 
 1. ``app``: the program.
 2. ``help``, ``columns``, ``source``: what commands share.
-3. ``survey``: the domains of a host and their threads (private).
-4. ``topology``, ``ps``, ``check``, ``apply``, ``publish``: a command each.
+3. ``survey``: the domains of a host and their threads; ``observe``: what the
+   kernel counts of them (both private).
+4. ``topology``, ``ps``, ``check``, ``watch``, ``report``, ``apply``,
+   ``publish``: a command each.
 """
 
 __all__ = (
-    'app', 'apply', 'check', 'columns', 'help', 'ps', 'publish', 'source',
-    'topology',
+    'app', 'apply', 'check', 'columns', 'help', 'ps', 'publish', 'report',
+    'source', 'topology', 'watch',
 )

@@ -12,14 +12,23 @@
 
 """``kongming check``: what is not as it should be on this host."""
 
+import dataclasses
+
 from cliff import lister
 
 from kongming.cli import columns
 from kongming.cli import help as help_mod
 from kongming.cli import survey
 from kongming.domain import audit
+from kongming import exception
+from kongming.interference import owners as owners_mod
+from kongming.interference import violations
+from kongming.kernel import accounts
+from kongming.kernel import irq
+from kongming.kernel import ovs
 
 COLUMNS = ('kind', 'domain', 'thread', 'pcpus', 'other', 'text')
+_KINDS = audit.KINDS + violations.KINDS
 #: Exit status.
 FOUND = 2
 
@@ -39,6 +48,15 @@ class Check(help_mod.Help, lister.Lister):
         affinity   a thread that the kernel has elsewhere than the XML
         template   a domain elsewhere than its flavor's template says
 
+    and with --host, or where --kind names them, what of the host itself could
+    disturb owned pCPUs ('kongming report' tells what does)::
+
+        thread     threads of the host and its kernel that may run there
+        interrupt  of a device, that may come there
+        workqueue  unbound workqueues of the kernel that may work there
+        governor   that changes the frequency there
+        pmd        polling threads of Open vSwitch there
+
     A domain owns the pCPUs that its vCPUs are pinned to one to one, one of
     Nova's those of its dedicated vCPUs. What a profile has left, servers that
     borrow may use.
@@ -50,6 +68,7 @@ class Check(help_mod.Help, lister.Lister):
 
         kongming check
         kongming check --kind overlap --kind memory instance-0000002a
+        kongming check --host vnf-1
         kongming check -f json || notify-the-operator
     """
 
@@ -60,9 +79,12 @@ class Check(help_mod.Help, lister.Lister):
                                  'or UUID), as the one that does wrong or '
                                  'the one that suffers.')
         parser.add_argument('--kind', metavar='<kind>', action='append',
-                            choices=audit.KINDS,
+                            choices=_KINDS,
                             help=f'Show only violations of this kind; can be '
-                                 f'repeated: {", ".join(audit.KINDS)}.')
+                                 f'repeated: {", ".join(_KINDS)}.')
+        parser.add_argument('--host', action='store_true',
+                            help='Show what of the host itself could disturb '
+                                 'owned pCPUs, too.')
         survey.add_arguments(parser)
         return parser
 
@@ -70,14 +92,33 @@ class Check(help_mod.Help, lister.Lister):
         return super().run(parsed_args) or (FOUND if self.app.found else 0)
 
     def take_action(self, parsed_args):
+        kinds = parsed_args.kind or audit.KINDS + (
+            violations.KINDS if parsed_args.host else ())
         seen = survey.look(parsed_args, memory=True)
         names = {each.domain.name for each in survey.choose(
             seen.running, parsed_args.domain)}
-        found = [each for each in audit.find(*seen)
-                 if names & {each.domain, each.other}
-                 and each.kind in (parsed_args.kind or audit.KINDS)]
+        found = [each for each in audit.find(seen.host, seen.state,
+                                             seen.running)
+                 if names & {each.domain, each.other}]
+        if set(kinds).intersection(violations.KINDS):
+            found += _of_host(seen, names)
+        found = [each for each in found if each.kind in kinds]
         self.app.found = bool(found)
         return COLUMNS, [
-            (each.kind, each.domain, columns.Maybe(each.thread),
-             columns.Pcpus(each.pcpus), columns.Maybe(each.other), each.text)
+            (each.kind, each.domain, columns.Maybe(
+                each.thread and exception.printable(each.thread)),
+             columns.Pcpus(each.pcpus), columns.Maybe(each.other),
+             exception.printable(each.text))
             for each in found]
+
+
+def _of_host(seen, names):
+    """What could disturb the pCPUs of some domains."""
+    owners = owners_mod.of_running(
+        zip(seen.pids, seen.running), seen.state,
+        {each.domain.uuid for each in seen.running
+         if each.domain.name in names})
+    with accounts.Reader() as reader:
+        settings = dataclasses.replace(reader.settings(), pmd=ovs.pmd())
+        return violations.find(reader.read(owners.pcpus), settings,
+                               irq.read(), owners)

@@ -27,11 +27,13 @@ from kongming.libvirt import hypervisor
 class Look(NamedTuple):
     """:ivar state: the host as nova.conf divides it; where none is known,
         every pCPU is shared and to be owned
+    :ivar pids: of their processes, in the order of ``running``
     """
 
     host: topology.Host
     state: usage.HostState
     running: list[domain_mod.Running]
+    pids: list[int]
 
 
 def add_arguments(parser):
@@ -50,12 +52,13 @@ def look(args, memory=False):
     sets = source.read_sets(args, source.NOVA_CONF)
     with hypervisor.connection(args.connect) as conn:
         host = capabilities.parse(conn.getCapabilities())
-        running = [found for each, xml in hypervisor.running(conn)
-                   if (found := _running(each, xml, memory))]
+        found = [found for each, xml in hypervisor.running(conn)
+                 if (found := _running(each, xml, memory))]
     state = usage.of_host(host, None, None) if sets is None else (
         usage.of_host(host, sets.dedicated, sets.shared, sets.reserved_pages,
                       sets.never))
-    return Look(host, state, running)
+    return Look(host, state, [running for _pid, running in found],
+                [pid for pid, _running in found])
 
 
 def _running(domain, xml, memory):
@@ -68,7 +71,7 @@ def _running(domain, xml, memory):
         raise exception.NotVisible(
             name=spec.name, reason='its QEMU process is not known here')
     try:
-        return domain_mod.Running(
+        return pid, domain_mod.Running(
             spec, tuple(process.tasks(pid)),
             tuple(process.ram(pid, min(spec.memory_kib))) if memory else ())
     except (FileNotFoundError, ProcessLookupError):
@@ -81,14 +84,26 @@ def _running(domain, xml, memory):
 def choose(running, names):
     """Those of these names or UUIDs; all where none is given.
 
-    :raises kongming.exception.NotFound: if one does not run here
+    A name is a domain's, or that of a server of Nova's.
+
+    :raises kongming.exception.NotFound: if one does not run here, or several
+        servers have that name
     """
-    known = {key: each for each in running
-             for key in (each.domain.name, each.domain.uuid)}
+    chosen = []
     for name in names:
-        if name not in known:
+        found = [each for each in running
+                 if name in (each.domain.name, each.domain.uuid)] or [
+            each for each in running
+            if each.domain.flavor and each.domain.flavor.server == name]
+        if not found:
             raise exception.NotFound(
-                f"No domain '{name}' runs here; 'virsh list' names those "
-                f'that do.')
-    return [each for each in running if not names or
-            {each.domain.name, each.domain.uuid} & set(names)]
+                f"No domain '{exception.printable(name)}' runs here; "
+                f"'virsh list' names those that do.")
+        if len(found) > 1:
+            domains = ', '.join(each.domain.name for each in found)
+            raise exception.NotFound(
+                f"Several servers here have the name "
+                f"'{exception.printable(name)}': {domains}; say which by its "
+                f'domain.')
+        chosen += found
+    return [each for each in running if not names or each in chosen]

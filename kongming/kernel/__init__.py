@@ -21,6 +21,15 @@ process
 cgroup
     The cgroup of each vCPU below its domain's: weight, quota and period, on
     cgroup v1 and v2.
+accounts
+    What the kernel counts of all threads, of interrupts and of pCPUs, for a
+    process that reads again and again.
+irq
+    Interrupts of devices and their affinities; irqbalance, where it runs.
+tracefs
+    A trace of some pCPUs.
+ovs
+    The pCPUs on which Open vSwitch polls.
 resctrl
     The groups of ``/sys/fs/resctrl``, with their CLOSIDs and their lock.
 
@@ -29,8 +38,8 @@ Everything works only where the domain's processes run on this machine.
 What it decides
 ---------------
 
-Nothing about servers.  What is written is decided by :mod:`kongming.live.qos`
-and :mod:`kongming.resctrl.clos`.
+Nothing about servers.  What is written is decided by :mod:`kongming.live.qos`,
+:mod:`kongming.resctrl.clos` and :mod:`kongming.interference.irq`.
 
 What it never does
 ------------------
@@ -43,7 +52,9 @@ Public names
 
 ``process.tasks``, ``ram``, ``memory``, ``vcpu_threads`` and
 ``set_scheduler``; ``cgroup.read``, ``apply`` and ``set_share``;
-``resctrlfs.read``, ``look``, ``arrange`` and ``Files``.
+``resctrlfs.read``, ``look``, ``arrange`` and ``Files``; ``accounts.Reader``;
+``irq.read``, ``machine``, ``move``, ``irqbalance``, ``banned`` and ``ban``;
+``tracefs.Session``; ``ovs.pmd``.
 
 Reading order
 -------------
@@ -51,6 +62,8 @@ Reading order
 1. ``process``: a domain's threads and memory.
 2. ``cgroup``: QoS of its vCPUs.
 3. ``resctrlfs``: caches and memory bandwidth of the host.
+4. ``accounts``, ``irq``, ``tracefs``, ``ovs``: who is on which pCPU.
 """
 
-__all__ = ('cgroup', 'process', 'resctrlfs')
+__all__ = ('accounts', 'cgroup', 'irq', 'ovs', 'process', 'resctrlfs',
+           'tracefs')
