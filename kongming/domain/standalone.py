@@ -188,8 +188,8 @@ def _without_effect(desired: template_mod.Template) -> tuple[
     if any(profile.lend for profile in desired.profiles.values()):
         notes.append('lend: what a profile leaves is lent to nobody')
     if any(profile.when for profile in desired.profiles.values()):
-        notes.append('profiles begin and end by --profile only, not on time and '
-                     'not by load')
+        notes.append('profiles begin and end by --profile only, not on time '
+                     'and not by load')
     if desired.grant:
         notes.append('grant: the domain has no metadata')
     return dataclasses.replace(

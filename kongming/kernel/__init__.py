@@ -24,6 +24,8 @@ cgroup
 accounts
     What the kernel counts of all threads, of interrupts and of pCPUs, for a
     process that reads again and again.
+vcpu_times
+    What the vCPUs of some domains did, read many times a second.
 irq
     Interrupts of devices and their affinities; irqbalance, where it runs.
 tracefs
@@ -53,6 +55,7 @@ Public names
 ``process.tasks``, ``ram``, ``memory``, ``vcpu_threads`` and
 ``set_scheduler``; ``cgroup.read``, ``apply`` and ``set_share``;
 ``resctrlfs.read``, ``look``, ``arrange`` and ``Files``; ``accounts.Reader``;
+``vcpu_times.Domain``;
 ``irq.read``, ``machine``, ``move``, ``irqbalance``, ``banned`` and ``ban``;
 ``tracefs.Session``; ``ovs.pmd``.
 
@@ -63,7 +66,8 @@ Reading order
 2. ``cgroup``: QoS of its vCPUs.
 3. ``resctrlfs``: caches and memory bandwidth of the host.
 4. ``accounts``, ``irq``, ``tracefs``, ``ovs``: who is on which pCPU.
+5. ``vcpu_times``: what the vCPUs of a domain did.
 """
 
 __all__ = ('accounts', 'cgroup', 'irq', 'ovs', 'process', 'resctrlfs',
-           'tracefs')
+           'tracefs', 'vcpu_times')

@@ -32,6 +32,7 @@ read, has no condition that holds.
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 import datetime
@@ -56,7 +57,7 @@ GAP_REMOTE = 600.0
 SWITCHES = 12
 _HOUR = 3600.0
 #: A condition may be made to wait for so many times what it says.
-_MAX_FACTOR = 16
+_MAX_FACTOR = 64
 
 Met = frozenset[condition_mod.Condition]
 _NONE: Met = frozenset()
@@ -227,12 +228,15 @@ class Decider:
     def decide(self, flavor: template_mod.Template,
                metadata: Mapping[str, str] | None,
                moment: datetime.datetime, at: float,
-               most: int = SWITCHES) -> Decision:
+               most: int = SWITCHES,
+               why_not: Callable[[], str] | None = None) -> Decision:
         """What is active now.
 
         :param moment: of windows, aware of its time zone
         :param at: of load, as for :meth:`read`
         :param most: switches in an hour; 0: no limit
+        :param why_not: why no profile may begin by load now, in words; asked
+            only where one would
         """
         active = functools.partial(merge.active, flavor, metadata, moment)
         before = self.decision
@@ -240,10 +244,10 @@ class Decider:
         met = frozenset(condition for condition, state in self._states.items()
                         if state.holds)
         profile, waits = active(met), ''
-        if profile not in (before.profile, usual) and (
-                not self._may_begin(at, most)):
-            waits = (f'profile {profile}: it has switched as often as it may '
-                     f'in an hour ({most} times)')
+        if profile not in (before.profile, usual):
+            waits = self._why_not(at, most) or (why_not() if why_not else '')
+        if waits:
+            waits = f'profile {profile}: {waits}'
             met &= before.met
             if active(met) != before.profile:
                 met = _NONE
@@ -256,10 +260,14 @@ class Decider:
         self.decision = Decision(profile, usual, met, because, waits)
         return self.decision
 
-    def _may_begin(self, at: float, most: int) -> bool:
+    def _why_not(self, at: float, most: int) -> str:
+        """Why no profile may begin by load, in words."""
         while self._switches and not 0 <= at - self._switches[0] < _HOUR:
             self._switches.popleft()
-        return not most or len(self._switches) + 2 <= most
+        if not most or len(self._switches) + 2 <= most:
+            return ''
+        return (f'it has switched as often as it may in an hour ({most} '
+                f'times)')
 
     def _because(self, flavor: template_mod.Template, before: Decision,
                  profile: str | None, usual: str | None, met: Met) -> str:

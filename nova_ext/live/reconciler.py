@@ -32,7 +32,9 @@ from nova_ext.live import changes
 from nova_ext.live import domains
 from nova_ext.live import enforce
 from nova_ext.live import failures
+from nova_ext.live import intents
 from nova_ext.live import jobs
+from nova_ext.live import load
 from nova_ext.live import mode
 from nova_ext.live import observe
 from nova_ext.live import owned
@@ -60,6 +62,7 @@ class Reconciler:
     :ivar present: nova_ext.live.present.Present
     :ivar mode: nova_ext.live.mode.Mode
     :ivar observed: nova_ext.live.observe.Observed
+    :ivar load: nova_ext.live.load.Load
     """
 
     def __init__(self, driver):
@@ -68,7 +71,10 @@ class Reconciler:
         self._steps = steps.Steps(driver, self._domains)
         self.jobs = jobs.Jobs(self._job_ended)
         self.present = present.Present()
-        self._enforcer = enforce.Enforcer(self._domains, self.jobs)
+        self.load = load.Load(self._acts, self._admits,
+                              self._switch_by_load, self._now)
+        self._enforcer = enforce.Enforcer(
+            self._domains, self.jobs, intents.Intents(self.load.met))
         self._one_pass = threading.Lock()
         #: held while threads are moved, but for those of servers with a job
         self._affinity_lock = threading.Lock()
@@ -130,6 +136,7 @@ class Reconciler:
         busy = [self._resolve(context, rt)]
         if not self.present or self.mode.current == mode.OFF:
             self.observed.clear()
+            self.load.retain(())
             return any(busy)
         nodes = list(rt.compute_nodes)
         listed: set[str] = set()
@@ -164,6 +171,7 @@ class Reconciler:
             server for server in everybody
             if template.has_template(server.flavor.extra_specs)]
         listed.update(server.uuid for server in with_template)
+        self.load.retain({server.uuid for server in with_template})
         owners = owned.by_pcpu(everybody)
         # Asked again, as somebody may have moved while Nova read them.
         if owned.conflict(everybody):
@@ -260,7 +268,8 @@ class Reconciler:
         done, refused = self._enforcer.done, self._enforcer.intents.refused
         while done:
             server, words = done.pop(0)
-            self._records.end(record.Change(server, host, words))
+            self._records.end(record.Change(
+                server, host, words, self.load.evidence(server.uuid)))
         while refused:
             server, error = refused.pop(0)
             self._records.end(record.Change(server, host), error)
@@ -288,6 +297,28 @@ class Reconciler:
             self._enforcer.switch()
         self._set_alarm()
 
+    def _acts(self):
+        """Whether running servers are changed."""
+        return self.mode.current == mode.ACT
+
+    @staticmethod
+    def _now():
+        return enforce.now()
+
+    def _admits(self, server, project):
+        """See :meth:`nova_ext.live.places.Places.admits`."""
+        return self._places.admits(server, project)
+
+    def _switch_by_load(self, ending, others):
+        """See :meth:`nova_ext.live.enforce.Enforcer.switch_by_load`."""
+        if self.mode.current != mode.ACT:
+            return
+        with self._affinity_lock:
+            self._enforcer.switch_by_load(ending, others)
+        self._set_alarm()
+        # What was changed is recorded by a pass.
+        self._driver.wake()
+
     def _set_alarm(self):
         """Switch when the next profile begins or ends."""
         self._cancel_alarm()
@@ -311,6 +342,7 @@ class Reconciler:
     def start(self):
         """nova-compute has started."""
         self.jobs.is_stopped = False
+        self.load.start()
 
     def stop(self):
         """Switch by itself no more, and end what is ended soon.
@@ -319,6 +351,7 @@ class Reconciler:
         what it has and what it goes to, and the first pass ends it.
         """
         self._cancel_alarm()
+        self.load.stop()
         self.jobs.stop(_END)
         for job in self.jobs.all:
             LOG.warning('nova-compute ends during %s; its next start ends '
