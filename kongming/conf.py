@@ -220,6 +220,41 @@ The kernel's threaded interrupts are at 50: a busy vCPU from there on can \
 starve the interrupts of its pCPU.
 """),
     cfg.StrOpt(
+        'irq_affinity',
+        default='report',
+        mutable=True,
+        choices=[
+            ('ignore', 'Interrupts are not looked at'),
+            ('report', 'Interrupts of devices that may come to pCPUs that '
+                       'have an owner are told (log, stats); nothing is '
+                       'touched'),
+            ('move', 'They leave pCPUs that get an owner, and come back when '
+                     'these are free'),
+        ],
+        help="""
+What is done with interrupts of devices on pCPUs that a server owns, native \
+servers included, in each pass on a host that has servers with a template; \
+with ``move`` on every host that has owned pCPUs.
+
+An interrupt is at home where its driver wants it (``affinity_hint``), else \
+where the kernel has interrupts by default \
+(``/proc/irq/default_smp_affinity``, ``irqaffinity=`` on its command line). \
+With ``move`` it is on all of its home that nobody owns; where that is nothing \
+it goes to pCPUs of its NUMA node that are not in ``[compute] \
+cpu_dedicated_set``. What somebody has set otherwise stays so until one of \
+its pCPUs gets an owner. Interrupts that the kernel manages (queues of NVMe \
+and some network devices) it moves for nobody; they are told as such. Where \
+irqbalance runs, it is told to keep off owned pCPUs, by its socket. A host \
+that does not act (``live_changes``) moves none.
+
+It can be changed while nova-compute runs (SIGHUP).
+
+Related options:
+
+* ``live_changes``
+* ``[compute] cpu_dedicated_set``
+"""),
+    cfg.StrOpt(
         'never_pcpus',
         help="""
 pCPUs of this host that no server with a template is ever given: it neither \

@@ -15,6 +15,7 @@
 import os
 
 from kongming.kernel import cgroup
+from kongming.kernel import irq
 from kongming.kernel import process
 from kongming.kernel import resctrlfs
 from kongming.live import qos
@@ -68,6 +69,31 @@ def arrange_clos(wanted, *rest):
     # Plain lists come.  The file system is the host's, whatever is asked.
     return tuple(resctrlfs.arrange(resctrlfs.Files(), resctrlfs.Host(
         tuple(resctrlfs.Wanted(*each) for each in wanted), *rest)))
+
+
+@context.entrypoint
+def move_irqs(wanted):
+    """(number, whether it is managed, reason) of those that are refused."""
+    # The files belong to root, and plain lists come.
+    return [tuple(each) for each in irq.move(
+        [(number, pcpus) for number, pcpus in wanted])]
+
+
+@context.entrypoint
+def irqbalance():
+    """(pid, pCPUs that it keeps off by its configuration), if it runs."""
+    found = irq.irqbalance()
+    return found and (found.pid, sorted(found.configured))
+
+
+@context.entrypoint
+def irqbalance_banned(pid):
+    return sorted(irq.banned(pid))
+
+
+@context.entrypoint
+def irqbalance_ban(pid, pcpus):
+    irq.ban(pid, pcpus)
 
 
 @context.entrypoint

@@ -29,6 +29,9 @@ weigher need not guess, and need not ask anybody.  Stats are strings:
     whether running servers are changed: ``act``, ``observe`` or ``off``; and
     for how many of them something would be done while it observes, e.g.
     ``observe:3``.
+``kongming_irq``
+    ``[kongming] irq_affinity``, and how many interrupts of devices may come
+    to pCPUs that have an owner, e.g. ``report:3``.
 ``kongming_cache``
     what is free of caches: node, CLOSIDs, per cent of L3, the least per cent,
     whether memory bandwidth can be limited; e.g. ``0:7:60:5:1 1:7:60:5:1``.
@@ -59,6 +62,8 @@ class Reported(typing.NamedTuple):
     :ivar never: pCPUs that are given to no template
     :ivar l3: pCPU -> number of its L3 cache
     :ivar live: whether running servers are changed
+    :ivar irq: what is done with interrupts of devices, and how many may come
+        to pCPUs that have an owner
     :ivar caches: node -> kongming.host.usage.CacheCapacity that is free;
         None: not known
     """
@@ -69,6 +74,7 @@ class Reported(typing.NamedTuple):
     l3: dict[int, int] = {}
     caches: dict[int, usage.CacheCapacity] | None = None
     live: str = ''
+    irq: str = ''
 
 
 @functools.lru_cache(1)
@@ -97,6 +103,8 @@ def report(found):
                        for _cache, pcpus in sorted(groups.items()))}
     if found.live:
         stats['live'] = found.live
+    if found.irq:
+        stats['irq'] = found.irq
     if found.caches is not None:
         stats['cache'] = ' '.join(
             f'{node}:{free.closids}:{free.l3}:{free.least}:{free.mb:d}'
@@ -113,14 +121,15 @@ def reported(stats):
     if not stats or f'{_PREFIX}obeys' not in stats:
         return NOTHING
     return _reported(*(stats.get(f'{_PREFIX}{key}') for key in (
-        'obeys', 'published', 'never', 'l3', 'cache', 'live')))
+        'obeys', 'published', 'never', 'l3', 'cache', 'live',
+        'irq')))
 
 
 NOTHING = Reported()
 
 
 @functools.lru_cache(4096)
-def _reported(obeys, published, never, l3, cache, live):
+def _reported(obeys, published, never, l3, cache, live, irq):
     # Hosts of one kind say the same, and say it again for each request.
     try:
         return Reported(
@@ -129,7 +138,7 @@ def _reported(obeys, published, never, l3, cache, live):
             {pcpu: number for number, pcpus in enumerate((l3 or '').split())
              for pcpu in _numbers(pcpus)},
             None if cache is None else dict(map(_cache, cache.split())),
-            live or '')
+            live or '', irq or '')
     except (ValueError, km_exc.KongmingError):
         # Of a build of tomorrow.
         return NOTHING

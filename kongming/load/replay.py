@@ -64,6 +64,13 @@ class Summary:
     most: int = 0
     waited: int = 0
 
+    def shares(self) -> list[tuple[str | None, float]]:
+        """Profile and for how much of the time, in per cent; the most first.
+        """
+        total = sum(self.seconds.values()) or 1.0
+        return [(name, 100 * seconds / total) for name, seconds in sorted(
+            self.seconds.items(), key=lambda each: -each[1]) if seconds]
+
 
 #: Gives the template of a server; None leaves the server out.
 Choose = Callable[[recording.Server], template_mod.Template | None]

@@ -23,6 +23,7 @@ import threading
 from kongming.libvirt import memory
 from kongming.template import cache_claims
 from kongming.template import template
+import nova.conf
 import nova.context
 from nova import objects
 from nova_ext.ownership import write_ahead
@@ -33,6 +34,7 @@ from nova_ext.live import domains
 from nova_ext.live import enforce
 from nova_ext.live import failures
 from nova_ext.live import intents
+from nova_ext.live import interrupts
 from nova_ext.live import jobs
 from nova_ext.live import load
 from nova_ext.live import mode
@@ -47,6 +49,7 @@ from nova_ext.live import trigger
 from nova_ext.ownership import ownership
 from nova_ext import stats
 
+CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
 _ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
                'system_metadata']
@@ -63,6 +66,7 @@ class Reconciler:
     :ivar mode: nova_ext.live.mode.Mode
     :ivar observed: nova_ext.live.observe.Observed
     :ivar load: nova_ext.live.load.Load
+    :ivar interrupts: nova_ext.live.interrupts.Interrupts
     """
 
     def __init__(self, driver):
@@ -81,6 +85,7 @@ class Reconciler:
         self._alarm = None
         self.mode = mode.Mode(driver)
         self.observed = observe.Observed()
+        self.interrupts = interrupts.Interrupts(driver)
         self._trigger = trigger.Trigger(self.run, self.jobs)
         self._patient = False
         self._records = record.Records()
@@ -98,7 +103,8 @@ class Reconciler:
     @property
     def has_work(self):
         """Whether a pass may find anything to do."""
-        return (bool(self.present) and self.mode.current != mode.OFF
+        return (self.mode.current != mode.OFF and (
+                    bool(self.present) or self.interrupts.has_work)
                 or bool(write_ahead.uncertain(self._driver._tracker)))
 
     def reported(self, found):
@@ -109,6 +115,9 @@ class Reconciler:
         current = self.mode.current
         if current != mode.ACT:
             found = found._replace(obeys=found.obeys - {stats.LIVE})
+        if self.interrupts.left is not None:
+            found = found._replace(irq=f'{CONF.kongming.irq_affinity}:'
+                                       f'{self.interrupts.left}')
         return found._replace(live=f'{current}:{len(self.observed)}'
                               if current == mode.OBSERVE else current)
 
@@ -137,6 +146,10 @@ class Reconciler:
         if not self.present or self.mode.current == mode.OFF:
             self.observed.clear()
             self.load.retain(())
+            if self.interrupts.has_work and self.mode.current != mode.OFF:
+                self._follow(owned.by_pcpu(
+                    everybody for nodename in rt.compute_nodes
+                    for everybody in self._list(context, rt, nodename)))
             return any(busy)
         nodes = list(rt.compute_nodes)
         listed: set[str] = set()
@@ -178,6 +191,7 @@ class Reconciler:
             conflict = owned.conflict(self._list(context, rt, nodename))
             if conflict:
                 self.mode.stop(conflict)
+        self._follow(owners)
         if self.mode.current != mode.ACT:
             self._cancel_alarm()
             self._places.observe(compute, with_template, owners)
@@ -215,6 +229,10 @@ class Reconciler:
         self._records.flush()
         return bool(self._waiting) or self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)
+
+    def _follow(self, owners):
+        """Interrupts keep off what has an owner."""
+        self.interrupts.follow(owners, self.mode.current == mode.ACT)
 
     @staticmethod
     def _list(context, rt, nodename):

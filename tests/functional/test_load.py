@@ -228,7 +228,7 @@ class ActTest(LoadBase):
     def test_qos_without_numa(self):
         server = self.boot(self.flavor({
             'profile.idle.when': 'use<15% for 10m',
-            'profile.idle.qos': '0:quota=50%'}, vcpus=1, cpu_policy=None))
+            'profile.idle.qos': '0:quota=50%'}, vcpus=1, cpu_policy='shared'))
         self.ring(server)
         self.guest(server).use = 3
         self.live(605)
