@@ -30,7 +30,7 @@ SUMMARY = ('server', 'from', 'to', 'switches', 'most_in_an_hour', 'waited',
            'profiles')
 
 
-class Shares(columns.Lines):
+class Percentages(columns.Lines):
     """Profile and per cent of the time; a line each for people."""
 
     def human_readable(self):
@@ -113,7 +113,7 @@ class Replay(help_mod.Help, lister.Lister):
             (exception.printable(each.server.name),
              each.begin.isoformat(timespec='seconds'),
              each.end.isoformat(timespec='seconds'), each.switches, each.most,
-             each.waited, Shares(each.shares()))
+             each.waited, Percentages(each.percentages()))
             for each in found.summaries.values()]
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import dataclasses
 import datetime
 
+from kongming.intent import calendar
 from kongming.load import decision
 from kongming.load import recording
 from kongming.template import template as template_mod
@@ -64,7 +65,7 @@ class Summary:
     most: int = 0
     waited: int = 0
 
-    def shares(self) -> list[tuple[str | None, float]]:
+    def percentages(self) -> list[tuple[str | None, float]]:
         """Profile and for how much of the time, in per cent; the most first.
         """
         total = sum(self.seconds.values()) or 1.0
@@ -139,3 +140,26 @@ class Replay:
             summary.most = max(summary.most, len(times))
             yield Switch(entry.time, server, before.profile, found.profile,
                          found.because)
+
+
+def periods(entries: Iterable[recording.Entry],
+            template: template_mod.Template) -> list[
+                tuple[recording.Server, calendar.Period, str]]:
+    """Which profile of a template would have been active when, and why.
+
+    :returns: by server, then by time
+    """
+    found = Replay(lambda _server: template)
+    switches: dict[str, list[Switch]] = {}
+    for switch in found.run(entries):
+        switches.setdefault(switch.server.id, []).append(switch)
+    result = []
+    for summary in found.summaries.values():
+        mine = switches.get(summary.server.id, [])
+        begins = [(summary.begin, None, ''), *(
+            (each.time, each.profile, each.because) for each in mine)]
+        ends = [each.time for each in mine] + [summary.end]
+        result += [(summary.server, calendar.Period(begin, end, profile), why)
+                   for (begin, profile, why), end in zip(begins, ends)
+                   if begin < end]
+    return result

@@ -185,6 +185,22 @@ class Enforcer:
         if self.next_change is not None and now() >= self.next_change:
             self.enforce(dict(self._last), dict(self._last_without_numa))
 
+    def lends(self, uuid, profile):
+        """The pCPUs that a server would lend in a profile.
+
+        :param uuid: of a server
+        :returns: nothing where nobody has looked at it yet
+        """
+        server = self._last.get(uuid)
+        if server is None:
+            return NOTHING
+        intent = dataclasses.replace(self.intents.of(server, None),
+                                     profile=profile)
+        current = ownership.Ownership(server.numa_topology).current
+        wanted, _problems = self._domains.wanted(server, current, intent)
+        return threads.lends(wanted, ownership.Ownership(current).owned,
+                             intent)
+
     def switch_by_load(self, ending, others):
         """Servers whose load calls for another profile than before.
 

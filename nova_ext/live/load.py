@@ -82,12 +82,14 @@ class Load:
         called with its uuid and its project
     :param switch: called with uuids of servers whose profile is another one
         by now; those that end one by load, and all others
+    :param lends: gives the pCPUs that a server would lend in a profile; called
+        with its uuid and the profile
     :param now: gives the moment
     """
 
-    def __init__(self, acts, admit, switch, now):
+    def __init__(self, acts, admit, switch, lends, now):
         self._acts, self._admit = acts, admit
-        self._switch, self._now = switch, now
+        self._switch, self._lends, self._now = switch, lends, now
         #: guards what follows
         self._lock = threading.RLock()
         self._watched: dict[str, _Watched] = {}
@@ -164,8 +166,25 @@ class Load:
         """What is measured of a server, and what that calls for.
 
         :returns: a dictionary of plain values; None where it has no
-            conditions, or nobody looks at them
+            conditions, or nobody looks at them.  ``lends`` are pCPUs that
+            others could use in that profile, ``saves`` is the wait that it
+            could save at most, in per cent
         """
+        found = self._advice(uuid)
+        if found is not None and found['profile'] != found['usual']:
+            found['lends'] = sorted(self._lends(uuid, found['profile']))
+            if any(each.figure == condition.WAIT and not each.below
+                   for each in self._conditions_of(uuid, found['profile'])):
+                found['saves'] = found['wait']
+        return found
+
+    def _conditions_of(self, uuid, profile):
+        with self._lock:
+            known = self._watched.get(uuid)
+            return () if known is None else decision.of_profiles(
+                known.template, {profile})
+
+    def _advice(self, uuid):
         with self._lock:
             known = self._watched.get(uuid)
             if known is None or self.mode == OFF:
@@ -180,6 +199,7 @@ class Load:
                 'remote': (None if measured is None
                            or measured.remote is None
                            else round(measured.remote, 1)),
+                'lends': [], 'saves': None,
                 'progress': known.decider.progress(clock())}
 
     def count(self):

@@ -75,8 +75,9 @@ class Reconciler:
         self._steps = steps.Steps(driver, self._domains)
         self.jobs = jobs.Jobs(self._job_ended)
         self.present = present.Present()
-        self.load = load.Load(self._acts, self._admits,
-                              self._switch_by_load, self._now)
+        self.load = load.Load(
+            self._acts, self._admits, self._switch_by_load, self._lends,
+            self._now)
         self._enforcer = enforce.Enforcer(
             self._domains, self.jobs, intents.Intents(self.load.met))
         self._one_pass = threading.Lock()
@@ -318,6 +319,10 @@ class Reconciler:
     def _acts(self):
         """Whether running servers are changed."""
         return self.mode.current == mode.ACT
+
+    def _lends(self, server, profile):
+        """See :meth:`nova_ext.live.enforce.Enforcer.lends`."""
+        return self._enforcer.lends(server, profile)
 
     @staticmethod
     def _now():
