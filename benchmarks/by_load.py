@@ -59,7 +59,8 @@ def _instance(number, server, specs, pins):
 
     return objects.Instance(
         uuid=server.domain.UUIDString(), project_id=str(number),
-        display_name=server.domain.name(), id=number, vm_state='active', metadata={},
+        display_name=server.domain.name(), id=number, vm_state='active',
+        metadata={},
         flavor=objects.Flavor(extra_specs=specs),
         numa_topology=objects.InstanceNUMATopology(cells=[
             objects.InstanceNUMACell(

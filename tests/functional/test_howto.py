@@ -31,10 +31,13 @@ from oslo_config import cfg
 from placement import conf as placement_conf
 import testtools
 
+from kongming.cli import app
 from kongming.template import template
 from tests import base
 from tests import documents
+from tests.embedded import load
 from tests.functional import test_cli
+from tests.unit.load import test_replay
 
 CONF = nova.conf.CONF
 _GROUPS = ('openstack.cli', 'openstack.common', 'openstack.compute.v2',
@@ -116,6 +119,56 @@ class HowToTest(test_cli.CliBase):
 
     def test_readme(self):
         self.follow('README.rst', without='ran-site-')
+
+
+class BusyIdleTest(HowToTest):
+    """Ten idle minutes pass before each look at what a host knows."""
+
+    test_nfv = test_day_and_night = test_readme = None
+
+    def setUp(self):
+        super().setUp()
+        self.guests = self.useFixture(load.Load())
+        self.seen = []
+
+    def do(self, command):
+        words = command.words
+        if words[0] == 'kongming':
+            self.do_on_host(words)
+            return
+        if words[:3] == ['openstack', 'kongming', 'advise'] or (
+                'load' in words):
+            if pathlib.Path('nova.conf').exists():
+                self.flags(by_load='act', group='kongming')
+            for guest in self.guests.guests.values():
+                guest.use = 3.0
+            for compute in self.computes.values():
+                reconciler = compute.driver._reconciler
+                reconciler.run()
+                self.guests.live(610, reconciler.load.read)
+        super().do(command)
+
+    def do_on_host(self, words):
+        if words[1] == 'watch':
+            # tests.libvirt.test_load records real domains.
+            pathlib.Path(words[3]).write_text(''.join(test_replay.lines(
+                *test_replay.day((7200,), step=60))))
+            return
+        out = io.StringIO()
+        with mock.patch('sys.stdout', out):
+            self.assertEqual(0, app.main(words[1:]), words)
+        self.seen.append(out.getvalue())
+
+    def test_busy_and_idle(self):
+        self.follow('doc/source/user/busy-idle.rst')
+        self.assertIn('below 15% for 10m', self.seen[0])
+        self.assertIn('most_in_an_hour', self.seen[1])
+        found, = self.json('kongming', 'advise')
+        self.assertEqual(('act', 'idle', {'lends': [15], 'saves': None}), (
+            found['by_load'], found['profile'], found['gain']))
+        change, = self.json('kongming', 'server', 'history', 'elastic-1')
+        self.assertEqual('profile idle: use 3.0%, below 15% for 10m',
+                         change['details'])
 
 
 @functools.cache

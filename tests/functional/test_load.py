@@ -15,35 +15,17 @@
 What vCPUs did comes from a table; tests.libvirt.test_load has real ones.
 """
 
-import dataclasses
 from unittest import mock
 
-import fixtures
-
 from kongming.live import progress
-from kongming.load import figures
 from nova import objects
 from nova_ext.live import record
 import oslo_messaging
+from tests.embedded import load
 from tests.functional import test_profile
 
-_SECOND = 10 ** 9
 IDLE = {'profile.idle.when': 'use<15% for 10m',
         'profile.idle.pin.0': '0-3~v0-1', 'profile.idle.lend': 'true'}
-
-
-@dataclasses.dataclass
-class Guest:
-    """What the vCPUs of a server do.
-
-    :ivar use: per cent of the time
-    """
-
-    vcpus: int = 4
-    use: float = 50.0
-    run_ns: int = 0
-    start: int = 1
-    is_read: bool = True
 
 
 class LoadBase(test_profile.ProfileBase):
@@ -53,44 +35,12 @@ class LoadBase(test_profile.ProfileBase):
     def setUp(self):
         super().setUp()
         self.flags(by_load=self.by_load, group='kongming')
-        self.clock = 1000.0
-        #: server -> Guest
-        self.guests = {}
-        test = self
-
-        class Domain:
-            pid = None
-
-            def __init__(self, _name, server):
-                self.guest = test.guests.setdefault(server, Guest())
-
-            def read(self):
-                guest = self.guest
-                return figures.Counters(
-                    test.clock, dict.fromkeys(
-                        range(guest.vcpus), figures.Times(guest.run_ns, 0)),
-                    guest.start) if guest.is_read else None
-
-            def close(self):
-                self.guest = None
-
-        self.useFixture(fixtures.MonkeyPatch(
-            'kongming.kernel.vcpu_times.Domain', Domain))
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova_ext.live.load.clock', lambda: self.clock))
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova_ext.live.load.Load._begin', lambda _load: None))
+        self.guests = self.useFixture(load.Load())
         self.load = self.driver._reconciler.load
 
     def live(self, seconds, step=5.0):
         """Time goes on, and the host reads."""
-        end = self.clock + seconds
-        while self.clock < end - .001:
-            took = min(step, end - self.clock)
-            self.clock += took
-            for guest in self.guests.values():
-                guest.run_ns += round(took * guest.use / 100 * _SECOND)
-            self.load.read()
+        self.guests.live(seconds, self.load.read, step)
 
     def owner(self, **extra):
         server = self.boot(self.template(test_profile.PINS, **{
@@ -99,7 +49,7 @@ class LoadBase(test_profile.ProfileBase):
         return server
 
     def guest(self, server):
-        return self.guests[server['id']]
+        return self.guests.guests[server['id']]
 
     def known(self, server):
         return progress.read_load(self.ring(server)['hypervisor_os'])
