@@ -1,0 +1,63 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""A Python for the nested host, which has none: that of this process."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+
+_TOP = pathlib.Path(__file__).parents[2]
+#: Of the standard library, what nothing here imports and is large.
+_LEFT_OUT = ('test', 'site-packages', 'idlelib', 'lib2to3', 'ensurepip',
+             'tkinter', 'turtledemo', 'distutils', 'config-*')
+
+
+class Python:
+    """:param host: tests.nested.host.Host"""
+
+    def __init__(self, host):
+        self._host = host
+        self._folder = host.share / 'python'
+        self._install()
+
+    def _install(self):
+        version = f'python{sysconfig.get_python_version()}'
+        library = self._folder / 'lib' / version
+        if not library.exists():
+            (self._folder / 'bin').mkdir(parents=True, exist_ok=True)
+            base = pathlib.Path(sys.base_prefix)
+            shutil.copy(base / 'bin' / version, self._folder / 'bin')
+            for path in (base / 'lib').glob('libpython3.*.so.*'):
+                shutil.copy(path, self._folder / 'lib')
+            shutil.copytree(sysconfig.get_path('stdlib'), library,
+                            ignore=shutil.ignore_patterns(*_LEFT_OUT))
+        self._program = self._folder / 'bin' / version
+        ours = self._folder / 'ours'
+        shutil.rmtree(ours, ignore_errors=True)
+        shutil.copytree(_TOP / 'kongming', ours / 'kongming')
+        shutil.copy(_TOP / 'tests' / 'nested' / 'inside.py', ours)
+        for folder in (library, ours):
+            subprocess.run([sys.executable, '-m', 'compileall', '-q',
+                            str(folder)], stdout=subprocess.DEVNULL)
+
+    def __call__(self, verb, **arguments):
+        """What :mod:`tests.nested.inside` answers."""
+        words = json.dumps(arguments)
+        assert "'" not in words
+        return json.loads(self._host.shell(
+            f'cd {self._folder} && PYTHONHOME=$PWD PYTHONPATH=$PWD/ours '
+            f'LD_LIBRARY_PATH=$PWD/lib {self._program} -S ours/inside.py '
+            f"{verb} '{words}'"))
