@@ -25,6 +25,7 @@ generic cell rate algorithm (ITU-T I.371) with one number a server.
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Iterable
 import dataclasses
 from typing import Generic
 from typing import TypeVar
@@ -86,6 +87,23 @@ class RateLimiter(Generic[Desired]):
             return bucket.desired, news
         bucket.desired, bucket.full_at = desired, full_at
         return desired, False
+
+    def changed(self, server: str, desired: Desired) -> bool:
+        """Whether a desired state is to take a token."""
+        bucket = self._buckets.get(server)
+        return bucket is not None and desired != bucket.desired
+
+    def restore(self, server: str, moments: Iterable[float],
+                interval: float) -> None:
+        """Take the tokens of changes that were admitted elsewhere before.
+
+        :param moments: when, on the clock of :meth:`admit`, oldest first
+        """
+        full_at = float('-inf')
+        for moment in moments:
+            full_at = max(full_at, moment) + interval
+        bucket = self._buckets[server]
+        bucket.full_at = max(bucket.full_at, full_at)
 
     def waiting(self) -> bool:
         """Whether a desired state waits for a token."""

@@ -55,7 +55,8 @@ Reading order
 -------------
 
 1. ``reconciler``: the pass; ``places``: what it plans, ``observe``: what it
-   reports where it only looks, ``owned``: who owns what (private).
+   reports where it only looks, ``server_list``: Nova's
+   list of servers, ``owned``: who owns what (private).
 2. ``intents``: the desired state of each server; ``load``: the profile that
    its load calls for (private).
 3. ``jobs``: threads for what is slow (private).
@@ -71,7 +72,8 @@ Reading order
    anything to do (private).
 10. ``cpu_shares``, ``clos``: QoS and caches of running servers (private).
 11. ``failures``: what failed is reported once and tried again later (private).
-12. ``record``, ``report_once``: instance actions and log lines.
+12. ``record``, ``report_once``: instance actions and log lines; ``history``:
+    what instance actions tell of the time before a restart (private).
 """
 
 __all__ = ('definition', 'memory_moves', 'passes', 'reclaim', 'reconciler',

@@ -36,8 +36,8 @@ class Domains:
 
     def __init__(self, driver):
         self._driver = driver
-        #: server -> (key of its topology, threads): what Nova would make of
-        #: it
+        #: server -> (key of its topology, its flavor and image, threads):
+        #: what Nova would make of it
         self._known = {}
         #: (server, whether it borrows) -> (what it was worked out of, the
         #: threads that are wanted and what was not obeyed)
@@ -64,6 +64,7 @@ class Domains:
         if memo is not None and memo[0] == given:
             return memo[1]
         known = self._known.get(server.uuid)
+        key = key, server.instance_type_id, server.image_ref
         if known is None or known[0] != key:
             config = self._driver.native_numa_config(
                 topology, server.flavor,

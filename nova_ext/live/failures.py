@@ -40,12 +40,40 @@ class Failures:
         self._recorded = {}
         #: server -> (template, when to try again, seconds until then)
         self._retries = {}
+        #: servers of which is known what was refused before nova-compute
+        #: started
+        self._restored = set()
+
+    def is_restored(self, uuid):
+        return uuid in self._restored
+
+    def restore(self, server, host, desired, refusal, now):
+        """Go on with what was refused before nova-compute started.
+
+        :param server: nova.objects.Instance
+        :param desired: kongming.template.template.Template
+        :param refusal: nova_ext.live.history.Refusal, or None
+        :param now: seconds on the clock of :meth:`waits`
+        """
+        uuid = server.uuid
+        self._restored.add(uuid)
+        if (refusal is None or uuid in self._recorded
+                or refusal.fingerprint != record.fingerprint(desired)):
+            return
+        self._recorded[uuid] = desired, record.Change.refused_before(
+            server, host, refusal.request_id, refusal.times)
+        if refusal.begun:
+            pause = min(PAUSE * 2.0 ** min(refusal.times - 1, 10),
+                        LONGEST_PAUSE)
+            self._retries[uuid] = (
+                desired, now + pause - max(0.0, refusal.seconds), pause)
 
     def retain(self, servers):
         """Forget all servers but these."""
         for known in (self._reported, self._retries, self._recorded):
             for uuid in known.keys() - servers:
                 known.pop(uuid, None)
+        self._restored &= servers
 
     def has_failed(self, uuid, desired):
         """Whether there is a record of a template that was refused."""
@@ -59,6 +87,8 @@ class Failures:
             known
         :param change: nova_ext.live.record.Change
         """
+        if desired is not None:
+            change.desired = record.fingerprint(desired)
         if desired is not None and self.has_failed(uuid, desired):
             _desired, first = self._recorded[uuid]
             first.again(change)

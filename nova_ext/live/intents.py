@@ -47,6 +47,9 @@ class Intents:
         self._met = met
         self._rate_limiter: rate_limit.RateLimiter[dict[str, str]] = (
             rate_limit.RateLimiter())
+        self._started = time.monotonic()
+        #: servers of which is known what was changed before
+        self._restored: set[str] = set()
         #: server -> what was reported last as not obeyed, flavor's and
         #: metadata's
         self._reported = {}
@@ -97,6 +100,29 @@ class Intents:
             if intent.beyond:
                 self._refuse(server, _join(intent.refused))
         return intent
+
+    def needs_history(self, server):
+        """Whether changes before nova-compute started may count.
+
+        They have taken tokens that are not all there again.
+        """
+        return (time.monotonic() - self._started
+                < rate_limit.BURST * CONF.kongming.change_interval
+                and server.uuid not in self._restored
+                and self._rate_limiter.changed(
+                    server.uuid, template.ours(server.metadata)))
+
+    def restore(self, server, ages):
+        """Have changes count that were made before nova-compute started.
+
+        :param ages: seconds since each, newest first
+        """
+        self._restored.add(server.uuid)
+        now, interval = time.monotonic(), CONF.kongming.change_interval
+        self._rate_limiter.restore(server.uuid, [
+            now - age for age in reversed(ages)
+            if age < rate_limit.BURST * interval
+            and now - age < self._started], interval)
 
     def next_change(self, server, intent, moment):
         """When windows make another profile of a server active, or none."""

@@ -27,11 +27,14 @@ from kongming.libvirt import memory
 from kongming.live import rearrange
 from nova.compute import resource_tracker
 import nova.conf
+import nova.context
 from nova import objects
 from nova import utils
+from oslo_log import log as logging
 
 from nova_ext import limits
 from nova_ext.live import changes
+from nova_ext.live import history
 from nova_ext.live import keys
 from nova_ext.live import record
 from nova_ext.live import states
@@ -40,6 +43,7 @@ from nova_ext.ownership import ownership
 from nova_ext import translate
 
 CONF = nova.conf.CONF
+LOG = logging.getLogger(__name__)
 _WAITS = 'it waits for another change on its host'
 
 
@@ -100,6 +104,8 @@ class Places:
                          server, intents[uuid].base, state, layout)]
         for uuid in servers.keys() - set(elsewhere):
             self._failures.obeyed(uuid)
+        for uuid in elsewhere:
+            self._restore(servers[uuid], intents[uuid].base)
         wanting = [uuid for uuid in elsewhere
                    if not (patient and self._failures.waits(
                        uuid, intents[uuid].base, time.monotonic()))]
@@ -129,6 +135,21 @@ class Places:
                 reasons.update(dict.fromkeys(
                     self._changes.start(plan, servers, intents), _WAITS))
         return reasons
+
+    def _restore(self, server, desired):
+        """What was refused of a server before nova-compute started."""
+        if self._failures.is_restored(server.uuid):
+            return
+        try:
+            found = history.refusal(nova.context.get_admin_context(),
+                                    server.uuid)
+        except Exception as exc:
+            # It is tried at once, then.
+            LOG.warning('What was refused of it before is not known: %s',
+                        exc, instance=server)
+            return
+        self._failures.restore(server, server.host, desired, found,
+                               time.monotonic())
 
     def _within_budget(self, plan, servers, reasons):
         """A plan without the steps that the host makes later.

@@ -33,6 +33,7 @@ from nova_ext.live import changes
 from nova_ext.live import domains
 from nova_ext.live import enforce
 from nova_ext.live import failures
+from nova_ext.live import history
 from nova_ext.live import intents
 from nova_ext.live import interrupts
 from nova_ext.live import jobs
@@ -43,6 +44,7 @@ from nova_ext.live import owned
 from nova_ext.live import places
 from nova_ext.live import present
 from nova_ext.live import record
+from nova_ext.live import server_list
 from nova_ext.live import states
 from nova_ext.live import steps
 from nova_ext.live import trigger
@@ -71,6 +73,7 @@ class Reconciler:
 
     def __init__(self, driver):
         self._driver = driver
+        self._server_list = server_list.ServerList()
         self._domains = domains.Domains(driver)
         self._steps = steps.Steps(driver, self._domains)
         self.jobs = jobs.Jobs(self._job_ended)
@@ -150,7 +153,8 @@ class Reconciler:
             if self.interrupts.has_work and self.mode.current != mode.OFF:
                 self._follow(owned.by_pcpu(
                     everybody for nodename in rt.compute_nodes
-                    for everybody in self._list(context, rt, nodename)))
+                    for everybody in self._server_list.read(
+                        context, rt.host, nodename)))
             return any(busy)
         nodes = list(rt.compute_nodes)
         listed: set[str] = set()
@@ -180,7 +184,7 @@ class Reconciler:
         self._enforcer.begin()
         # Before Nova is asked: what it tells of these may be old.
         busy = self.jobs.servers
-        everybody = self._list(context, rt, nodename)
+        everybody = self._server_list.read(context, rt.host, nodename)
         with_template = [
             server for server in everybody
             if template.has_template(server.flavor.extra_specs)]
@@ -189,7 +193,8 @@ class Reconciler:
         owners = owned.by_pcpu(everybody)
         # Asked again, as somebody may have moved while Nova read them.
         if owned.conflict(everybody):
-            conflict = owned.conflict(self._list(context, rt, nodename))
+            conflict = owned.conflict(
+                self._server_list.read(context, rt.host, nodename))
             if conflict:
                 self.mode.stop(conflict)
         self._follow(owners)
@@ -221,6 +226,7 @@ class Reconciler:
             server.uuid for server in with_template
             if cache_claims.mentioned(server.flavor.extra_specs)}
         self._driver.publisher.claim_caches(with_template)
+        self._restore_rates(context, idle)
         with self._affinity_lock:
             intents = self._enforce(context, servers, without_numa)
         self._set_alarm()
@@ -235,10 +241,16 @@ class Reconciler:
         """Interrupts keep off what has an owner."""
         self.interrupts.follow(owners, self.mode.current == mode.ACT)
 
-    @staticmethod
-    def _list(context, rt, nodename):
-        return objects.InstanceList.get_by_host_and_node(
-            context, rt.host, nodename, expected_attrs=_ATTRIBUTES)
+    def _restore_rates(self, context, servers):
+        """What servers were changed before nova-compute started counts."""
+        for server in filter(self._enforcer.intents.needs_history, servers):
+            try:
+                ages = history.changes(context, server.uuid)
+            except Exception as exc:
+                LOG.warning('When it was changed before is not known: %s',
+                            exc, instance=server)
+                continue
+            self._enforcer.intents.restore(server, ages)
 
     def _end_move(self, context, servers, uuid):
         """See :meth:`nova_ext.live.steps.Steps.end_move`.

@@ -18,8 +18,12 @@ these.
 """
 
 import collections
+import collections.abc
+import dataclasses
+import hashlib
 import threading
 import time
+import traceback
 
 from kongming.host import topology
 import nova.context
@@ -41,6 +45,9 @@ _LONGEST = 255
 #: Of a notification.
 EVICTION = 'kongming_eviction'
 STOP = 'kongming_live_changes_stopped'
+#: What stands for a traceback where nothing was begun, and before the
+#: fingerprint of what was desired (:mod:`nova_ext.live.history`).
+NOT_BEGUN, DESIRED = 'nothing was begun', 'desired state'
 
 
 class ChangeFailed(exception.NovaException):
@@ -51,6 +58,7 @@ class Change:
     """One change of one server, from its start to its end.
 
     :ivar steps: what was done, in words
+    :ivar desired: fingerprint of what was desired; empty: not known
     :ivar moved_kib: memory that went to another node with it
     :param evidence: what of the server's load has led to it, in words
     """
@@ -68,6 +76,18 @@ class Change:
         self._recorded = 0
         self._facts = None
         self._times = 1
+        self.desired = ''
+
+    @classmethod
+    def refused_before(cls, server, host, request_id, times):
+        """One that another process has recorded.
+
+        :param request_id: of its instance action
+        """
+        change = cls(server, host)
+        change._context.request_id = request_id
+        change._recorded, change._times = 2, times
+        return change
 
     def start(self):
         """Record that it begins, unless that has been done."""
@@ -137,12 +157,39 @@ class Change:
         if self._recorded < 3:
             objects.InstanceActionEvent.event_finish_with_failure(
                 self._context, self._server.uuid, EVENT, exc_val=error,
-                exc_tb=error and (error.__traceback__ or 'nothing was begun'),
+                exc_tb=error and self._traceback(error),
                 want_result=False)
             self._recorded = 3
         _notify(self._context, self._host, f'{ACTION}.'
                 + ('error' if error else 'end'), 'LiveChangePayload',
                 self._facts, bool(error))
+
+    def _traceback(self, error):
+        text = ''.join(traceback.format_tb(error.__traceback__)) or NOT_BEGUN
+        return f'{text}\n{DESIRED} {self.desired}' if self.desired else text
+
+
+def fingerprint(desired):
+    """The same for equal templates, in any process.
+
+    :param desired: kongming.template.template.Template
+    """
+    return hashlib.sha256(_canonical(desired).encode()).hexdigest()[:16]
+
+
+def _canonical(value):
+    if dataclasses.is_dataclass(value):
+        return _canonical({field.name: getattr(value, field.name)
+                           for field in dataclasses.fields(value)})
+    if isinstance(value, collections.abc.Mapping):
+        return '{%s}' % ','.join(sorted(
+            f'{_canonical(key)}:{_canonical(found)}'
+            for key, found in value.items()))
+    if isinstance(value, (set, frozenset)):
+        return '(%s)' % ','.join(sorted(map(_canonical, value)))
+    if isinstance(value, (list, tuple)):
+        return '[%s]' % ','.join(map(_canonical, value))
+    return repr(value)
 
 
 class Records:

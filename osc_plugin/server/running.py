@@ -18,7 +18,9 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
+from concurrent import futures
 import datetime
+import itertools
 import time
 from typing import Any
 from typing import NamedTuple
@@ -42,6 +44,9 @@ from kongming.template import template
 from osc_plugin import cloud
 
 _SHUTOFF = 'SHUTOFF'
+#: How long to wait before the host is asked again, in seconds: most changes
+#: are done within the first of these; then it is the last.
+PAUSES = 0.1, 0.2, 0.4, 1.0
 
 
 class Seen(NamedTuple):
@@ -129,9 +134,12 @@ class Server:
 
     def see(self, looked: bool = False) -> Seen:
         """What it has now."""
-        changes = self.changes()
-        return Seen(looked, servers.cells(self.conn, self.id), changes,
-                    self.change(changes[0]) if changes else None)
+        # Two requests and one, at once.
+        with futures.ThreadPoolExecutor(1) as thread:
+            cells = thread.submit(servers.cells, self.conn, self.id)
+            changes = self.changes()
+            newest = self.change(changes[0]) if changes else None
+            return Seen(looked, cells.result(), changes, newest)
 
     def look(self) -> Seen:
         """Have the host look at it; whether it did, and all went well."""
@@ -228,7 +236,7 @@ class Wait:
         :raises CommandError: if the server stays as it is, or time is up
         """
         deadline = time.monotonic() + self._timeout
-        while True:
+        for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
             going_on = servers.going_on(self._server.conn, self._server.id)
             if going_on:
                 self._show(going_on)
@@ -241,7 +249,8 @@ class Wait:
                     f"Server '{self._server.name}' was not changed within "
                     f"{self._timeout} s. The request stays in its metadata; "
                     f"the host tries again by itself.")
-            time.sleep(1)
+            time.sleep(pause)
+        raise AssertionError('not reached')
 
     def _show(self, going_on: str) -> None:
         # The last of it are the seconds for which it has been so.

@@ -541,6 +541,48 @@ class FaultTest(LiveBase):
         self.assertEqual(['Success', 'Error'], [
             result for result, _details in self.actions(server)])
 
+    def test_what_has_failed_waits_after_a_restart_too(self):
+        server = self.boot(self.template('0:13 1:10'))
+        calls = []
+
+        def refuse(*args):
+            calls.append(args)
+            raise RuntimeError('libvirt said no')
+
+        def run():
+            self.computes['compute1'].driver._reconciler.run(patient=True)
+            self.settle()
+
+        self.api.post_server_metadata(server['id'],
+                                      {'kongming:pin.0': '0:15'})
+        with mock.patch.object(fakelibvirt.Domain, 'pinVcpuFlags', refuse):
+            run()
+            self.restart_compute_service('compute1')
+            run()
+            self.assertEqual((1, 1), (len(calls), len(self.actions(server))))
+            # Who asks for it is served, and it counts in the record.
+            self.ring(server)
+            self.assertEqual(2, len(calls))
+            (_result, details), = self.actions(server)
+            self.assertIn('libvirt said no (2 times)', details)
+            self.restart_compute_service('compute1')
+        self.api.post_server_metadata(server['id'],
+                                      {'kongming:pin.0': '0:14'})
+        run()
+        self.assertEverywhere(server, {0: 14, 1: 10})
+
+    def test_changes_before_a_restart_have_taken_tokens(self):
+        self.flags(change_interval=1000, group='kongming')
+        server = self.boot(self.template('0:13'))
+        for number in range(10):
+            self.want(server, pin_0=f'0:{(15, 14)[number % 2]}')
+        self.assertEqual(10, len(self.actions(server)))
+        self.restart_compute_service('compute1')
+        self.ring(server)
+        self.want(server, pin_0='0:12')
+        self.assertEverywhere(server, {0: 14})
+        self.assertIn('too often', self.actions(server)[0][1])
+
     def test_metadata_that_is_not_obeyed_is_reported_once(self):
         server = self.boot(self.flavor(test_life.TEMPLATE))
         self.want(server, pin_0='0:15')

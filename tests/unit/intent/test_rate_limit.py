@@ -52,6 +52,22 @@ class RateLimiterTest(base.TestCase):
             self.assertEqual((number, False), self.admit(number, 1000.0))
         self.assertEqual((9, True), self.admit('x', 1000.0))
 
+    def test_changes_from_before_have_taken_tokens(self):
+        """As nova-compute works out again when it has started."""
+        self.assertFalse(self.rate_limiter.changed('a', 'first'))
+        self.assertFalse(self.rate_limiter.changed('b', 'x'))
+        self.assertTrue(self.rate_limiter.changed('a', 'x'))
+        # Ten at second -1, of which one has come back by second 4.
+        self.rate_limiter.restore('a', [-1.0] * rate_limit.BURST, INTERVAL)
+        self.assertEqual(('first', True), self.admit('x', 3.9))
+        self.assertEqual(('x', False), self.admit('x', 4.0))
+
+    def test_changes_from_long_before_are_forgotten(self):
+        self.rate_limiter.restore('a', [-1000.0] * rate_limit.BURST,
+                                  INTERVAL)
+        for number in range(rate_limit.BURST):
+            self.assertEqual((number, False), self.admit(number))
+
     def test_the_same_is_free_and_the_same_object(self):
         desired = frozenset('w')
         self.admit(desired)

@@ -12,10 +12,16 @@
 
 """What failed is reported once, and tried again later and later."""
 
+import os
+import subprocess
+import sys
+
 import fixtures
+from kongming.template import template
 from nova import objects
 
 from nova_ext.live import failures
+from nova_ext.live import history
 from nova_ext.live import record
 from tests import base
 
@@ -60,6 +66,76 @@ class BackOffTest(base.TestCase):
         self.assertTrue(self.failures.waits(UUID, 'a', 0.0))
         self.failures.retain(set())
         self.assertFalse(self.failures.waits(UUID, 'a', 0.0))
+
+
+class RestoreTest(base.TestCase):
+    """What an instance action tells of the time before a restart."""
+
+    def setUp(self):
+        super().setUp()
+        self.failures = failures.Failures(None)
+        self.desired = template.Template(
+            nodes={0: 1, 1: 0}, grant=frozenset({'profile', 'template'}))
+
+    def restore(self, times=1, seconds=0.0, desired=None, begun=True):
+        self.failures.restore(
+            objects.Instance(uuid=UUID), 'compute1', self.desired,
+            history.Refusal(record.fingerprint(desired or self.desired),
+                            begun, times, seconds, 'req-1'), 100.0)
+
+    def waits(self, now):
+        return self.failures.waits(UUID, self.desired, now)
+
+    def test_it_waits_for_what_is_left(self):
+        self.restore(times=3, seconds=100.0)
+        self.assertTrue(self.waits(239.9))
+        self.assertFalse(self.waits(240.0))
+        # Then for twice as long.
+        self.failures.back_off(UUID, self.desired, 240.0)
+        self.assertTrue(self.waits(719.9))
+        self.assertFalse(self.waits(720.0))
+
+    def test_an_hour_at_most(self):
+        self.restore(times=5000)
+        self.assertTrue(self.waits(3699.0))
+        self.assertFalse(self.waits(3700.0))
+
+    def test_a_clock_that_was_set_back(self):
+        self.restore(seconds=-1e6)
+        self.assertFalse(self.waits(160.0))
+
+    def test_another_template_does_not_wait(self):
+        self.restore(desired=template.Template(nodes={0: 1, 1: 1}))
+        self.assertFalse(self.waits(100.0))
+        self.assertFalse(self.failures.has_failed(UUID, self.desired))
+
+    def test_what_was_not_begun_is_looked_at_by_each_pass(self):
+        self.restore(begun=False)
+        self.assertFalse(self.waits(100.0))
+        self.assertTrue(self.failures.has_failed(UUID, self.desired))
+
+    def test_asked_for_once(self):
+        self.assertFalse(self.failures.is_restored(UUID))
+        self.failures.restore(objects.Instance(uuid=UUID), 'compute1',
+                              self.desired, None, 100.0)
+        self.assertTrue(self.failures.is_restored(UUID))
+        self.assertFalse(self.failures.has_failed(UUID, self.desired))
+        self.failures.retain(set())
+        self.assertFalse(self.failures.is_restored(UUID))
+
+    def test_fingerprint_in_any_process(self):
+        """Whatever the order of sets and dictionaries."""
+        program = (
+            'from kongming.template import template\n'
+            'from nova_ext.live import record\n'
+            'print(record.fingerprint(template.Template('
+            'nodes={1: 0, 0: 1}, grant=frozenset({"template", "profile"}))))')
+        for seed in '1', '2':
+            found = subprocess.run(
+                [sys.executable, '-W', 'ignore', '-c', program], check=True,
+                stdout=subprocess.PIPE, text=True,
+                env={**os.environ, 'PYTHONHASHSEED': seed}).stdout.split()
+            self.assertEqual(record.fingerprint(self.desired), found[-1])
 
 
 class ReportTest(base.TestCase):

@@ -1,0 +1,92 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""How a command waits for a host, and what it asks for meanwhile."""
+
+import threading
+import time
+from unittest import mock
+
+import fixtures
+from kongming.compute import servers
+from osc_lib import exceptions
+
+from osc_plugin.server import running
+from tests import base
+
+FOUND = {'id': 'u', 'name': 'du-1', 'metadata': {}, 'flavor': {
+    'extra_specs': {'kongming:node.0': '1'}}}
+CHANGE = servers.LiveChange('req-1', 'now', 'Success', '')
+
+
+class WaitTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.now, self.pauses, self.answers, self.told = 0.0, [], [], []
+        for owner, name, value in (
+                (time, 'sleep', self._sleep),
+                (time, 'monotonic', lambda: self.now),
+                (servers, 'going_on', lambda *_args: self.answers.pop(0))):
+            self.useFixture(fixtures.MockPatchObject(owner, name, value))
+        self.server = running.Server(None, FOUND)
+        self.useFixture(fixtures.MockPatchObject(
+            running.Server, 'see', lambda server, looked: running.Seen(
+                looked, None, ['req-1'], CHANGE)))
+        self.useFixture(fixtures.MockPatchObject(
+            running.Server, 'unmet', lambda *_args: None))
+
+    def _sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    def wait(self, *answers, timeout=120):
+        self.answers = list(answers)
+        return running.Wait(self.server, (), False, timeout,
+                            self.told.append).run()
+
+    def test_done_at_once(self):
+        self.assertEqual(CHANGE, self.wait('').newest)
+        self.assertEqual([], self.pauses)
+
+    def test_what_goes_on_is_looked_at_soon_and_then_each_second(self):
+        self.wait(*['a live change, 1 s'] * 6, '')
+        self.assertEqual([0.1, 0.2, 0.4, 1.0, 1.0, 1.0], self.pauses)
+        self.assertEqual(['du-1: a live change, 1 s\n'], self.told)
+
+    def test_time_is_up(self):
+        error = self.assertRaises(exceptions.CommandError, self.wait,
+                                  *['a live change, 1 s'] * 9, timeout=5)
+        self.assertIn('was not changed within 5 s', str(error))
+        self.assertLess(sum(self.pauses), 7)
+
+
+class SeeTest(base.TestCase):
+
+    def test_both_chains_at_once(self):
+        """Each waits for the other to have begun."""
+        both = threading.Barrier(2, timeout=20)
+
+        def ids(*_args):
+            both.wait()
+            return ['req-1']
+
+        def cells(*_args):
+            both.wait()
+            return [(1, {0: 13})]
+
+        with mock.patch.multiple(
+                servers, live_change_ids=ids, cells=cells,
+                live_change=lambda *_args: CHANGE):
+            seen = running.Server(None, FOUND).see(True)
+        self.assertEqual(running.Seen(
+            True, [(1, {0: 13})], ['req-1'], CHANGE), seen)
