@@ -138,6 +138,8 @@ class Cloud:
                         services.make_neutron, services.make_glance,
                         services.make_placement)))
             layout.note(made=True)
+        # A story that was broken off may have forced a host down.
+        stores.query(layout, 'nova', 'UPDATE services SET forced_down = 0')
         with self._step('keystone, placement, glance, neutron, nova-api, '
                         'conductor and scheduler answer'):
             for name in services.WEB:

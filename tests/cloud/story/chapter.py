@@ -13,6 +13,7 @@
 
 """What the chapters of the story share."""
 
+import re
 import secrets
 import statistics
 import time
@@ -20,11 +21,14 @@ import unittest
 
 from kongming.live import progress
 from tests.cloud import client
+from tests.cloud import error
 from tests.cloud import look
 
 #: Every wait is for what should be there within seconds; a machine where
 #: much else runs takes minutes.
 _PATIENCE = 300
+#: What servers of a story are called, see Stage.unique.
+_NAME = re.compile(r'native-\w+|[a-z]+-[0-9a-f]{4}-\d+')
 
 
 def on(*hosts, short=False):
@@ -58,6 +62,26 @@ class Stage:
     def unique(self, stem):
         self._number += 1
         return f'{stem}-{self._run}-{self._number}'
+
+    def clear(self):
+        """Delete the servers of a story that was broken off.
+
+        The places of theirs are those that the chapters name.
+        """
+        compute = self.admin.sdk.compute
+        left = [server.id for server in compute.servers(all_projects=True)
+                if _NAME.fullmatch(server.name or '')]
+        for uuid in left:
+            compute.delete(f'/servers/{uuid}')
+        end = time.monotonic() + _PATIENCE
+        while left and time.monotonic() < end:
+            left = [uuid for uuid in left if compute.get(
+                f'/servers/{uuid}').status_code != 404]
+            time.sleep(0.5)
+        if left:
+            raise error.Problem(
+                f'servers of an earlier story are not deleted after '
+                f'{_PATIENCE} s: {", ".join(left)}; nova-compute.log says why')
 
 
 class Chapter(unittest.TestCase):

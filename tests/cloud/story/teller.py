@@ -153,6 +153,7 @@ def main(args, cloud, names):
         cloud.up(names)
         ready = time.monotonic()
         stage = chapter.Stage(cloud)
+        stage.clear()
         rows = run_story(stage, args.chapters, args.short)
     finally:
         if not (was_up or args.leave_up):
