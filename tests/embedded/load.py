@@ -17,6 +17,7 @@ of.
 """
 
 import dataclasses
+import time
 
 import fixtures
 
@@ -87,3 +88,37 @@ class Load(fixtures.Fixture):
             for guest in self.guests.values():
                 guest.run_ns += round(took * guest.use / 100 * _SECOND)
             read()
+
+
+class Idle(fixtures.Fixture):
+    """All guests are idle, and what reads their load has time that flies."""
+
+    SPEED = 40
+
+    @classmethod
+    def clock(cls):
+        return time.monotonic() * cls.SPEED
+
+    def _setUp(self):
+        clock = self.clock
+
+        class Domain:
+            pid = None
+
+            def __init__(self, _name, _server):
+                pass
+
+            def read(self):
+                now = clock()
+                return figures.Counters(now, {
+                    vcpu: figures.Times(round(now * .03 * _SECOND), 0)
+                    for vcpu in (0, 1)}, 1)
+
+            def close(self):
+                pass
+
+        for where, what in (
+                ('kongming.kernel.vcpu_times.Domain', Domain),
+                ('nova_ext.live.load.clock', clock),
+                ('nova_ext.live.load.INTERVAL', 10 / self.SPEED)):
+            self.useFixture(fixtures.MonkeyPatch(where, what))
