@@ -55,4 +55,5 @@ Reading order
 5. ``balance``: nodes of a host.
 """
 
-__all__ = ('balance', 'decision', 'figures', 'hysteresis', 'recording', 'replay')
+__all__ = ('balance', 'decision', 'figures', 'hysteresis', 'recording',
+           'replay')
