@@ -18,6 +18,7 @@ here knows how it was found.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 from xml.etree import ElementTree
@@ -54,13 +55,16 @@ def _pins(domain: Any, flags: int) -> threads.Threads:
     return domain_mod.pins(ElementTree.fromstring(domain.XMLDesc(flags)))
 
 
-def apply(domain: Any, wanted: threads.Threads, width: int) -> bool:
+def apply(domain: Any, wanted: threads.Threads, width: int,
+          before_each: Callable[[], None] = lambda: None) -> bool:
     """Have a domain's threads run where they are wanted.
 
     Nothing is written for what holds already.  Emulator and I/O threads go
     first, so that they are gone from what their vCPUs leave behind.
 
     :param width: number of the host's pCPUs, offline ones included
+    :param before_each: called before each thread, as libvirt may have hung;
+        what it raises ends it
     :returns: whether anything was changed
     :raises RuntimeError: if libvirt says yes, but not so afterwards
     """
@@ -69,7 +73,7 @@ def apply(domain: Any, wanted: threads.Threads, width: int) -> bool:
         return False
     _write(domain, now, wanted, width,
            (_LIVE if domain.isActive() else 0)
-           | (_CONFIG if domain.isPersistent() else 0))
+           | (_CONFIG if domain.isPersistent() else 0), before_each)
     _check(read(domain), wanted)
     return True
 
@@ -97,14 +101,18 @@ def apply_config(domain: Any, wanted: threads.Threads, width: int) -> bool:
 
 
 def _write(domain: Any, now: threads.Threads, wanted: threads.Threads,
-           width: int, flags: int) -> None:
+           width: int, flags: int,
+           before_each: Callable[[], None] = lambda: None) -> None:
     if wanted.emulator is not None and now.emulator != wanted.emulator:
+        before_each()
         domain.pinEmulator(_map(wanted.emulator, width), flags)
     for number, pcpus in wanted.iothreads.items():
         if now.iothreads.get(number) != pcpus:
+            before_each()
             domain.pinIOThread(number, _map(pcpus, width), flags)
     for vcpu, pcpus in wanted.vcpus.items():
         if now.vcpus.get(vcpu) != pcpus:
+            before_each()
             domain.pinVcpuFlags(vcpu, _map(pcpus, width), flags)
 
 

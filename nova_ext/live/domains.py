@@ -139,13 +139,17 @@ class Domains:
             found = domain and memory.read(domain)
         return found
 
-    def run_on(self, server, topology, intent, lent=frozenset()):
-        """Have a server's threads where they are wanted."""
+    def run_on(self, server, topology, intent, lent=frozenset(),
+               before_each=lambda: None):
+        """Have a server's threads where they are wanted.
+
+        :param before_each: see :func:`kongming.libvirt.affinity.apply`
+        """
         domain = self.domain(server)
         if domain is None:
             return
         wanted, _problems = self.wanted(server, topology, intent, lent)
-        affinity.apply(domain, wanted, self._width())
+        affinity.apply(domain, wanted, self._width(), before_each)
         now, pid = self.running(domain)
         for vcpu, found in now.sched.items():
             sched = wanted.sched.get(vcpu, threads.Sched())

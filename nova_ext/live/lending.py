@@ -23,6 +23,8 @@ from typing import Any
 
 from oslo_log import log as logging
 
+from nova_ext.live import record
+
 LOG = logging.getLogger(__name__)
 NOTHING: frozenset[int] = frozenset()
 
@@ -243,7 +245,29 @@ class Lending:
     def run_on(self, enforced, lent):
         """Have a server's threads where they are wanted.
 
+        What is reclaimed while libvirt hangs has no borrower any more, by
+        the kernel, and libvirt may put its threads there again when it goes
+        on.  So it is asked for nothing more then, and the kernel moves these
+        as well.  That libvirt knows of it is seen to when the job has ended.
+
         :param lent: others' pCPUs that it may be on
+        :raises nova_ext.live.record.ChangeFailed: if they were reclaimed
         """
-        self._domains.run_on(enforced.server, enforced.topology,
-                             enforced.intent, lent)
+        def check():
+            if self._is_late(lent):
+                raise record.ChangeFailed(
+                    reason='what it was to borrow was reclaimed meanwhile')
+
+        try:
+            self._domains.run_on(enforced.server, enforced.topology,
+                                 enforced.intent, lent, check)
+            check()
+        finally:
+            late = self._is_late(lent)
+            if late:
+                self._domains.move_off(enforced.server, late,
+                                       enforced.wanted.pcpus)
+
+    def _is_late(self, lent):
+        """Those of the pCPUs that are lent no more."""
+        return lent - (self.lent or NOTHING) | lent & self.reclaimed

@@ -19,8 +19,10 @@ write.  tests.functional.test_profile has the real services.
 import datetime
 import os
 import random
+import threading
 from unittest import mock
 
+import fixtures
 from nova import objects
 
 from kongming.host import usage
@@ -98,7 +100,8 @@ class Steps:
         return threads.changes(self.now[server.uuid], self.wanted(
             server, topology, intent, lent)[0])
 
-    def run_on(self, server, topology, intent, lent=frozenset()):
+    def run_on(self, server, topology, intent, lent=frozenset(),
+               before_each=lambda: None):
         if server.uuid not in self.now:
             return
         if self.rng.random() < self.refusing:
@@ -153,6 +156,118 @@ def make(rng, number, pcpus):
         uuid=f'00000000-0000-4000-8000-{number:012}',
         flavor=objects.Flavor(extra_specs=specs), metadata={},
         numa_topology=objects.InstanceNUMATopology(cells=[cell]))
+
+
+class Hanging(Steps):
+    """Whose libvirt hangs while threads of a borrower are pinned.
+
+    :ivar hangs: while it is cleared libvirt answers nothing
+    :ivar calls: how often it was asked
+    """
+
+    def __init__(self, test):
+        super().__init__(test, random.Random(1))
+        self.hangs = threading.Event()
+        self.hangs.set()
+        self.calls = 0
+
+    def run_on(self, server, topology, intent, lent=frozenset(),
+               before_each=lambda: None):
+        wanted = self.wanted(server, topology, intent, lent)[0]
+        for vcpu, pcpus in wanted.vcpus.items():
+            before_each()
+            if not ownership.Ownership(topology).pins:
+                self.calls += 1
+                self.hangs.wait(30)
+            now = self.now[server.uuid]
+            self.now[server.uuid] = threads.Threads(
+                {**now.vcpus, vcpu: pcpus}, wanted.emulator)
+
+
+class LateTest(base.TestCase):
+    """libvirt pins a borrower's thread when its pCPU was reclaimed."""
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MockPatch(
+            'nova_ext.live.jobs.PATIENCE', 0.5))
+        self.useFixture(fixtures.MockPatch(
+            'nova_ext.live.enforce.now', lambda: DAY))
+        self.steps = Hanging(self)
+        self.lender, self.borrower = (
+            make(random.Random(1), number, pcpus)
+            for number, pcpus in enumerate(([2, 3, 4, 5], [])))
+        self.lender.metadata = {'kongming:profile': 'idle'}
+        self.borrower.flavor.extra_specs['kongming:borrow'] = 'host'
+        for server in self.lender, self.borrower:
+            self.steps.own(server)
+            self.steps.define(server)
+        self.jobs = jobs.Jobs(lambda job: self.enforcer.job_ended(
+            job.servers))
+        self.enforcer = enforce.Enforcer(self.steps, self.jobs)
+        self.addCleanup(self.steps.hangs.set)
+
+    def run_pass(self):
+        servers = [self.lender, self.borrower]
+        self.enforcer.begin()
+        self.enforcer.first(servers)
+        return self.enforcer.enforce(
+            {server.uuid: server for server in servers}, {})
+
+    @property
+    def borrowed(self):
+        return self.steps.now[self.borrower.uuid].pcpus - SHARED
+
+    def hang(self):
+        """A pass in which the borrower is pinned and libvirt hangs."""
+        # Nobody lends before the owner has left.
+        self.run_pass()
+        self.assertEqual({2, 3, 4, 5}, self.borrowed)
+        self.enforcer.reclaim(frozenset({2, 3, 4, 5}), list)
+        self.assertEqual(set(), self.borrowed)
+        self.steps.hangs.clear()
+        self.steps.calls = 0
+        self.run_pass()
+        self.assertEqual({self.borrower.uuid}, self.jobs.servers)
+        self.assertEqual(1, self.steps.calls)
+
+    def test_it_is_nowhere_else_when_libvirt_goes_on(self):
+        self.hang()
+        # A native server starts there by now.
+        pcpus = frozenset({2, 3, 4, 5})
+        self.assertEqual(pcpus, self.enforcer.reclaim(pcpus, list))
+        self.enforcer.evict(pcpus)
+        seen = []
+        real, job_ended = self.steps.move_off, self.enforcer.job_ended
+
+        def moved(server, *args):
+            # By libvirt's late answer.
+            seen.append(self.borrowed)
+            real(server, *args)
+            # Where it has hung once it may hang again.
+            self.steps.hangs.clear()
+
+        self.useFixture(fixtures.MockPatchObject(
+            self.steps, 'move_off', moved))
+        self.useFixture(fixtures.MockPatchObject(
+            self.enforcer, 'job_ended', lambda servers: (
+                seen.append(self.borrowed), job_ended(servers))))
+        job = self.jobs.of(self.borrower.uuid)
+        self.steps.hangs.set()
+        job.wait(20)
+        # One thread was put there, no other one, and the kernel was told
+        # before anything else was done.
+        self.assertEqual([{2, 3, 4, 5}, set()], seen)
+        self.assertEqual(set(), self.borrowed)
+
+    def test_what_is_lent_still_is_left_alone(self):
+        self.hang()
+        job = self.jobs.of(self.borrower.uuid)
+        self.useFixture(fixtures.MockPatchObject(
+            self.steps, 'move_off', self.fail))
+        self.steps.hangs.set()
+        job.wait(20)
+        self.assertEqual({2, 3, 4, 5}, self.borrowed)
 
 
 class RandomTest(base.TestCase):
