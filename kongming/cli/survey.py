@@ -66,7 +66,7 @@ def _running(domain, xml, memory):
     spec = domain_mod.parse(xml)
     pid = process.pid(domain)
     if pid is None:
-        if not domain.isActive():
+        if not hypervisor.is_active(domain):
             return None
         raise exception.NotVisible(
             name=spec.name, reason='its QEMU process is not known here')

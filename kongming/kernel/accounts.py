@@ -62,6 +62,8 @@ class Reader:
         self._threads: dict[int, _Thread] = {}
         #: pid -> threads that it had
         self._processes: dict[int, set[int]] = {}
+        #: pid -> how many links its folder of threads had
+        self._links: dict[int, int] = {}
         self._counted = b''
         self._lines: dict[bytes, tuple[bytes, str, snapshot.Line]] = {}
         self._layout: tuple[bytes, frozenset[int]] = b'', frozenset()
@@ -72,6 +74,8 @@ class Reader:
         for number in self._files.values():
             os.close(number)
         self._files.clear()
+        for known in self._threads.values():
+            known.file = None
 
     def __enter__(self) -> Reader:
         return self
@@ -135,7 +139,9 @@ class Reader:
         relist = set()
         for tid, known in list(self._threads.items()):
             try:
-                text = self._text(known.schedstat, 64)
+                number = known.file
+                text = (os.pread(number, _SMALL, 0) if number is not None
+                        else self._schedstat(known))
                 if text != known.text:
                     known.found = self._thread(known, text)
                     known.text = text
@@ -144,11 +150,18 @@ class Reader:
                 relist.add(known.pid)
                 continue
             found[tid] = known.found
-        if relist:
+        for pid in relist:
             # A thread that came as another went leaves the number as it is.
             self._counted = b''
+            self._links.pop(pid, None)
         return {tid: thread for tid, thread in found.items()
                 if thread is not None}
+
+    def _schedstat(self, known: _Thread) -> bytes:
+        """Its file, which stays open if it may."""
+        text = self._text(known.schedstat)
+        known.file = self._files.get(known.schedstat)
+        return text
 
     def _list(self) -> None:
         """Learn which threads there are, if there may be others."""
@@ -159,10 +172,15 @@ class Reader:
         pids = {int(name) for name in os.listdir(self._proc)
                 if name.isdigit()}
         for pid in self._processes.keys() - pids:
+            self._links.pop(pid, None)
             for tid in self._processes.pop(pid):
                 self._drop(tid)
         for pid in pids:
             try:
+                links = os.stat(f'{self._proc}/{pid}/task').st_nlink
+                if links > 1 and self._links.get(pid) == links:
+                    continue  # a link a thread (fs/proc/base.c)
+                self._links[pid] = links
                 tids = {int(name) for name in os.listdir(
                     f'{self._proc}/{pid}/task')}
             except (*_GONE, PermissionError):
@@ -189,6 +207,14 @@ class Reader:
 
         :raises OSError: if it has ended
         """
+        before = known.found
+        if before is not None and len(before.allowed) == 1 and not (
+                before.kernel):
+            # What may run on one pCPU runs there.  Its name is that of the
+            # first time: QEMU's threads keep theirs.
+            allowed = self._allowed(known)
+            if allowed == before.allowed:
+                return before._replace(times=parse.schedstat(text))
         found = parse.stat(self._text(known.stat))
         return snapshot.Thread(
             known.pid, known.tid, found.name, parse.schedstat(text),
@@ -289,7 +315,7 @@ class _Thread:
     """A thread, and what its files said when it was read last."""
 
     __slots__ = ('pid', 'tid', 'folder', 'schedstat', 'stat', 'text',
-                 'found')
+                 'found', 'file')
 
     def __init__(self, pid: int, tid: int) -> None:
         self.pid, self.tid = pid, tid
@@ -297,6 +323,8 @@ class _Thread:
         self.schedstat = f'{self.folder}/schedstat'
         self.stat = f'{self.folder}/stat'
         self.text = b''
+        #: of schedstat, where it is open
+        self.file: int | None = None
         self.found: snapshot.Thread | None = None
 
 

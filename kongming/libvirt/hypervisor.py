@@ -110,3 +110,14 @@ def running(conn: Any) -> list[tuple[Any, str]]:
             if exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                 raise
     return found
+
+
+def is_active(domain: Any) -> bool:
+    """Whether a domain runs; one that is gone does not."""
+    import libvirt
+    try:
+        return bool(domain.isActive())
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        return False

@@ -16,6 +16,7 @@ kernel; and the how-to about them.
 
 import contextlib
 import itertools
+import json
 import os
 import pathlib
 import re
@@ -25,9 +26,12 @@ import sys
 import threading
 import time
 
+import fixtures
 import libvirt_qemu
 
+from kongming.cli import observe
 from kongming.interference import trace as trace_mod
+from kongming.kernel import irq
 from kongming.kernel import process
 from kongming.kernel import tracefs
 from tests import documents
@@ -48,11 +52,13 @@ signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 print(flush=True)
 while True:
     signal.sigwait([signal.SIGUSR1])
+    print('begin', flush=True)
     for _ in range(int(sys.argv[3])):
         end = time.thread_time() + 0.002
         while time.thread_time() < end:
             pass
         time.sleep(0.005)
+    print('end', flush=True)
 '''
 _KHUGEPAGED = pathlib.Path('/sys/kernel/mm/transparent_hugepage/khugepaged/'
                            'scan_sleep_millisecs')
@@ -93,18 +99,32 @@ class WatchBase(test_host_cli.HostCliTest):
         self.addCleanup(found.wait)
         self.addCleanup(found.kill)
         found.stdout.readline()
-        # It is about to sleep.
-        while 'sigtimedwait' not in pathlib.Path(
-                f'/proc/{found.pid}/wchan').read_text():
-            time.sleep(0.01)
+        self.asleep(found)
         return found
 
-    def later(self, function, seconds=1.0):
-        timer = threading.Timer(seconds, function)
-        timer.start()
-        self.addCleanup(timer.join)
+    def asleep(self, process):
+        while 'sigtimedwait' not in pathlib.Path(
+                f'/proc/{process.pid}/wchan').read_text():
+            time.sleep(0.01)
 
-    def report(self, *args, seconds=5):
+    def burn(self, burner):
+        """Have it work, to the end."""
+        burner.send_signal(signal.SIGUSR1)
+        for _begin_and_end in range(2):
+            burner.stdout.readline()
+        self.asleep(burner)
+
+    def inject(self, function):
+        """Do something after a command's first reading, before the rest."""
+        real = observe.ticks
+
+        def ticks(*args):
+            function()
+            yield from real(*args)
+        self.useFixture(fixtures.MonkeyPatch(
+            'kongming.cli.observe.ticks', ticks))
+
+    def report(self, *args, seconds=1):
         found = self.json('report', 'km-watched', '--seconds', seconds,
                           *args, status=2)
         return found['disturbances'] + found['background']
@@ -122,7 +142,7 @@ class ReportTest(WatchBase):
         self.owner()
         burner = self.burner('km-burner', self.second)
         before = schedstat(burner.pid)
-        self.later(lambda: burner.send_signal(signal.SIGUSR1))
+        self.inject(lambda: self.burn(burner))
         found = self.one(self.report('--no-trace'), pid=burner.pid)
         after = schedstat(burner.pid)
         self.assertEqual(
@@ -139,7 +159,7 @@ class ReportTest(WatchBase):
         """Its count is a limit; a trace knows."""
         self.owner()
         burner = self.burner('km-floats', self.first, self.second)
-        self.later(lambda: burner.send_signal(signal.SIGUSR1))
+        self.inject(lambda: self.burn(burner))
         before = schedstat(burner.pid)
         found = [each for each in self.report('--no-trace')
                  if each['pid'] == burner.pid]
@@ -164,8 +184,13 @@ class ReportTest(WatchBase):
         self.owner()
         time.sleep(0.5)
         before = schedstat(pid)
-        self.later(lambda: _KHUGEPAGED.write_text('10'))
-        self.later(lambda: _KHUGEPAGED.write_text('600000'), 3)
+
+        def scan():
+            _KHUGEPAGED.write_text('10')
+            time.sleep(3)
+            _KHUGEPAGED.write_text('600000')
+            time.sleep(0.5)
+        self.inject(scan)
         found = self.one(self.report('--no-trace'), name='khugepaged')
         after = schedstat(pid)
         self.assertEqual(('kernel', self.second, after[2] - before[2],
@@ -192,7 +217,7 @@ class ReportTest(WatchBase):
                     neighbour, 'info status',
                     libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
         before = count()
-        self.later(ask)
+        self.inject(ask)
         found = self.one(self.report('--no-trace'),
                          name='km-neighbour emulator')
         # It has timers of its own, too, before and after.
@@ -203,7 +228,6 @@ class ReportTest(WatchBase):
 
     def test_an_interrupt(self):
         """Of the device that interrupts that pCPU, or is made to."""
-        from kongming.kernel import irq
         disk = [each for each in irq.read() if 'req' in each.device
                 and each.effective == {self.second}]
         if not disk:
@@ -224,7 +248,7 @@ class ReportTest(WatchBase):
             subprocess.run(['dd', f'if={path}', 'of=/dev/null', 'bs=4k',
                             'iflag=direct'], capture_output=True)
         before = count()
-        self.later(read)
+        self.inject(read)
         found = self.one(self.report('--no-trace'), irq=int(number))
         # Others use the disk, too.
         self.assertTrue(0 < found['count'] <= count() - before, found)
@@ -236,10 +260,12 @@ class ReportTest(WatchBase):
         mount_tracefs(self)
         self.owner()
         burner = self.burner('km-floats', self.first, self.second)
-        self.later(lambda: burner.send_signal(signal.SIGUSR1))
-        self.later(lambda: [subprocess.run(
-            ['taskset', '-c', str(self.second), 'true'])
-            for _ in range(20)], 1.5)
+
+        def inject():
+            self.burn(burner)
+            for _ in range(20):
+                subprocess.run(['taskset', '-c', str(self.second), 'true'])
+        self.inject(inject)
         found = self.report()
         each = self.one(found, pid=burner.pid)
         self.assertEqual((True, 'tracefs'), (each['exact'],
@@ -262,10 +288,7 @@ class ReportTest(WatchBase):
         before = schedstat(burner.pid)
         trace = trace_mod.Trace()
         with tracefs.Session({self.second}) as session:
-            burner.send_signal(signal.SIGUSR1)
-            for _ in range(20):
-                time.sleep(0.2)
-                trace.add(session.lines())
+            self.burn(burner)
             session.stop()
             trace.add(session.lines())
         after = schedstat(burner.pid)
@@ -288,16 +311,16 @@ class ReportTest(WatchBase):
     def test_hostile_names(self):
         self.owner()
         burner = self.burner('\x1b[31m\nx', self.second)
-        self.later(lambda: burner.send_signal(signal.SIGUSR1))
+        self.inject(lambda: self.burn(burner))
         code, out, _err = self.kongming('report', 'km-watched', '--seconds',
-                                        3, '--no-trace')
+                                        1, '--no-trace')
         self.assertEqual(2, code)
         self.assertIn(f'\\x1b[31m\\nx ({burner.pid})', out)
         self.assertNotIn('\x1b', out)
 
     def test_can_not_look(self):
+        self.start('km-floating', everything(self.first, self.second))
         for command in 'watch', 'report':
-            self.start('km-floating', everything(self.first, self.second))
             for args, code, words in (
                     (['km-nobody'], 1, "No domain 'km-nobody' runs here"),
                     (['km-floating'], 1, "'km-floating' owns no pCPU"),
@@ -310,10 +333,6 @@ class ReportTest(WatchBase):
                 self.assertIn(words, err)
                 if code == 1:
                     self.assertEqual(1, err.count('\n'), err)
-            self.connection.lookupByName('km-floating').destroy()
-            self.connection.lookupByName('km-floating').undefine()
-            self._cleanups = [each for each in self._cleanups
-                              if 'undefine' not in repr(each)]
 
 
 class WatchTest(WatchBase):
@@ -321,7 +340,8 @@ class WatchTest(WatchBase):
     def test_lines(self):
         """Not on a terminal: a block of lines for each reading."""
         self.owner()
-        self.burner('km-burner', self.second).send_signal(signal.SIGUSR1)
+        burner = self.burner('km-burner', self.second)
+        self.inject(lambda: self.burn(burner))
         code, out, err = self.kongming('watch', 'km-watched', '--seconds',
                                        '1.5', '--interval', '0.5')
         self.assertEqual((0, ''), (code, err))
@@ -343,7 +363,7 @@ class WatchTest(WatchBase):
             'json')
         after = schedstat(tid)
         self.assertEqual(0, code)
-        found = [__import__('json').loads(line) for line in
+        found = [json.loads(line) for line in
                  out.splitlines()]
         self.assertEqual(2, len(found))
         each = found[0]['owned'][0]
@@ -374,7 +394,8 @@ class WatchTest(WatchBase):
     def test_a_domain_comes_and_moves(self):
         """Owners are looked up anew when they change."""
         domain = self.owner()
-        self.later(lambda: domain.pinVcpu(0, (True,)), 1)
+        timer = threading.Timer(2, lambda: domain.pinVcpu(0, (True,)))
+        self.inject(timer.start)
         code, out, _err = self.kongming(
             'watch', '--seconds', 4, '--interval', '0.5')
         self.assertEqual(0, code)
@@ -411,13 +432,7 @@ class HowToTest(WatchBase):
         self.disk = test_host_cli.guests.write(str(self.folder), 'busy')
         self.start('vnf-1', pin(self.second) + emulator(self.first)
                    + iothread(self.first))
-        backup = subprocess.Popen(
-            [sys.executable, '-c', _BURNER, 'backup', '1', '100000'],
-            stdout=subprocess.PIPE)
-        self.addCleanup(backup.stdout.close)
-        self.addCleanup(backup.wait)
-        self.addCleanup(backup.kill)
-        backup.stdout.readline()
+        backup = self.burner('backup', self.second, times=10 ** 6)
         backup.send_signal(signal.SIGUSR1)
         status, reports = 0, []
         for command in itertools.chain(*map(
