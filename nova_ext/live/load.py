@@ -127,6 +127,8 @@ class Load:
                 known = self._watched[server.uuid] = _Watched(
                     server, flavor, metadata, _nodes(server),
                     vcpu_times.Domain(server.name, server.uuid))
+                self._wake.set()
+            if self._thread is None:
                 self._begin()
             known.server, known.template = server, flavor
             known.metadata, known.nodes = metadata, _nodes(server)
@@ -226,8 +228,7 @@ class Load:
 
     def _begin(self):
         """Have servers read from now on; called with the lock."""
-        self._wake.set()
-        if self._thread is None and not self._is_stopped:
+        if not self._is_stopped:
             self._thread = threading.Thread(
                 target=self._run_forever, daemon=True, name='kongming-load')
             self._thread.start()
