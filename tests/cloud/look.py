@@ -56,6 +56,12 @@ class Look:
         return {row['uuid']: row['host'] for row in self._query(
             'SELECT uuid, host FROM instances WHERE deleted = 0')}
 
+    def reports(self):
+        """host -> how often its nova-compute has said that it is up."""
+        return {row['host']: row['report_count'] for row in self._query(
+            "SELECT host, report_count FROM services WHERE deleted = 0 "
+            "AND services.binary = 'nova-compute'")}
+
     def cells(self, uuid):
         """What a server owns: (node, {vCPU: pCPU}, reserved) a cell."""
         row, = self._query('SELECT numa_topology FROM instance_extra '

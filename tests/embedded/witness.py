@@ -65,7 +65,7 @@ def threads(domain_name, shell=local):
 
 def threads_of_all(domain_names, shell=local):
     """As :func:`threads`, of several domains: name -> that."""
-    script = [f'(echo "== {name}"\ncd /proc/{pid_file(name)}/task || exit\n'
+    script = [f'(echo "== {name}"\ncd /proc/{pid_file(name)}/task || exit 0\n'
               'grep -Hs "" */comm\n'
               'grep -Hs ^Cpus_allowed_list: */status || true)\n'
               for name in domain_names]
