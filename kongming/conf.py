@@ -73,9 +73,10 @@ are not among those that switch.
         choices=[
             ('act', 'Running servers are brought to where their flavor and '
                     'their metadata want them'),
-            ('observe', 'What would be done to their threads and places is '
-                        'computed and reported (log, stats, ``openstack '
-                        'kongming host list``); nothing is touched'),
+            ('observe', 'What would be done to their threads, places, QoS '
+                        'and caches is computed and reported (log, stats, '
+                        '``openstack kongming host list``); nothing is '
+                        'touched'),
             ('off', 'Nothing is looked at'),
         ],
         help="""

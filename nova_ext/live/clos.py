@@ -96,6 +96,44 @@ class ClosEnforcer:
                 self._say(f'What servers had of caches could not be given '
                           f'back: {exc}')
 
+    def observe(self, looked_at):
+        """What would be done to servers; nothing is.
+
+        :param looked_at: as for :meth:`enforce`
+        :returns: uuid -> in words
+        """
+        found: dict[str, list[str]] = {}
+        wanted: list[resctrlfs.Wanted] = []
+        ungrouped = []
+        for server, intent in looked_at:
+            domain = (cache_claims.concerns(intent.base)
+                      and self._find(server))
+            if not domain:
+                continue
+            pid = process.pid(domain)
+            problem = ('' if not intent.cache
+                       else _NO_CELLS if server.numa_topology is None
+                       else _NO_PROCESS if pid is None else cache.why_not())
+            if problem:
+                found[server.uuid] = [problem]
+            elif pid is not None and server.numa_topology is not None:
+                ungrouped.append((server.uuid, pid))
+                if intent.cache:
+                    wanted += _wanted(server, intent, pid,
+                                      cache.caches(self._layout()))
+        if not ungrouped or cache.why_not():
+            return found
+        plan = resctrlfs.look(resctrlfs.Files(), resctrlfs.Host(
+            tuple(wanted), (), tuple(ungrouped), CONF.kongming.cache_classes,
+            cache.memory_bandwidth()))
+        for step in plan.steps:
+            if step.server:
+                found.setdefault(step.server, []).append(str(step))
+        for group, reason in plan.refused.items():
+            found.setdefault(schemata.server_of(group) or '', []).append(
+                f'cache: {reason}')
+        return found
+
     def _process(self, server, intent):
         """Its domain and its process, or None."""
         domain = self._find(server)

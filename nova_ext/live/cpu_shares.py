@@ -22,6 +22,9 @@ from kongming.live import qos
 from nova_ext.live import report_once
 from nova_ext import privileged
 
+_NO_PROCESS = ("qos: its domain's process is not to be seen here; "
+               'nova-compute needs /run/libvirt and /proc of the host')
+
 
 class CpuSharesEnforcer:
     """:param find: gives a server's libvirt domain, None where none runs
@@ -53,6 +56,21 @@ class CpuSharesEnforcer:
             return
         self._reported.problem(server, problem)
 
+    def observe(self, server, intent):
+        """What would be done to a server; nothing is.
+
+        :returns: in words
+        :raises kongming.exception.CgroupError: if what it has can't be read
+        """
+        if not qos.concerns(intent.base):
+            return []
+        domain = self._find(server)
+        pid = domain and process.pid(domain)
+        if pid is None:
+            return [_NO_PROCESS] if domain and intent.qos else []
+        wanted, problems = _wanted(server, intent.qos)
+        return [*qos.changes(cgroup.read(domain, pid), wanted), *problems]
+
     def _apply(self, server, meant):
         """:returns: what was not obeyed and why, empty if all was"""
         domain = self._find(server)
@@ -60,16 +78,18 @@ class CpuSharesEnforcer:
             return ''
         pid = process.pid(domain)
         if pid is None:
-            return (
-                "qos: its domain's process is not to be seen here; "
-                'nova-compute needs /run/libvirt and /proc of the host'
-                if meant else '')
-        wanted, problems = qos.wanted(
-            meant, server.flavor.vcpus,
-            qos.native(server.flavor.extra_specs), cgroup.version())
+            return _NO_PROCESS if meant else ''
+        wanted, problems = _wanted(server, meant)
         now = cgroup.read(domain, pid)
         changes = qos.changes(now, wanted)
         if changes:
             cgroup.apply(domain, pid, now, wanted, privileged.set_share)
         self._reported.given(server, domain, wanted, changes)
         return '; '.join(problems)
+
+
+def _wanted(server, meant):
+    """See :func:`kongming.live.qos.wanted`."""
+    return qos.wanted(meant, server.flavor.vcpus,
+                      qos.native(server.flavor.extra_specs),
+                      cgroup.version())

@@ -170,15 +170,20 @@ class Enforcer:
         return {uuid: enforced[uuid].intent for uuid in servers}, failed
 
     def observe(self, server):
-        """What would be done to a server's threads; nothing is.
+        """What would be done to a server's threads and QoS; nothing is.
 
         :returns: kongming.intent.merge.Intent, and the changes in words
         :raises nova_ext.live.record.ChangeFailed: if its template is none
         """
+        if server.numa_topology is None:
+            intent = self.intents.of(server, now())
+            return intent, self._cpu_shares.observe(server, intent)
         enforced = self._look(server, now())
         lent = (self._lending.lent or NOTHING) if enforced.borrows else NOTHING
-        return enforced.intent, self._domains.differences(
-            server, enforced.topology, enforced.intent, lent)
+        return enforced.intent, [
+            *self._domains.differences(
+                server, enforced.topology, enforced.intent, lent),
+            *self._cpu_shares.observe(server, enforced.intent)]
 
     def switch(self):
         """Profiles that begin or end by now, by what was known last."""

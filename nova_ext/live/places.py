@@ -19,6 +19,7 @@ servers that want something else jointly, beside what is being changed.
 import dataclasses
 import threading
 import time
+from typing import Any
 
 from kongming.host import topology
 from kongming.host import usage
@@ -205,16 +206,19 @@ class Places:
             return
         state = translate.host_state(host)
         idle = {server.uuid: server for server in with_template
-                if states.is_idle(server) and server.numa_topology is not None}
+                if states.is_idle(server)}
         words: dict[str, list[str]] = {}
         pending: dict[str, rearrange.Resident] = {}
+        looked_at: list[tuple[Any, Any]] = []
 
         def look(server):
             intent, found = self._enforcer.observe(server)
-            if states.is_changeable(server) and not claim.satisfied(
-                    intent.base, server.numa_topology, state):
+            if server.numa_topology is not None and (
+                    states.is_changeable(server)) and not claim.satisfied(
+                        intent.base, server.numa_topology, state):
                 pending[server.uuid] = self._resident(server, intent.base)
             words[server.uuid] = list(found)
+            looked_at.append((server, intent))
 
         failed = self._jobs.each(idle, 'it is looked at', look)
         # What is late comes to the first ones.
@@ -227,8 +231,18 @@ class Places:
             words[step.server].append(str(step))
         for uuid in plan.refused.keys() - waiting:
             words[uuid].append(f'refused: {plan.refused[uuid]}')
+        for uuid, found in self._observe_classes(looked_at).items():
+            if uuid in words:
+                words[uuid] += found
         for uuid, found in words.items():
             self._observed.report(idle[uuid], found)
+
+    def _observe_classes(self, looked_at):
+        try:
+            return self._enforcer.clos.observe(looked_at)
+        except Exception as exc:
+            LOG.warning('Classes of service could not be looked at: %s', exc)
+            return {}
 
     def _plan(self, host, pending):
         """A plan beside the changes that are being made.

@@ -54,9 +54,10 @@ class CacheBase(test_live.LiveBase):
             self.useFixture(fixtures.MonkeyPatch(
                 f'kongming.kernel.{name}', call))
         # These processes have no cgroups.
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova_ext.live.cpu_shares.CpuSharesEnforcer.enforce',
-            lambda *args: None))
+        for name, found in ('enforce', None), ('observe', ()):
+            self.useFixture(fixtures.MonkeyPatch(
+                f'nova_ext.live.cpu_shares.CpuSharesEnforcer.{name}',
+                lambda *args, found=found: found))
         super().hosts(number)
 
     def _pid(self, domain):
