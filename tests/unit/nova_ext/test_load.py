@@ -72,7 +72,7 @@ class LoadTest(base.TestCase):
     def setUp(self):
         super().setUp()
         for where, value in (
-                ('kongming.template.condition.MIN_FOR', 0),
+                ('kongming.template.condition.MIN_FOR', 1),
                 ('kongming.load.decision.PERIOD', .3),
                 ('nova_ext.live.load.INTERVAL', .1)):
             self.useFixture(fixtures.MonkeyPatch(where, value))
@@ -90,7 +90,7 @@ class LoadTest(base.TestCase):
             project_id='p', numa_topology=None)
         self.uuid = self.server.uuid
         self.flavor = template.decode({
-            'kongming:profile.idle.when': 'use<30% until 50% for 0s',
+            'kongming:profile.idle.when': 'use<30% until 50% for 1s',
             'kongming:profile.idle.lend': 'true'})
 
     def met(self):
@@ -112,7 +112,7 @@ class LoadTest(base.TestCase):
         self.wait(lambda: self.switched)
         self.assertEqual([(set(), {self.uuid})], self.switched)
         condition, = self.met()
-        self.assertEqual('use<30% until 50% for 0s', str(condition))
+        self.assertEqual('use<30% until 50% for 1s', str(condition))
         self.assertRegex(self.load.evidence(self.uuid),
                          r'^profile idle: use \d+\.\d%, below 30%')
         self.assertEqual('', self.load.evidence(self.uuid))
