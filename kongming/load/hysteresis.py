@@ -18,6 +18,9 @@ import dataclasses
 
 from kongming.template import condition as condition_mod
 
+#: Seconds from which on minutes are exact enough for words.
+_MINUTES = 120
+
 
 @dataclasses.dataclass(frozen=True)
 class State:
@@ -82,6 +85,8 @@ def because(before: State, after: State, condition: condition_mod.Condition,
         return f'{condition.figure} is not known'
     turning = at if before.turning is None else before.turning
     lasted = round(at - turning)
+    if lasted > _MINUTES:
+        lasted = round(lasted / 60) * 60
     threshold = condition.threshold if after.holds else condition.ends_at
     side = 'below' if condition.below == after.holds else 'above'
     return (f'{condition.figure} {after.extreme:.1f}%, {side} '

@@ -175,8 +175,9 @@ class BusyIdleTest(HowToTest):
         self.assertEqual(('act', 'idle', {'lends': [15], 'saves': None}), (
             found['by_load'], found['profile'], found['gain']))
         change, = self.json('kongming', 'server', 'history', 'elastic-1')
-        self.assertEqual('profile idle: use 3.0%, below 15% for 10m',
-                         change['details'])
+        # For longer, where the machine was too busy to read in time.
+        self.assertRegex(change['details'],
+                         r'^profile idle: use 3\.0%, below 15% for \d+m$')
 
 
 @functools.cache
