@@ -51,9 +51,9 @@ SHARED = PCPUS[2:3] or PCPUS[:1]
 SPECS = {'kongming:profile.idle.when': 'use<15% for 5s',
          'kongming:profile.idle.pin.0': '0-1~v0',
          'kongming:profile.idle.lend': 'true'}
-#: So long an idle state lasts at least, so that the next one need not be
+#: So long the profile lasts at least, so that the next time it need not be
 #: earned for longer; seconds.
-IDLE = 18.0
+LASTS = 16.0
 
 
 def _instance(number, server, specs, pins):
@@ -111,11 +111,12 @@ class Domains:
             affinity.read(self.domain(server)),
             self.wanted(server, topology, intent, lent)[0])
 
-    def run_on(self, server, topology, intent, lent=frozenset()):
+    def run_on(self, server, topology, intent, lent=frozenset(),
+               before_each=lambda: None):
         from kongming.libvirt import affinity
 
         affinity.apply(self.domain(server), self.wanted(
-            server, topology, intent, lent)[0], max(PCPUS) + 1)
+            server, topology, intent, lent)[0], max(PCPUS) + 1, before_each)
 
 
 class Host:
@@ -182,9 +183,13 @@ class Host:
                                'kongming')
         self.look()
 
-    def idle(self, seconds=IDLE):
+    def idle(self):
         self.owner.domain.suspend()
-        time.sleep(seconds)
+
+    def idle_until_it_has_lent(self):
+        self.idle()
+        _until(self.is_lent, 60)
+        time.sleep(LASTS)
 
     def busy(self):
         self.owner.domain.resume()
@@ -222,7 +227,7 @@ def gain(host, rounds, seconds):
 
     lent, by_hand = [], []
     for _ in range(rounds):
-        host.idle(1)
+        host.idle()
         narrow = _used(host.borrower, seconds)
         host.lends(True)
         _until(host.is_lent, 60)
@@ -263,8 +268,7 @@ def back(host, rounds, _seconds):
     host.lends(True)
     took = []
     for _ in range(rounds):
-        host.idle()
-        _until(host.is_lent, 60)
+        host.idle_until_it_has_lent()
         begin = time.monotonic()
         host.busy()
         _until(host.has_all, 30)
@@ -282,9 +286,11 @@ def bursts(host, rounds, seconds):
     for number in range(2 * rounds):
         lends = bool(number % 2)
         host.lends(lends)
-        host.idle()
         if lends:
-            _until(host.is_lent, 60)
+            host.idle_until_it_has_lent()
+        else:
+            host.idle()
+            time.sleep(LASTS)
         host.busy()
         found[lends].append(_used(host.owner, seconds))
     host.lends(False)
