@@ -19,12 +19,15 @@ from kongming import exception as km_exc
 from kongming.fit import capacity
 from kongming.fit import demand
 from kongming.fit import fit
+from kongming.fit import nova_fitter
 from kongming.host import usage
 from kongming.placement import claim
 from kongming.placement import naming
 from kongming.template import template
+from nova import objects
 from nova.scheduler import filters
 from nova.scheduler import utils
+from nova.virt import hardware
 from oslo_log import log as logging
 
 from nova_ext import stats
@@ -102,6 +105,11 @@ class KongmingFilter(filters.BaseHostFilter):
             result = found or result
         if not isinstance(result, fit.Assignment):
             return result
+        if not _restrict_to_bootable(host_state, request):
+            return fit.Refusal((fit.Reason('nova', nova_fitter.objection(
+                host, request.demand, limits) or (
+                    "Nova's own fitter refuses its cells here, or takes one "
+                    'for another')),))
         _claim(host_state, reported, host, request.demand, result)
         setattr(host_state, _LAST, _Last(host_state.num_instances, host,
                                          request.demand, result))
@@ -113,6 +121,7 @@ class Request:
 
     def __init__(self, spec_obj):
         self.instance_uuid = spec_obj.instance_uuid
+        self.spec = spec_obj
         self.demand = None
         self.problem = None
         try:
@@ -122,6 +131,46 @@ class Request:
             self.problem = self.demand.problem
         except km_exc.InvalidTemplate as exc:
             self.problem = f'flavor {spec_obj.flavor.name}: {exc}'
+
+
+def _restrict_to_bootable(host_state, request):
+    """Leave the candidates with which Nova's own claim succeeds.
+
+    Where cells differ, its fitter may say a node and give pCPUs of another
+    one (:mod:`kongming.fit.nova_fitter`): NUMATopologyFilter takes that for
+    an answer, and the scheduler or the claim on the host fails with an error.
+
+    :returns: whether there are any
+    """
+    if nova_fitter.are_equal(request.demand):
+        return True
+    spec = request.spec
+    limits = objects.NUMATopologyLimits(
+        cpu_allocation_ratio=host_state.cpu_allocation_ratio,
+        ram_allocation_ratio=host_state.ram_allocation_ratio)
+    if spec.obj_attr_is_set('network_metadata') and spec.network_metadata:
+        limits.network_metadata = spec.network_metadata
+    devices = spec.pci_requests.requests if spec.pci_requests else []
+    nodes = {cell.id: cell.pcpuset for cell in host_state.numa_topology.cells}
+
+    def boots(candidate):
+        # It changes what it is given.
+        found = hardware.numa_fit_instance_to_host(
+            host_state.numa_topology, spec.numa_topology.obj_clone(),
+            limits=limits, pci_requests=devices,
+            pci_stats=host_state.pci_stats,
+            provider_mapping=candidate['mappings'])
+        return found is not None and all(
+            nodes[cell.id].issuperset((cell.cpu_pinning or {}).values())
+            for cell in found.cells)
+
+    candidates = host_state.allocation_candidates
+    if devices:
+        host_state.allocation_candidates = [*filter(boots, candidates)]
+    elif not boots(candidates[0]):
+        # Of devices alone a candidate says more than of the cells.
+        host_state.allocation_candidates = []
+    return bool(host_state.allocation_candidates)
 
 
 #: Attribute of a HostState, which is made for one request.
@@ -181,6 +230,7 @@ _WORDS = {
     'cells': 'the cells need other nodes',
     'cache': 'too little of the caches is free',
     'never': 'a pCPU that is never given to a template',
+    'nova': "Nova's own fitter would not boot cells that differ",
 }
 
 

@@ -19,6 +19,7 @@ from kongming.cli import columns
 from kongming.cli import help as help_mod
 from kongming.cli import source
 from kongming.libvirt import hypervisor
+from kongming.render import pages
 
 COLUMNS = ('node', 'memory_mib', 'pages', 'cores', 'offline', 'dedicated',
            'shared', 'distances')
@@ -29,20 +30,13 @@ class Pages(cliff_columns.FormattableColumn):
 
     def human_readable(self):
         return '\n'.join(
-            f'{number} x {_size(kib)}'
+            f'{number} x {pages.size(kib)}'
             for kib, number in sorted(self._value.items())[1:]
             if number) or '-'
 
     def machine_readable(self):
         return [{'size_kib': kib, 'total': number}
                 for kib, number in sorted(self._value.items())]
-
-
-def _size(kib):
-    for unit, scale in (('GiB', 1024 ** 2), ('MiB', 1024)):
-        if kib % scale == 0:
-            return f'{kib // scale} {unit}'
-    return f'{kib} KiB'
 
 
 class Cores(cliff_columns.FormattableColumn):

@@ -59,13 +59,16 @@ def get(conn: Any, path: str, microversion: str = MICROVERSION) -> Any:
 
 
 def entries(conn: Any, path: str, key: str,
-            microversion: str = MICROVERSION) -> Iterator[dict[str, Any]]:
+            microversion: str = MICROVERSION,
+            links: str | None = None) -> Iterator[dict[str, Any]]:
     """All of a list, page by page.
 
     Nova decides how long a page is (``[api] max_limit``) and says where the
     next one is (nova/api/openstack/common.py, ``_get_collection_links``).
 
     :param key: what the list is called in the answer, such as ``servers``
+    :param links: what the address of the next page is called; as the list,
+        with ``_links``, where it is not said
     :raises kongming.exception.CloudError: as :func:`get` does
     """
     where, query = path.partition('?')[0], path.partition('?')[2]
@@ -75,7 +78,8 @@ def entries(conn: Any, path: str, key: str,
         page = get(conn, f'{where}?{query}' if query else where,
                    microversion)
         yield from page[key]
-        following = [link['href'] for link in page.get(f'{key}_links', ())
+        linked = page.get(links or f'{key}_links', ())
+        following = [link['href'] for link in linked
                      if link.get('rel') == 'next']
         if not following:
             return

@@ -135,9 +135,9 @@ class LiveChange(NamedTuple):
 
 def live_change_ids(conn: Any, server_id: str) -> list[str]:
     """Request ids of a server's live changes, the newest first."""
-    return [action['request_id'] for action in api.get(
-        conn, f'/servers/{server_id}/os-instance-actions')['instanceActions']
-        if action['action'] == LIVE_CHANGE]
+    return [action['request_id'] for action in api.entries(
+        conn, f'/servers/{server_id}/os-instance-actions', 'instanceActions',
+        links='links') if action['action'] == LIVE_CHANGE]
 
 
 def live_change(conn: Any, server_id: str, request_id: str) -> LiveChange:
@@ -216,12 +216,13 @@ def find(conn: Any, name: str) -> dict[str, Any] | None:
     One request, where openstacksdk's find_server needs three to learn as much
     of a server that is named.
 
-    :raises kongming.exception.CloudError: if more than one has the name, or
-        Nova doesn't answer
+    :raises kongming.exception.CloudError: if more than one has the name, its
+        cell does not answer, or Nova doesn't
     """
     if uuidutils.is_uuid_like(name):
         try:
             found: dict[str, Any] = api.get(conn, f'/servers/{name}')['server']
+            known(found)
             return found
         except exception.NotFound:
             pass
@@ -235,7 +236,28 @@ def find(conn: Any, name: str) -> dict[str, Any] | None:
             f"{len(named)} servers have the name '{name}'; use the ID of the "
             f"one that is meant: "
             + ', '.join(sorted(server['id'] for server in named)))
+    if not named:
+        # With a filter Nova is silent of cells that are down.
+        unknown = [server['id'] for server in api.entries(
+            conn, '/servers', 'servers') if not server.get('name')]
+        if unknown:
+            raise exception.CloudError(
+                f"No server '{exception.printable(name)}' is found, but it "
+                f"may be one of those of which nothing is known, since their "
+                f"cell does not answer: {', '.join(unknown)}")
     return named[0] if named else None
+
+
+def known(server: Mapping[str, Any]) -> Any:
+    """A server, of which more is known than that it is there.
+
+    :raises kongming.exception.CloudError: if its cell is down
+    """
+    if not server.get('name'):
+        raise exception.CloudError(
+            f"Nothing is known of server {server['id']}, since its cell does "
+            f'not answer.')
+    return server
 
 
 def create(conn: Any, **server: Any) -> str:

@@ -181,12 +181,17 @@ class Host(NamedTuple):
     :ivar names: server id -> how to call it
     :ivar asked: whether Nova was asked for its servers; where it was not,
         all that they have is nobody's in particular
+    :ivar limits: how far what floats may overcommit it; None: not limited
+    :ivar zones: the version of the database of time zones by which it
+        decides; None where it does not say
     """
 
     state: usage.HostState
     owned: Mapping[int, Mapping[str, reserved.Owned]]
     names: Mapping[str, str]
     asked: bool = True
+    limits: usage.Limits | None = None
+    zones: str | None = None
 
 
 class Cloud(NamedTuple):
@@ -199,6 +204,8 @@ class Cloud(NamedTuple):
     :ivar left_out: flavor -> host -> why Nova's scheduler would leave the
         host out for a new server of it
     :ivar doubts: what could not be found out, in words
+    :ivar zones: the version of the database of time zones by which whoever
+        plans decides; None: nobody does
     """
 
     hosts: Mapping[str, Host]
@@ -208,6 +215,7 @@ class Cloud(NamedTuple):
     networks: Mapping[str, str | None] = {}
     left_out: Mapping[str, Mapping[str, str]] = {}
     doubts: tuple[str, ...] = ()
+    zones: str | None = None
 
 
 # Steps.  'what' is done to 'name', on 'host' where there is one, for 'why' or

@@ -22,11 +22,14 @@ from kongming.deployment import deployment as dep
 from kongming.deployment import projection
 from kongming.fit import fit
 from kongming.fit import fragmentation
+from kongming.fit import nova_fitter
 from kongming.fit import relax
 
 
 class Placing:
     """Servers that are to be made, in hosts as they will be by then.
+
+    Each of them boots by Nova's own fitter, too, when its turn comes.
 
     :param flavors: by name
     :param projections: host -> what is there of it; they stay as they are
@@ -74,12 +77,39 @@ class Placing:
 
     def _try(self, order: Sequence[dep.Server]
              ) -> tuple[list[dep.CreateServer], dict[str, str]]:
-        """The steps in this order, and for whom there is no place, and why."""
+        """The steps in this order, and for whom there is no place, and why.
+
+        Nova's own fitter may boot beside others what it refuses now, so
+        those who are refused are tried again after them.
+        """
         projections = {name: projected.copy()
                        for name, projected in self._projections.items()}
-        steps, refused = [], {}
+        steps: list[dep.CreateServer] = []
+        refused: dict[str, str] = {}
+        left = list(order)
+        while left:
+            came = self._pass(left, projections, refused)
+            steps += came
+            placed = {step.name for step in came}
+            left = [server for server in left if server.name in refused
+                    and server.name not in placed and not nova_fitter
+                    .are_equal(self._flavors[server.flavor].demand)]
+            if not came:
+                break
+        return steps, refused
+
+    def _pass(self, order: Sequence[dep.Server],
+              projections: Mapping[str, projection.ProjectedHost],
+              refused: dict[str, str]) -> list[dep.CreateServer]:
+        """Try each once.
+
+        :param projections: servers come to them
+        :param refused: brought up to date
+        """
+        steps = []
         for server in order:
             found = self._choose(server, projections)
+            refused.pop(server.name, None)
             if isinstance(found, str):
                 refused[server.name] = found
             elif found is not None:
@@ -89,7 +119,7 @@ class Placing:
                         ' (not all its pCPUs are named)' if open_ else ''),
                     self._flavors[server.flavor].guest, found.assignment)
                 steps.append(found)
-        return steps, refused
+        return steps
 
     def _choose(self, server: dep.Server,
                 projections: Mapping[str, projection.ProjectedHost]
@@ -109,11 +139,15 @@ class Placing:
                 reasons.append(f'{host}: the scheduler leaves it out: {why}')
                 continue
             state = projections[host].state()
-            result = fit.fit(state, demand)
+            limits = projections[host].limits
+            result = nova_fitter.bootable(state, demand, limits=limits)
             if isinstance(result, fit.Assignment):
                 fits.append((fragmentation.of(state, result), host, result))
+            elif result.by_nova:
+                advice = nova_fitter.advice(state, demand, limits)
+                reasons.append(f'{host}: {advice}')
             else:
-                less = relax.relax(state, demand)
+                less = relax.relax(state, demand, limits)
                 reasons.append(f'{host}: {result}' + (
                     f'; it would fit {less}' if less else
                     '; free capacity, or name another host'))

@@ -33,6 +33,7 @@ class ProjectedHost:
         self.layout = host.state.emptied() if host.asked else (
             usage.HostState(node.holding(frozenset())
                             for node in host.state.nodes))
+        self.limits = host.limits
         self._names = dict(host.names)
         self._owned = {node.id: dict(host.owned.get(node.id, {}))
                        for node in host.state.nodes}
@@ -47,6 +48,7 @@ class ProjectedHost:
     def copy(self) -> ProjectedHost:
         new = ProjectedHost.__new__(ProjectedHost)
         new.layout, new._names = self.layout, dict(self._names)
+        new.limits = self.limits
         new._owned = {node: dict(mine) for node, mine in self._owned.items()}
         return new
 

@@ -79,6 +79,7 @@ class _Planner:
             self._problem(f'servers.{name}.template',
                           self._wanted.servers[name].template, reason)
         steps += created
+        self._compare_zones(created)
         if self._problems:
             return dep.Plan((), tuple(self._problems), tuple(self._warnings))
         return dep.Plan(tuple(steps), (), tuple(self._warnings))
@@ -209,6 +210,30 @@ class _Planner:
             else:
                 self._warnings.append(_stays('flavor', found.name))
         return steps
+
+    # Time zones.
+
+    def _compare_zones(self, created: list[dep.CreateServer]) -> None:
+        """Warn where servers' windows begin by different databases."""
+        on = {found.name: found.host for found in self._cloud.servers}
+        on.update((step.name, step.host) for step in created)
+        hosts = {on.get(name) for name, server in self._wanted.servers.items()
+                 if self._wanted.flavors[server.flavor].desired.goes_by_zones}
+        versions = {name: self._cloud.hosts[name].zones or 'not said'
+                    for name in hosts
+                    if name is not None and name in self._cloud.hosts}
+        mine = self._cloud.zones
+        if len({*versions.values()} | {mine or version for version
+                                       in versions.values()}) < 2:
+            return
+        self._warnings.append(
+            'hosts decide by different databases of time zones, so windows '
+            'may begin and end at different times ('
+            + ', '.join(f'{name}: {version}'
+                        for name, version in sorted(versions.items()))
+            + (f', here: {mine}' if mine else '')
+            + "); 'pip install --upgrade tzdata' and a restart of "
+              'nova-compute make them the same')
 
     # Running servers.
 

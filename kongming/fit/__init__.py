@@ -47,8 +47,9 @@ Public names
 
 ``demand.Demand`` and ``demand.resolve``; ``fit.fit``, ``fit.Assignment``,
 ``fit.Refusal`` and ``fit.Reason``; ``relax.relax``; ``capacity.times``;
-``fragmentation.of``; ``lint.lint``; ``nova_fitter.objection``,
-``nova_fitter.way_round`` and ``nova_fitter.advice``.
+``fragmentation.of``; ``lint.lint``; ``nova_fitter.bootable``,
+``nova_fitter.objection``, ``nova_fitter.way_round``, ``nova_fitter.advice``
+and ``nova_fitter.are_equal``.
 
 Reading order
 -------------

@@ -77,7 +77,8 @@ class Assignment(NamedTuple):
 class Reason(NamedTuple):
     """One thing in the way.
 
-    :ivar kind: see :class:`kongming.fit.packing.Unfit`, or ``cells``
+    :ivar kind: see :class:`kongming.fit.packing.Unfit`, or ``cells``, or
+        ``nova`` (:mod:`kongming.fit.nova_fitter`)
     :ivar cell: the guest cell that is concerned, if one is
     :ivar node: the host node that is concerned, if one is
     :ivar pcpus: the pCPUs that are concerned
@@ -102,6 +103,11 @@ class Refusal:
 
     def __bool__(self) -> bool:
         return False
+
+    @property
+    def by_nova(self) -> bool:
+        """Whether it fits, and only Nova's own fitter refuses it."""
+        return any(reason.kind == 'nova' for reason in self.reasons)
 
     def __str__(self) -> str:
         return '; '.join(map(str, self.reasons))

@@ -16,7 +16,11 @@ A model of ``numa_fit_instance_to_host`` (nova/virt/hardware.py), which tries
 permutations of a host's nodes.  It remembers which pairs fit by an id of the
 guest cell that it overwrites while it tries.  So it mistakes cells that differ
 for one another: it refuses some servers that fit, and gives others pCPUs of a
-node that they are not on.  Guests whose cells are equal are safe.
+node that they are not on, or none.  Guests whose cells are equal are safe.
+
+A cell that is given none has some in the end: those of its template are
+claimed after Nova's (``nova_ext.ownership.claim``).  pCPUs of another node
+are an error in Nova's own claim, before that.
 
 Nova knows nothing of the template, so named nodes change nothing here; the
 order of the guest's cells does.
@@ -24,11 +28,14 @@ order of the guest's cells does.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from collections.abc import Mapping
 from collections.abc import Sequence
 import itertools
 from typing import NamedTuple
 
 from kongming.fit import demand as demand_mod
+from kongming.fit import fit as fit_mod
 from kongming.fit import packing
 from kongming.host import usage
 from kongming.template import guest as guest_mod
@@ -51,6 +58,27 @@ class Placed(NamedTuple):
     node: int
     pinned: int | None
 
+    @property
+    def is_right(self) -> bool:
+        """Whether the boot goes on."""
+        return self.pinned in (None, self.node)
+
+
+def bootable(host: usage.HostState, demand: demand_mod.Demand, *,
+             allowed: Mapping[int, Collection[int]] | None = None,
+             limits: usage.Limits | None = None
+             ) -> fit_mod.Assignment | fit_mod.Refusal:
+    """:func:`kongming.fit.fit.fit`, and a refusal where Nova boots it not.
+
+    Its reason is of the kind ``nova``, and an :func:`objection`.
+    """
+    result = fit_mod.fit(host, demand, allowed=allowed, limits=limits)
+    if isinstance(result, fit_mod.Refusal):
+        return result
+    text = objection(host, demand, limits)
+    return result if text is None else fit_mod.Refusal(
+        (fit_mod.Reason('nova', text),))
+
 
 def objection(host: usage.HostState, demand: demand_mod.Demand,
               limits: usage.Limits | None = None) -> str | None:
@@ -58,19 +86,17 @@ def objection(host: usage.HostState, demand: demand_mod.Demand,
 
     :param host: with what is taken of it
     """
-    if _are_equal(demand):
+    if are_equal(demand):
         return None
     placed = place(host, demand.guest, limits)
     if placed is None:
         return ("Nova's own fitter finds no place for it: the cells differ, "
                 'and it takes one for another')
-    wrong = [number for number, (one, cell) in enumerate(
-        zip(placed, demand.guest.cells))
-        if cell.dedicated and one.pinned != one.node]
+    wrong = [number for number, one in enumerate(placed) if not one.is_right]
     if wrong:
         return (f"Nova's own fitter gives cell "
-                f"{', '.join(map(str, wrong))} pCPUs of another node or none: "
-                f'the cells differ, and it takes one for another')
+                f"{', '.join(map(str, wrong))} pCPUs of another node: the "
+                f'cells differ, and it takes one for another')
     return None
 
 
@@ -99,14 +125,13 @@ def way_round(host: usage.HostState, demand: demand_mod.Demand,
             range(len(cells))), MOST_ORDERS):
         placed = place(host, demand.guest._replace(
             cells=tuple(cells[number] for number in order)), limits)
-        if placed is not None and all(
-                one.pinned == one.node or not cells[number].dedicated
-                for one, number in zip(placed, order)):
+        if placed is not None and all(one.is_right for one in placed):
             return order
     return None
 
 
-def _are_equal(demand: demand_mod.Demand) -> bool:
+def are_equal(demand: demand_mod.Demand) -> bool:
+    """Whether Nova can't take one cell for another."""
     return len({(len(cell.vcpus), cell.extra, cell.shared, cell.memory_mib)
                 for cell in demand.cells}) < 2
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import dataclasses
 
 from kongming.fit import demand as demand_mod
-from kongming.fit import fit
+from kongming.fit import nova_fitter
 from kongming.host import topology
 from kongming.host import usage
 from kongming.template import grammar
@@ -32,7 +32,7 @@ Demand = demand_mod.Demand
 
 def relax(host: usage.HostState, demand: Demand,
           limits: usage.Limits | None = None) -> str | None:
-    """The first of these, from little to much, with which the server fits.
+    """The first of these, from little to much, with which Nova boots it.
 
     Pins that are in the way, one cell's at a time and as few as possible; a
     named node; a named pCPU for the emulator; the thread policy; all pins and
@@ -43,10 +43,10 @@ def relax(host: usage.HostState, demand: Demand,
         alone would do
     """
     for text, less in _steps(host, demand):
-        if fit.fit(host, less, limits=limits):
+        if nova_fitter.bootable(host, less, limits=limits):
             return text
     for text, less in _smaller(demand):
-        if fit.fit(host, less, limits=limits):
+        if nova_fitter.bootable(host, less, limits=limits):
             return text
     return None
 

@@ -31,6 +31,7 @@ from kongming.deployment import projection
 from kongming import exception
 from kongming.fit import demand as demand_mod
 from kongming.fit import fit
+from kongming.fit import nova_fitter
 from kongming.host import topology
 from kongming.host import usage
 from kongming.intent import merge
@@ -243,7 +244,7 @@ def _capacity_for(host: Host, spots: Mapping[str, problem_mod.Spot],
     state = after(host, spots)
     found = []
     for demand in wanted:
-        result = fit.fit(state, demand)
+        result = nova_fitter.bootable(state, demand)
         if isinstance(result, fit.Assignment):
             state = problem_mod.put(state, demand, result)
             found.append(problem_mod.Spot(host.name, 0, result))

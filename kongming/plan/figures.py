@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from kongming.fit import demand as demand_mod
 from kongming.fit import fit
+from kongming.fit import nova_fitter
 from kongming.host import usage
 from kongming.solver import problem
 
@@ -77,9 +78,9 @@ def of(hosts: Mapping[str, usage.HostState],
 
 def count(state: usage.HostState, wanted: demand_mod.Demand,
           most: int = _MOST) -> int:
-    """How many such servers fit, one after the other."""
+    """How many such servers fit and boot, one after the other."""
     for number in range(most):
-        result = fit.fit(state, wanted)
+        result = nova_fitter.bootable(state, wanted)
         if not isinstance(result, fit.Assignment):
             return number
         if not any(cell.need or cell.cell.memory_mib

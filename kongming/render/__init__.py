@@ -33,7 +33,7 @@ back to the caller.
 Public names
 ------------
 
-``text.host``, ``svg.svg`` and ``terminal.for_encoding``.
+``text.host``, ``svg.svg``, ``terminal.for_encoding`` and ``pages.size``.
 
 Reading order
 -------------
@@ -41,6 +41,7 @@ Reading order
 1. ``text``: both styles in text, with the order of cores.
 2. ``terminal``: characters that a terminal has.
 3. ``svg``: the same as a drawing.
+4. ``pages``: pages of a node in words.
 """
 
-__all__ = ('svg', 'terminal', 'text')
+__all__ = ('pages', 'svg', 'terminal', 'text')

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from kongming.host import usage
+from kongming.render import pages
 
 #: Of one pCPU, in pixels, and what is left between things.
 _WIDTH, _HEIGHT, _GAP, _MARGIN = 40, 24, 4, 16
@@ -84,6 +85,8 @@ class _Drawing:
         self._line(f'node {node.id}: {left} of {node.memory_mib} MiB free, '
                    f'{node.n_free} of {len(node.dedicated)} dedicated pCPUs '
                    f'free', 'head')
+        for text in pages.words(node):
+            self._line(text)
         cores = [*node.cores(),
                  *((pcpu,) for pcpu in sorted(node.offline()))]
         for start in range(0, len(cores), _PER_ROW):

@@ -40,6 +40,7 @@ from collections.abc import Sequence
 import string
 
 from kongming.host import usage
+from kongming.render import pages
 
 FREE, TAKEN, SHARED, OFFLINE = '.', '#', '~', '-'
 _WORDS = {FREE: 'free', SHARED: 'shared', TAKEN: 'taken', OFFLINE: 'offline'}
@@ -98,6 +99,7 @@ def _title(node: usage.NodeState) -> Iterator[str]:
     yield f'{len(node.dedicated)} dedicated pCPUs, {free} free'
     if node.shared_used:
         yield f'{node.shared_used} vCPUs float over {len(node.shared)} shared'
+    yield from pages.words(node)
 
 
 class _Letters(dict[str, str]):

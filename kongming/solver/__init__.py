@@ -53,9 +53,10 @@ Reading order
 2. ``greedy``: a good layout soon (private).
 3. ``bound``: what no layout can do better (private).
 4. ``pins``: exact pins once nodes are known.
-5. ``search``: the best layout without OR-Tools (private).
-6. ``model``, ``optimum``: the best layout with OR-Tools (private).
-7. ``solve``: all of these together.
+5. ``boots``: which of them Nova boots, one after the other (private).
+6. ``search``: the best layout without OR-Tools (private).
+7. ``model``, ``optimum``: the best layout with OR-Tools (private).
+8. ``solve``: all of these together.
 """
 
 __all__ = ('pins', 'problem', 'solve')

@@ -137,7 +137,8 @@ class _Greedy:
                 continue
             alike: object = host
             if not self._board.on[host] and ask.near is None:
-                alike = self._alike[host]
+                alike = (self._alike[host],
+                         self._board.problem.limits.get(host))
             if alike not in known:
                 known[alike] = self._board.fits(ask, host, key[1])
             self._push(key, ask, host, known[alike])

@@ -71,10 +71,13 @@ class Model:
                 if not ask.may_be_on(host):
                     continue
                 for shape in range(len(ask.shapes)):
-                    key: object = (alike[host], ask.shapes[shape],
+                    key: object = (alike[host], self.problem.limits.get(host),
+                                   ask.shapes[shape],
                                    (ask.near or {}).get(host))
                     if key not in known:
-                        known[key] = list(_cells(state, ask, host, shape))
+                        known[key] = list(_cells(
+                            state, ask, host, shape,
+                            self.problem.limits.get(host)))
                     place = self._option(ask, host, shape, known[key])
                     if place is not None:
                         mine.append(place)
@@ -372,10 +375,11 @@ class Model:
 
 
 def _cells(state: usage.HostState, ask: problem_mod.Ask, host: str,
-           shape: int) -> Iterator[tuple[int, int]]:
+           shape: int, limits: usage.Limits | None
+           ) -> Iterator[tuple[int, int]]:
     """(cell, node) that go together, the rest of the server aside."""
     for number in range(len(ask.shapes[shape].cells)):
         for node in state.node_ids():
             if problem_mod.fit_near(state, ask, host, shape,
-                                    {number: (node,)}):
+                                    {number: (node,)}, limits=limits):
                 yield number, node

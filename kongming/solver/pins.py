@@ -63,7 +63,7 @@ def assign_host(problem: problem_mod.Problem, host: str,
                 picks: Mapping[str, Pick]
                 ) -> dict[str, problem_mod.Spot] | None:
     """The same for one host."""
-    state = problem.hosts[host]
+    state, limits = problem.hosts[host], problem.limits.get(host)
     spots: dict[str, problem_mod.Spot] = {}
     asks = [problem.by_name[name] for name in picks]
     moving = []
@@ -87,7 +87,7 @@ def assign_host(problem: problem_mod.Problem, host: str,
         # What others name is theirs.
         del waiting[ask.name]
         result = _place(problem_mod.without(state, frozenset().union(
-            *waiting.values())), ask, pick)
+            *waiting.values())), ask, pick, limits)
         if not isinstance(result, fit.Assignment):
             return None
         spots[ask.name] = problem_mod.Spot(host, pick.shape, result)
@@ -96,7 +96,8 @@ def assign_host(problem: problem_mod.Problem, host: str,
     for ask in late:
         pick = picks[ask.name]
         demand = with_pins(ask.shapes[pick.shape], pinned[ask.name])
-        result = _place(state, ask, pick, demand) or _place(state, ask, pick)
+        result = (_place(state, ask, pick, limits, demand)
+                  or _place(state, ask, pick, limits))
         if not isinstance(result, fit.Assignment):
             return None
         spots[ask.name] = problem_mod.Spot(host, pick.shape, result)
@@ -105,6 +106,7 @@ def assign_host(problem: problem_mod.Problem, host: str,
 
 
 def _place(state: usage.HostState, ask: problem_mod.Ask, pick: Pick,
+           limits: usage.Limits | None,
            demand: demand_mod.Demand | None = None
            ) -> fit.Assignment | fit.Refusal:
     nodes = {cell: (node,) for cell, node in enumerate(pick.nodes)}
@@ -118,10 +120,11 @@ def _place(state: usage.HostState, ask: problem_mod.Ask, pick: Pick,
             if node == pick.nodes[cell]})
     if demand is not None:
         unchanged = problem_mod.fit_near(state, ask, pick.host, pick.shape,
-                                         nodes, demand)
+                                         nodes, demand, limits)
         if unchanged:
             return unchanged
-    return problem_mod.fit_near(state, ask, pick.host, pick.shape, nodes)
+    return problem_mod.fit_near(state, ask, pick.host, pick.shape, nodes,
+                                limits=limits)
 
 
 def _is_free(state: usage.HostState, node_id: int, pcpu: int) -> bool:

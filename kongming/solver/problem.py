@@ -41,6 +41,7 @@ from typing import NamedTuple
 
 from kongming.fit import demand as demand_mod
 from kongming.fit import fit
+from kongming.fit import nova_fitter
 from kongming.host import usage
 
 #: What a layout can be judged by.
@@ -169,12 +170,22 @@ class Problem:
     :ivar levels: of :data:`LEVELS`, the most important first
     :ivar accept: whether a layout can be had, where there is more to that
         than capacity: an order of moves in which nobody is in another's way
+    :ivar limits: host -> how far what floats may overcommit it; of others
+        it is not limited
     """
 
     hosts: Mapping[str, usage.HostState]
     asks: tuple[Ask, ...]
     levels: tuple[str, ...] = STYLES['pack']
     accept: Callable[[Mapping[str, Spot]], bool] | None = None
+    limits: Mapping[str, usage.Limits] = dataclasses.field(
+        default_factory=dict)
+
+    @functools.cached_property
+    def has_unequal_cells(self) -> bool:
+        """Whether Nova's own fitter may refuse a new server that fits."""
+        return any(ask.today is None and not all(map(
+            nova_fitter.are_equal, ask.shapes)) for ask in self.asks)
 
     @functools.cached_property
     def by_name(self) -> dict[str, Ask]:
@@ -303,28 +314,40 @@ class Board:
 
     def fits(self, ask: Ask, host: str,
              shape: int) -> fit.Assignment | fit.Refusal:
-        """A place on a host, as the library's own fitter finds it."""
-        return fit_near(self.states[host], ask, host, shape)
+        """A place on a host, as the library's own fitter finds it.
+
+        For a new server one from which Nova boots it.
+        """
+        state, limits = self.states[host], self.problem.limits.get(host)
+        result = fit_near(state, ask, host, shape, limits=limits)
+        if result and ask.today is None:
+            text = nova_fitter.objection(state, ask.shapes[shape], limits)
+            if text is not None:
+                return fit.Refusal((fit.Reason('nova', text),))
+        return result
 
 
 def fit_near(state: usage.HostState, ask: Ask, host: str, shape: int,
              nodes: Mapping[int, Iterable[int]] | None = None,
-             demand: demand_mod.Demand | None = None
+             demand: demand_mod.Demand | None = None,
+             limits: usage.Limits | None = None
              ) -> fit.Assignment | fit.Refusal:
     """Fit a server, with a cell near its device.
 
     :param nodes: cell -> the only nodes that it may be on
     :param demand: what to fit instead of its own shape
+    :param limits: of the host
     """
     demand = demand or ask.shapes[shape]
     within = {cell: frozenset(found) for cell, found in (nodes or {}).items()}
     if ask.near is None:
-        return fit.fit(state, demand, allowed=within or None)
+        return fit.fit(state, demand, allowed=within or None, limits=limits)
     result: fit.Assignment | fit.Refusal | None = None
     near = ask.near.get(host, frozenset())
     for number in range(len(demand.cells)):
         left = within.get(number, near) & near
-        result = fit.fit(state, demand, allowed={**within, number: left})
+        result = fit.fit(state, demand, allowed={**within, number: left},
+                         limits=limits)
         if result:
             break
     assert result is not None

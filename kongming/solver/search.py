@@ -27,6 +27,7 @@ import itertools
 
 from kongming.fit import fit
 from kongming.host import usage
+from kongming.solver import boots
 from kongming.solver import greedy
 from kongming.solver import pins
 from kongming.solver import problem as problem_mod
@@ -57,7 +58,8 @@ class Found:
         if self.score is not None and value >= self.score:
             return
         accept = self.problem.accept
-        if accept is None or accept(spots):
+        if (accept is None or accept(spots)) and len(boots.that_boot(
+                self.problem, spots)) == len(spots):
             self.spots, self.score = dict(spots), value
 
 
@@ -134,7 +136,8 @@ class _Search:
         special = [ask for ask in self.problem.asks
                    if ask.hosts is not None or ask.near is not None
                    or ask.today is not None]
-        return {host: (greedy.like(state), tuple(
+        limits = self.problem.limits
+        return {host: (greedy.like(state), limits.get(host), tuple(
             (ask.may_be_on(host), (ask.near or {}).get(host))
             for ask in special)) for host, state in
             self.problem.hosts.items()}
@@ -221,7 +224,9 @@ class _Search:
         """Ways to have pCPUs: with what others name, and without."""
         on = {cell: (node,) for cell, node in enumerate(nodes)}
         state = self.board.states[host]
-        result = problem_mod.fit_near(state, ask, host, shape, on)
+        limits = self.problem.limits.get(host)
+        result = problem_mod.fit_near(state, ask, host, shape, on,
+                                      limits=limits)
         if not isinstance(result, fit.Assignment):
             return
         others = frozenset[int]().union(*(
@@ -230,7 +235,8 @@ class _Search:
         mine = {p for cell in result.cells for p in cell.pins.values()}
         if others & mine:
             other = problem_mod.fit_near(
-                problem_mod.without(state, others), ask, host, shape, on)
+                problem_mod.without(state, others), ask, host, shape, on,
+                limits=limits)
             if isinstance(other, fit.Assignment):
                 yield other
         yield result

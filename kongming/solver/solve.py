@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 
 from kongming import exception
+from kongming.solver import boots
 from kongming.solver import bound
 from kongming.solver import greedy
 from kongming.solver import optimum
@@ -56,7 +57,7 @@ def solve(problem: problem_mod.Problem, clock: problem_mod.Clock,
     # Repair is slow where much is left over; others do it better.
     limit = 0.0 if solver == 'greedy' else 0.8 * clock()
     board = greedy.lay_out(problem, lambda: clock() - limit)
-    spots = dict(board.spots)
+    spots = boots.that_boot(problem, board.spots)
     if problem.accept is not None and not problem.accept(spots):
         raise problem_mod.Unsolvable('nothing moves, and that is not accepted')
     least = bound.bound(problem)

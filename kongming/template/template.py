@@ -110,6 +110,13 @@ class Template:
             cell for profile in self.profiles.values()
             for cell in profile.pins)})
 
+    @property
+    def goes_by_zones(self) -> bool:
+        """Whether a window depends on a database of time zones."""
+        return any(clause.window and clause.window.zone not in (None, 'UTC')
+                   for profile in self.profiles.values()
+                   for clause in profile.when)
+
 
 def has_template(specs: Mapping[str, str]) -> bool:
     """Whether any key is KongMing's: the one question native servers ask."""

@@ -32,6 +32,7 @@ from kongming.placement import flavor as flavor_mod
 from kongming.placement import scheduling
 from kongming.publish import client as placement_mod
 from kongming.publish import manual
+from kongming.template import zones
 from osc_plugin import cloud
 from osc_plugin.server import running
 
@@ -122,7 +123,8 @@ def read(conn: connection.Connection, wanted: dep.Deployment,
                               f'what its servers own')
                 continue
         hosts[host.name] = dep.Host(host.state, occupied.nodes,
-                                    occupied.names, asked)
+                                    occupied.names, asked, host.limits,
+                                    host.zones)
     say("asking for what Nova's scheduler would leave out")
     left_out = cloud.left_out(conn, published, [
         scheduling.of_flavor(flavor.properties, flavor.disk_gib)
@@ -135,7 +137,8 @@ def read(conn: connection.Connection, wanted: dep.Deployment,
          for server in wanted.servers.values()
          if not isinstance(server.networks, str)
          for name in server.networks},
-        dict(zip(wanted.flavors, left_out)), tuple(doubts))
+        dict(zip(wanted.flavors, left_out)), tuple(doubts),
+        zones.database().version)
 
 
 def _id(find: Callable[[str], Any], name: str) -> str | None:

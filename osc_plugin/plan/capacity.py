@@ -17,7 +17,7 @@ import shutil
 
 from osc_lib import exceptions
 
-from kongming.fit import fit
+from kongming.fit import nova_fitter
 from kongming.plan import defrag
 from kongming.plan import document
 from kongming.render import terminal
@@ -142,7 +142,8 @@ class Defragmentation:
 def _no_way(host, answer, wanted):
     words = ('there is no way to free capacity' if answer.impossible else
              'no way to free capacity was found in the time')
-    why = fit.fit(host.projected.state, wanted) if wanted else None
+    why = nova_fitter.bootable(
+        host.projected.state, wanted) if wanted else None
     fixed = '; '.join(f'{fixed.name}: {fixed.reason}'
                       for fixed in host.projected.fixed)
     return (f'{host.name}: {words} ({why}). ' + (

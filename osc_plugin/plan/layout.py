@@ -15,7 +15,9 @@
 from osc_lib import exceptions
 import yaml
 
+from kongming.compute import servers
 from kongming.deployment import deployment as dep
+from kongming.fit import nova_fitter
 from kongming.placement import scheduling
 from kongming.plan import defrag
 from kongming.plan import document as document_mod
@@ -59,7 +61,8 @@ class Layout:
             levels = (*levels[:2], 'shared', *levels[2:])
         problem = plan_mod.Problem(
             {name: request.reserved(name, state)
-             for name, state in hosts.items()}, request.asks, levels)
+             for name, state in hosts.items()}, request.asks, levels,
+            limits=self._limits)
         with progress.Waiting(self.app.stderr, 'looking for a layout'):
             layout = solve.solve(problem, plan.clock(parsed_args.deadline),
                                  parsed_args.solver)
@@ -120,7 +123,7 @@ class Layout:
             parsed_args.network))
 
     def _hosts(self, parsed_args, request):
-        self._refused = {}
+        self._refused, self._limits = {}, {}
         if parsed_args.inventory:
             hosts = hosts_file.read(template_options.read(
                 parsed_args.inventory))
@@ -129,6 +132,7 @@ class Layout:
             conn = self.app.client_manager.kongming
             found = [host for host in cloud.hosts(conn) if host.obeys]
             hosts = {host.name: host.state for host in found}
+            self._limits = {host.name: host.limits for host in found}
             called = cloud.names_of(
                 conn, [*parsed_args.host, *request.hosts()], hosts)
             request.call(called)
@@ -186,6 +190,7 @@ class Layout:
             if found is None:
                 raise exceptions.CommandError(
                     f"No server with a name or ID of '{name}' exists.")
+            servers.known(found)
             ids[found.id] = found.hypervisor_hostname
         steps: list[document_mod.Step] = []
         score, figures = [], []
@@ -240,6 +245,10 @@ def _why(ask, board):
         if not board.allows(ask, host):
             continue
         result = board.fits(ask, host, 0)
+        if not result and result.by_nova:
+            advice = nova_fitter.advice(board.states[host], ask.shapes[0],
+                                        board.problem.limits.get(host))
+            return f'{host}: {advice}'
         return f'{host}: {result}' if not result else (
             f'{host} had capacity, but not together with the others')
     return f'on each host is one of {", ".join(sorted(ask.apart))} already'

@@ -145,7 +145,7 @@ class PreviewTemplate(command.Lister):
         if parsed_args.flavor:
             desired = template.decode(cloud.template_flavor(
                 conn, parsed_args.flavor).extra_specs)
-            if _goes_by_zones(desired):
+            if desired.goes_by_zones:
                 self._warn_of_flavor(conn)
         else:
             desired = template_options.described(parsed_args.file, {})
@@ -158,7 +158,7 @@ class PreviewTemplate(command.Lister):
         residents, problems = servers.residents(conn, host.uuid, host.state)
         mine = zones.database().version
         if host.zones != mine and any(
-                _goes_by_zones(resident.flavor) for resident in residents):
+                resident.flavor.goes_by_zones for resident in residents):
             problems.append(
                 f'{host.name} decides by time zones of '
                 f'{host.zones or "a version that it does not tell"}, this is '
@@ -209,13 +209,6 @@ class PreviewTemplate(command.Lister):
     def _times(self, period):
         return (period.begin.astimezone(self._zone).isoformat(),
                 period.end and period.end.astimezone(self._zone).isoformat())
-
-
-def _goes_by_zones(desired):
-    """Whether a window of it depends on a database of time zones."""
-    return any(clause.window and clause.window.zone not in (None, 'UTC')
-               for profile in desired.profiles.values()
-               for clause in profile.when)
 
 
 def _change(desired, period):

@@ -29,6 +29,7 @@ from nova.tests import fixtures as nova_fixtures
 import testtools
 import yaml
 
+from tests.embedded import cells
 from tests.embedded import cloud
 from tests.embedded import front
 from tests.embedded import load
@@ -69,6 +70,10 @@ def _served(args):
                 self.useFixture(load.Idle())
             for number in range(args.hosts):
                 self.start_host(f'compute{number + 1}')
+            if args.max_limit:
+                self.flags(max_limit=args.max_limit, group='api')
+            if args.lost_cell:
+                self.useFixture(cells.LostCell(front.PROJECT['id']))
             server, url = front.serve(self, args.port)
             (args.folder / 'clouds.yaml').write_text(
                 yaml.safe_dump(clouds_yaml(url)))
@@ -93,6 +98,10 @@ def main():
     parser.add_argument('--hosts', type=int, default=1,
                         help='compute hosts; more than one with simulated '
                              'only (default: 1)')
+    parser.add_argument('--max-limit', type=int, default=0,
+                        help="[api] max_limit (default: Nova's)")
+    parser.add_argument('--lost-cell', action='store_true',
+                        help='a second cell, whose database is away')
     parser.add_argument('--native', action='store_true',
                         help="Nova's own driver and filters")
     parser.add_argument('--dedicated', action='store_true',

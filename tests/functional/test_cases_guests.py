@@ -17,14 +17,19 @@ import itertools
 import logging
 import random
 
+import fixtures
 import testtools
 
+from kongming.deployment import deployment as dep
+from kongming.deployment import placing
+from kongming.deployment import projection
 from kongming import exception as km_exc
 from kongming.fit import demand
 from kongming.fit import fit
 from kongming.fit import nova_fitter
 from kongming.host import usage
 from kongming.placement import flavor as flavor_mod
+from kongming.template import grammar
 from kongming.template import guest
 from kongming.template import template
 from nova import context
@@ -239,7 +244,31 @@ class NovaFitterTest(testtools.TestCase):
                     None)
 
 
-class BootTest(test_boot.BootBase):
+class CellsBase(test_boot.BootBase):
+
+    def sizes(self, *cells):
+        keys, first = {'numa_nodes': str(len(cells))}, 0
+        for number, size in enumerate(cells):
+            keys[f'numa_cpus.{number}'] = f'{first}-{first + size - 1}'
+            keys[f'numa_mem.{number}'] = '512'
+            first += size
+        return keys
+
+    def demanded(self, *cells, **template_keys):
+        return demand.Demand(guest.from_flavor(
+            sum(cells), 512 * len(cells), {
+                **DEDICATED, **{f'hw:{key}': value for key, value
+                                in self.sizes(*cells).items()}}),
+            template.decode({f'kongming:{key.replace("_", ".")}': value
+                             for key, value in template_keys.items()}))
+
+    def topology(self, host='compute1'):
+        return objects.NUMATopology.obj_from_db_obj(
+            objects.ComputeNode.get_first_node_by_host_for_old_compat(
+                context.get_admin_context(), host).numa_topology)
+
+
+class BootTest(CellsBase):
     """Three nodes of four dedicated pCPUs, of which 0 and 2 have three free.
 
     Cells of one and four vCPUs fit on nodes 0 and 1.  Nova mistakes the first
@@ -251,23 +280,12 @@ class BootTest(test_boot.BootBase):
     DEDICATED = '4-7,12-15,20-23'
     SHARED = '0-1,8-9,16-17'
 
-    def sizes(self, *cells):
-        keys, first = {'numa_nodes': str(len(cells))}, 0
-        for number, size in enumerate(cells):
-            keys[f'numa_cpus.{number}'] = f'{first}-{first + size - 1}'
-            keys[f'numa_mem.{number}'] = '512'
-            first += size
-        return keys
-
     def test_the_order_of_cells_that_is_advised_boots(self):
         self.start_host()
         for node in ('0', '2'):
             self.boot(self.flavor({'node.0': node}, vcpus=1))
         host = translate.host_state(self.topology())
-        asked = demand.Demand(guest.from_flavor(5, 1024, {
-            **DEDICATED, **{f'hw:{key}': value for key, value
-                            in self.sizes(1, 4).items()}}),
-            template.decode({'kongming:node.1': '1'}))
+        asked = self.demanded(1, 4, node_1='1')
         self.assertTrue(fit.fit(host, asked))
         self.assertIn('in the order 1, 0 it would boot',
                       nova_fitter.advice(host, asked))
@@ -278,10 +296,97 @@ class BootTest(test_boot.BootBase):
         self.assertEqual(1, self.instance(
             server['id']).numa_topology.cells[0].id)
 
-    def topology(self):
-        return objects.NUMATopology.obj_from_db_obj(
-            objects.ComputeNode.get_first_node_by_host_for_old_compat(
-                context.get_admin_context(), 'compute1').numa_topology)
+    def test_a_cell_that_nova_gives_no_pcpus_has_its_own_in_the_end(self):
+        self.start_host()
+        for node in ('1', '2'):
+            self.boot(self.flavor({'node.0': node}, vcpus=1))
+        asked = self.demanded(1, 1, 4, node_2='0')
+        host = translate.host_state(self.topology())
+        self.assertIsNone(
+            nova_fitter.place(host, asked.guest)[2].pinned)
+        self.assertTrue(nova_fitter.bootable(host, asked))
+        server = self.boot(self.flavor(
+            {'node.2': '0'}, vcpus=6, memory=1536, **self.sizes(1, 1, 4)))
+        last = self.instance(server['id']).numa_topology.cells[2]
+        self.assertEqual((0, {2: 4, 3: 5, 4: 6, 5: 7}),
+                         (last.id, last.cpu_pinning))
+
+
+class OtherHostTest(CellsBase):
+    """Four nodes, of which the first and the last have three free.
+
+    Nova gives the last cell of one, one and four vCPUs node 1, and the first
+    one pCPUs of it; its claim can't be.
+    """
+
+    SHAPE = {'cpu_nodes': 4, 'cpu_sockets': 1, 'cpu_cores': 4,
+             'cpu_threads': 2, 'kB_mem': 32 * 1024 ** 2}
+    DEDICATED = '4-7,12-15,20-23,28-31'
+    SHARED = '0-1,8-9,16-17,24-25'
+
+    def test_another_host_takes_it(self):
+        self.start_host()
+        for node in ('0', '3'):
+            self.boot(self.flavor({'node.0': node}, vcpus=1))
+        wanted = self.flavor({'node.2': '1'}, vcpus=6, memory=1536,
+                             **self.sizes(1, 1, 4))
+        log = self.useFixture(fixtures.FakeLogger(
+            'nova_ext.filters', level=logging.INFO))
+        self.boot(wanted, state='ERROR')
+        self.assertIn("Nova's own fitter gives cell 0 pCPUs of another node",
+                      log.output)
+        self.start_host('compute2')
+        server = self.boot(wanted)
+        instance = self.instance(server['id'])
+        self.assertEqual('compute2', instance.host)
+        self.assertEqual(1, instance.numa_topology.cells[2].id)
+
+
+class DeploymentTest(CellsBase):
+    """Steps of a deployment boot in the order of its plan.
+
+    Four nodes, of which the second and the last have one free.  Cells of
+    one, four and two vCPUs are refused until another server has come.
+    """
+
+    SHAPE, DEDICATED = OtherHostTest.SHAPE, OtherHostTest.DEDICATED
+    SHARED = OtherHostTest.SHARED
+
+    def test_in_the_order_of_the_plan(self):
+        self.start_host()
+        for node in ('1', '3'):
+            self.boot(self.flavor({'node.0': node}, vcpus=3))
+        state = translate.host_state(self.topology())
+        flavors = {name: dep.Flavor(
+            sum(cells), 512 * len(cells), 1, {
+                **DEDICATED, **{f'hw:{key}': value for key, value
+                                in self.sizes(*cells).items()}},
+            template.Template(pins={
+                number: grammar.parse_pins(each)
+                for number, each in enumerate(pins)}))
+            for name, cells, pins in (
+                ('a', (1, 4, 2), ('0:15', '1-4:20-23', '5-6:6-7')),
+                ('b', (2,), ('0-1:4-5',)))}
+        self.assertIn("Nova's own fitter", str(nova_fitter.bootable(
+            state, flavors['a'].demand)))
+        steps, refused = placing.Placing(
+            flavors, {'compute1': projection.ProjectedHost(
+                dep.Host(state, {}, {}))}, {}).place([
+                    dep.Server(name, 'du', name, 'idle') for name in 'ab'])
+        self.assertEqual({}, refused)
+        self.assertEqual(['b', 'a'], [step.name for step in steps])
+        for step in steps:
+            flavor = flavors[step.name]
+            specs = {key.removeprefix('kongming:'): value for key, value
+                     in template.encode(flavor.desired).items()}
+            server = self.boot(self.flavor(
+                specs, vcpus=flavor.vcpus, memory=flavor.ram_mib,
+                **{key.removeprefix('hw:'): value for key, value
+                   in flavor.properties.items() if key not in DEDICATED}))
+            self.assertEqual(
+                [(cell.node, cell.pins) for cell in step.assignment.cells],
+                [(cell.id, cell.cpu_pinning) for cell in self.instance(
+                    server['id']).numa_topology.cells])
 
 
 class RequestLineTest(testtools.TestCase):

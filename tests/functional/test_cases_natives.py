@@ -169,38 +169,6 @@ class LockTest(CountedBase):
         self.assertEqual((0, 0), self.of_ours())
 
 
-class LiveChangeTest(CountedBase):
-    """One vCPU is moved on a host with 11 servers."""
-
-    def test_requests(self):
-        self.hosts()
-        flavor = self._create_flavor(
-            vcpu=1, memory_mb=64, disk=1, ephemeral=0, swap=0,
-            extra_spec=test_boot.PINNED)
-        server = self.boot(self.flavor(
-            {'node.0': '1', 'pin.0': '0:13', 'grant': 'template'}, vcpus=1))
-        self.api.post_server({'server': {
-            **self._build_server(flavor_id=flavor, networks='none'),
-            'min_count': 10}})
-        self._wait_for_assert(lambda: self.assertEqual(
-            ['ACTIVE'] * 11, [each['status'] for each
-                              in self.api.get_servers()]), max_retries=200)
-        self.audit()
-        self.publish()
-        free = sorted({8, 9, 10, 11, 12, 13, 14, 15} - self.owned()[1])
-        for seen in self.requests, self.of_publisher, self.under_lock:
-            seen.clear()
-        self.api.post_server_metadata(
-            server['id'], {'kongming:pin.0': f'0:{free[0]}'})
-        self.reconcile()
-        self.computes['compute1'].driver.publisher.run()
-        self.assertEqual({0: test_life.only(free[0])}, self.pins(server)[0])
-        asked = self.requests + self.of_publisher
-        self.assertTrue(asked)
-        self.assertLessEqual(len(asked), 4, asked)
-        self.assertEqual([], self.under_lock)
-
-
 class ClaimTest(test_life.LifeBase):
 
     @contextlib.contextmanager

@@ -403,6 +403,32 @@ class PlanTest(base.TestCase):
         self.assertEqual(['change flavor ran.du.a', 'create server a'],
                          self.world.apply(document({'a': '0:0 1:1'})))
 
+    def test_hosts_of_different_time_zones(self):
+        def warned(when, zones, mine=None, **servers):
+            cloud = self.world.cloud()
+            cloud = cloud._replace(zones=mine, hosts={
+                name: host._replace(zones=zones.get(name))
+                for name, host in cloud.hosts.items()})
+            plan = rollout.plan(document(
+                servers or {'a': {'host': 'one'}, 'b': {'host': 'two'}},
+                du=du(profiles={'night': {
+                    'when': when, 'cells': {'0': {'pin': '0~v0'}}}})), cloud)
+            self.assertEqual((), plan.problems)
+            return '; '.join(plan.warnings)
+
+        differ = {'one': '2025b', 'two': '2026f'}
+        berlin, utc = '22:00-06:00 Europe/Berlin', '22:00-06:00 UTC'
+        self.assertIn('(one: 2025b, two: 2026f)', warned(berlin, differ))
+        self.assertIn('(one: 2025b, here: 2026f)', warned(
+            berlin, differ, '2026f', a={'host': 'one'}))
+        self.assertIn('one: not said', warned(berlin, {'two': '2026f'}))
+        for quiet in ((utc, differ, '2026f'),
+                      (berlin, dict.fromkeys(HOSTS, '2026f'), '2026f'),
+                      (berlin, dict.fromkeys(HOSTS, '2026f'))):
+            self.assertEqual('', warned(*quiet))
+        self.assertEqual('', warned(berlin, differ, '2026f',
+                                    a={'host': 'two'}))
+
     def test_memory_counts_together(self):
         big = du(ram=3000, vcpus=1)
         problem, = self.problems({'a': '0:0', 'b': '0:1'}, du=big)

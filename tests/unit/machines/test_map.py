@@ -68,7 +68,8 @@ class TerminalTest(MapTest):
         for line in text.splitlines():
             if match := re.match('node ([0-9]+) ', line):
                 number = int(match[1])
-            elif line.startswith('  ') and number is not None:
+            elif (line.startswith('  ') and number is not None
+                    and 'pages of' not in line):
                 yield number, line
 
     def boxes(self, text):
@@ -131,12 +132,35 @@ class TerminalTest(MapTest):
     def test_each_node_has_its_title_even_if_it_has_nothing_else(
             self, machine):
         state = machine.state()
-        titles = [line for line in text_mod.host(state, WIDTH).splitlines()
-                  if line.startswith('node ')]
-        self.assertEqual(
-            [f'node {node.id}   {node.memory_mib} MiB, {node.memory_mib} '
-             f'free   {len(node.dedicated)} dedicated pCPUs, {node.n_free} '
-             f'free' for node in state.nodes], titles)
+        lines = text_mod.host(state, WIDTH).splitlines()
+        titles = [line for line in lines if line.startswith('node ')]
+        self.assertEqual(len(state.nodes), len(titles))
+        for node, title in zip(state.nodes, titles):
+            self.assertTrue(title.startswith(
+                f'node {node.id}   {node.memory_mib} MiB, '
+                f'{node.memory_mib} free   {len(node.dedicated)} dedicated '
+                f'pCPUs, {node.n_free} free'), title)
+
+    def test_pages_of_every_size_are_told(self, machine):
+        """But for small pages of 4 KiB, which hosts have as a rule."""
+        state = machine.state()
+        text = text_mod.host(state, WIDTH)
+        drawing = svg.svg('compute-1', state)
+        for size, words in ((64, '64 KiB'), (2048, '2 MiB'),
+                            (524288, '512 MiB'), (1048576, '1 GiB'),
+                            (16777216, '16 GiB')):
+            small = sum(node.small_page_kib == size for node in state.nodes)
+            huge = [pages for node in state.nodes for pages in node.pages
+                    if pages.size_kib == size > node.small_page_kib
+                    and pages.total]
+            for found in (text, drawing):
+                self.assertEqual(small, found.count(
+                    f'small pages of {words}'))
+                self.assertEqual(len(huge), found.count(
+                    f' pages of {words} free'))
+            for pages in huge:
+                self.assertIn(f'{pages.free} of {pages.total} pages of '
+                              f'{words} free', text)
 
     def test_siblings_stand_below_one_another(self, machine):
         for number, line in self.nodes(text_mod.host(

@@ -97,28 +97,9 @@ class NovaTest(base.TestCase):
         shared = machine.first_cores()
         self.check(machine, machine.host().pcpus - shared, shared, policies)
 
-    # Issue 5, smt4_require.
-    @machines.without(machines.power_nodes_0_8)
     def test_dedicated_and_shared_sets(self, machine):
         self.check_sets(machine, POLICIES)
 
-    @machines.only(machines.power_nodes_0_8)
-    def test_dedicated_and_shared_sets_but_for_require(self, machine):
-        self.check_sets(machine, (None, 'prefer', 'isolate'))
-
-    # The fault of cores with fewer threads in test_machines_fit; issue 5,
-    # smt4_require.
-    @machines.without(machines.hybrid, machines.power_nodes_0_8)
     def test_neither_set(self, machine):
         pcpus = machine.host().pcpus
         self.check(machine, pcpus, pcpus)
-
-    @machines.only(machines.hybrid)
-    def test_neither_set_but_for_isolate(self, machine):
-        pcpus = machine.host().pcpus
-        self.check(machine, pcpus, pcpus, (None, 'prefer', 'require'))
-
-    @machines.only(machines.power_nodes_0_8)
-    def test_neither_set_but_for_require(self, machine):
-        pcpus = machine.host().pcpus
-        self.check(machine, pcpus, pcpus, (None, 'prefer', 'isolate'))

@@ -181,6 +181,35 @@ class FilterTest(base.TestCase):
         for _again in range(3):
             self.assertEqual(['compute1'], self.passed([found], asked))
 
+    def test_cells_that_nova_takes_for_one_another(self):
+        """Its NUMATopologyFilter would let pass what its claim can't be."""
+        def cells(n_nodes, taken):
+            return objects.NUMATopology(cells=[objects.NUMACell(
+                id=node, cpuset=set(),
+                pcpuset=set(range(4 * node, 4 * node + 4)), memory=4096,
+                cpu_usage=0, memory_usage=0, mempages=[],
+                siblings=[{pcpu} for pcpu in range(4 * node, 4 * node + 4)],
+                pinned_cpus={pcpu for pcpu in taken if pcpu // 4 == node})
+                for node in range(n_nodes)])
+
+        asked = request({'node.2': '1'}, 6)
+        sizes = ({0}, {1}, {2, 3, 4, 5})
+        asked.numa_topology = objects.InstanceNUMATopology(
+            emulator_threads_policy=None, cells=[objects.InstanceNUMACell(
+                id=number, cpuset=set(), pcpuset=vcpus, memory=64,
+                cpu_policy='dedicated', cpu_thread_policy=None, pagesize=None)
+                for number, vcpus in enumerate(sizes)])
+        asked.pci_requests = None
+        reported = stats.report(stats.Reported(
+            frozenset({stats.BOOT}), frozenset(range(4))))
+        found = host(numa_topology=cells(4, (0, 12)), reported=reported,
+                     pci_stats=None)
+        self.assertEqual([], self.passed([found], asked))
+        self.assertIn('gives cell 0 pCPUs of another node', self.log.output)
+        self.assertEqual(['compute1'], self.passed([host(
+            numa_topology=cells(4, ()), reported=reported, pci_stats=None)],
+            asked))
+
     def test_without_a_template(self):
         hosts = [host(reported={})]
         asked = request({})

@@ -202,6 +202,68 @@ class BruteAsks(Brute):
                 yield pcpus
 
 
+class NovaTest(base.TestCase):
+    """Nova's own fitter takes cells that differ for one another."""
+
+    def solve(self, hosts, solver, **asks):
+        problem = problem_mod.Problem(
+            hosts, tuple(problem_mod.Ask(name, shapes)
+                         for name, shapes in asks.items()))
+        layout = solve_mod.solve(problem, endless, solver)
+        check(problem, layout)
+        return problem, layout
+
+    def test_another_host(self):
+        """A first host takes both, but Nova boots none of them there."""
+        for solver in (*SOLVERS, 'greedy'):
+            _problem, layout = self.solve({
+                'one': host((0, 8), 3, threads=1),
+                'two': host((), 3, threads=1)}, solver, a=(asked(1, 4),))
+            self.assertEqual('two', layout.spots['a'].host)
+
+    def test_another_shape(self):
+        for solver in (*SOLVERS, 'greedy'):
+            _problem, layout = self.solve(
+                {'one': host((0, 8), 3, threads=1)}, solver,
+                a=(asked(1, 4), asked(3, 3)))
+            self.assertEqual(1, layout.spots['a'].shape)
+
+    def test_nowhere(self):
+        for solver in (*SOLVERS, 'greedy'):
+            problem, layout = self.solve(
+                {'one': host((0, 8), 3, threads=1)}, solver,
+                a=(asked(1, 4),), b=(asked(1),))
+            self.assertEqual(['b'], [*layout.spots])
+            result = problem_mod.Board(problem).fits(
+                problem.by_name['a'], 'one', 0)
+            self.assertTrue(result.by_nova)
+
+    def test_one_beside_the_other(self):
+        """It boots when another one has come, whatever the layout."""
+        hosts = {'one': host((4, 5, 6, 12, 13, 14), 4, threads=1)}
+        for solver in (*SOLVERS, 'greedy'):
+            _problem, layout = self.solve(hosts, solver,
+                                          a=(asked(1, 4, 2),))
+            self.assertEqual({}, layout.spots)
+        for solver in SOLVERS:
+            _problem, layout = self.solve(
+                hosts, solver, a=(asked(1, 4, 2),), b=(asked(2),))
+            self.assertEqual({'a', 'b'}, {*layout.spots})
+
+    def test_what_floats_is_limited(self):
+        shared = usage.HostState([usage.NodeState(
+            0, frozenset(), frozenset(), shared=frozenset(range(4)),
+            memory_mib=8192)])
+        floating = demand.Demand(guest.Guest((guest.Cell(
+            frozenset(), frozenset(range(4)), 64),)), template.Template())
+        for solver in (*SOLVERS, 'greedy'):
+            layout = solve_mod.solve(problem_mod.Problem(
+                {'one': shared}, tuple(problem_mod.Ask(name, (floating,))
+                                       for name in 'abc'),
+                limits={'one': usage.Limits(2.0, 1.0)}), endless, solver)
+            self.assertEqual(2, len(layout.spots))
+
+
 class RandomTest(base.TestCase):
 
     def test_as_good_as_all_there_are(self):

@@ -190,3 +190,10 @@ class ActiveTest(base.TestCase):
         self.assertTrue(self.active(text, EVENING))
         self.assertTrue(self.active(text, NOON, 'use<15%', 'wait<5%'))
         self.assertFalse(self.active(text, NOON, 'use<15%'))
+
+    def test_zones(self):
+        for text, expected in (('use<15%', False), ('22:00-06:00', False),
+                               ('22:00-06:00 Asia/Shanghai and use<15%',
+                                True)):
+            self.assertEqual(expected, bool(template.decode(
+                {'kongming:profile.x.when': text}).goes_by_zones))

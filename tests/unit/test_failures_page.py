@@ -1,0 +1,165 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Which test makes each failure of admin/failures, and looks at what is seen.
+
+A row of the page is named by the words of its first cell.
+"""
+
+import ast
+import re
+
+from tests import base
+from tests import documents
+
+MADE = {
+    "``Host '...' is not published``":
+        'unit.test_cloud:HostsTest.test_not_published',
+    '``Placement is not told of the NUMA nodes of ... now``':
+        'functional.test_fault:TemplateTest.test_placement_is_updated_later',
+    "``node provider(s) in Placement are no host's``":
+        'functional.test_cli_publish:WithoutTheHookTest.test_clean',
+    '``A pass over the servers with a template failed``':
+        'functional.test_live:IntervalTest.test_a_fault_does_not_end_it',
+    '``Running servers are not looked after``':
+        'functional.test_fault:EdgesTest.test_init_host',
+    '``400 ... kongming:pin.0 = ...``':
+        'functional.test_cli:BadInputTest.test_malformed_map',
+    '``is given to cell ... already``':
+        'unit.template.test_template:BadTest.test_pcpu_in_two_cells',
+    '``it fits only where no nova-compute obeys templates``':
+        'functional.test_cli_publish:WithoutTheHookTest.'
+        'test_template_servers_do_not_go_there',
+    '``is owned by ...``': 'functional.test_boot:BootTest.'
+        'test_filter_says_why',
+    '``dedicated pCPU(s) asked for, ... free``, ``MiB asked for, ... MiB '
+    'free``': 'unit.live.test_rearrange:PlanTest.test_other_node_is_full',
+    '``its nova-compute obeys no templates``':
+        'unit.nova_ext.test_filters:FilterTest.test_a_host_without_the_hook',
+    '``is never given to a template on this host``':
+        'functional.test_limits:NeverTest.test_a_forced_host_refuses',
+    '``PCI devices that have to be near were claimed for node``':
+        'functional.test_kinds:DeviceTest.'
+        'test_far_from_it_where_that_is_refused',
+    '``Running with the pins that Nova chose``':
+        'functional.test_life:ResizeTest.test_refused_but_to_be_ignored',
+    '``... has no ... any more, but ... has it allocated``':
+        'functional.test_placement:FollowTest.'
+        'test_what_is_in_the_way_is_said_by_name',
+    "``Server '...' stays as it is``":
+        'functional.test_cli_server:ServerTest.test_refused_by_the_host',
+    '``was not changed within ... s``':
+        'unit.osc_plugin.test_running:WaitTest.test_time_is_up',
+    '``not done after ... s; it goes on``':
+        'unit.nova_ext.test_jobs:EachTest.test_a_slow_one_goes_on_as_a_job',
+    '``as many jobs run as may``':
+        'unit.nova_ext.test_jobs:EachTest.test_all_hang',
+    '``it waits its turn: this host changes ... servers a minute``':
+        'functional.test_cases_time:BudgetTest.test_the_others_wait',
+    '``... (... times)``': 'functional.test_live:FaultTest.'
+        'test_what_fails_is_not_tried_at_every_pass',
+    '``live changes are recorded later``':
+        'unit.nova_ext.test_record:RecordsTest.'
+        'test_in_order_when_it_can_be_done',
+    '``A live change waits until it can be recorded``':
+        'unit.nova_ext.test_changes:RecordTest.test_nothing_is_begun',
+    '``pCPUs are to change hands in a ring, and there is no free one to '
+    'start with``': 'functional.test_live:ChangeTest.'
+        'test_ring_without_a_free_pcpu',
+    '``libvirt moves the memory of all NUMA cells of a guest together``':
+        'functional.test_live:MemoryTest.'
+        'test_a_guest_of_several_cells_stays',
+    '``node ... has ... free pages of ... KiB``':
+        'functional.test_live:MemoryTest.'
+        'test_insufficient_memory_is_refused_up_front',
+    '``its metadata ask for other things too often``':
+        'functional.test_hostile:FlappingTest.test_granted',
+    '``not_obeyed`` in ``server show``':
+        'functional.test_limits:MetadataTest.'
+        'test_is_not_obeyed_and_reported_once',
+    '``pCPU ... is on node ... and on node ..., so no template is obeyed '
+    'there``': 'functional.test_cases_ownership:FakeNodesTest.'
+        'test_it_is_not_published',
+    '``No running server of this host is changed any more``':
+        'functional.test_observe:ObserveTest.test_by_itself',
+    '``Observed, not changed``':
+        'functional.test_observe:ObserveTest.test_by_configuration',
+    '``a borrower could not leave pCPU ... yet``':
+        'functional.test_profile:LendTest.test_borrower_that_can_not_leave',
+    "``domain's process is not to be seen here``":
+        'functional.test_qos:OutOfSightTest.'
+        'test_reported_once_for_each_change',
+    '``class(es) of service that this host``':
+        'unit.resctrl.test_resctrl:ArrangeTest.test_closids_run_out',
+    'libvirtd': 'functional.test_cases_time:HangingTest.'
+        'test_other_servers_are_looked_after',
+    'the database, RabbitMQ, conductor':
+        'functional.test_cases_time:RecordedLaterTest.test_once',
+    'Placement': 'functional.test_cases_time:PlacementAwayTest.'
+        'test_live_changes_go_on',
+}
+#: Rows that no test of ours makes: what Nova, sudo or the kernel say, and
+#: those of which it is only looked at what is decided.  The table is to
+#: shrink.
+NOT_MADE = {
+    '``Unable to load the virtualization driver``',
+    '``privsep helper command exited non-zero``',
+    '``reports no NUMA topology``',
+    "a filter or weigher that Nova doesn't find",
+    '``No host could ever take this``',
+    '``it has ... characters and Nova keeps ...``',
+    '``warning: ...``', '``No valid host was found``',
+    '``Placement left no allocation candidate``',
+    'the server is in ERROR after a resize, with such a reason as its fault',
+    '``It owns fewer pCPUs than it needs``',
+    '``Rebuilt with the pins that it had``',
+    '``the server is busy (...)``',
+    '``a hard reboot binds it so that it can move``',
+    '``of the memory stay on node ... after ... s``',
+    "``the host gives real-time threads no time in the domain's cgroup``",
+    '``The answer to a change of what it owns was lost; both stay taken``',
+    '``A step could not be rolled back``',
+    '``Threads were not where they belong and are put back``',
+    '``it is for root to write``, ``this process sees the cgroups mounted '
+    'read-only``', '``was not what it is to be and is put back``',
+    'nova-compute', 'nova-api',
+}
+
+
+class RowsTest(base.TestCase):
+
+    def rows(self):
+        page = documents.read(documents.SOURCE.relative_to(documents.TOP)
+                              / 'admin' / 'failures.rst')
+        tables = page.partition('Troubleshooting\n====')[0]
+        return {' '.join(cell.split()) for cell in re.findall(
+            r'^   \* - (.*?)^     - ', tables, re.MULTILINE | re.DOTALL)
+            } - {'what you see', 'what is away'}
+
+    def test_each_row(self):
+        self.assertEqual(self.rows(), MADE.keys() | NOT_MADE)
+        self.assertEqual(set(), MADE.keys() & NOT_MADE)
+
+    def test_each_test(self):
+        self.assertEqual([], [
+            test for test in MADE.values() if not self._is_there(test)])
+
+    def _is_there(self, test):
+        module, _colon, method = test.partition(':')
+        owner, _dot, name = method.partition('.')
+        path = documents.TOP.joinpath(
+            'tests', *module.split('.')).with_suffix('.py')
+        return any(
+            getattr(part, 'name', None) == name
+            for found in ast.parse(path.read_text()).body
+            if getattr(found, 'name', None) == owner
+            for part in found.body)
