@@ -138,17 +138,17 @@ def delay(args):
         print('delay: needs root, two pCPUs and perf')
         return True
     other, pcpu = PCPUS[:2]
-    shares = []
+    ratios = []
     with _domain(pcpu, other) as tid, _child(_RIVAL, pcpu), (
             accounts.Reader()) as reader, tempfile.TemporaryDirectory(
                 dir='/var/tmp') as folder:
         for _ in range(args.rounds):
             ours, seen = _round(reader, tid, folder, args.seconds)
-            shares.append(ours / seen - 1)
+            ratios.append(ours / seen - 1)
             print(f'delay: {args.seconds} s, run delay of a vCPU '
                   f'{ours / 1e6:.1f} ms, by perf {seen / 1e6:.1f} ms: '
-                  f'{shares[-1]:+.2%} (goal: {GOAL_SHARE:.0%})')
-    return max(map(abs, shares)) <= GOAL_SHARE
+                  f'{ratios[-1]:+.2%} (goal: {GOAL_SHARE:.0%})')
+    return max(map(abs, ratios)) <= GOAL_SHARE
 
 
 def _round(reader, tid, folder, seconds):
@@ -165,13 +165,13 @@ def _round(reader, tid, folder, seconds):
          f'prev_pid=={tid} || next_pid=={tid}',
          '-e', 'sched:sched_wakeup', '--filter', f'pid=={tid}'],
         stderr=subprocess.DEVNULL)
-    _tell(folder, 'enable')
+    _order(folder, 'enable')
     begin = time.monotonic_ns()
     first = reader.read([], [tid])
     time.sleep(seconds)
     end = time.monotonic_ns()
     second = reader.read([], [tid])
-    _tell(folder, 'disable')
+    _order(folder, 'disable')
     perf.terminate()
     perf.wait()
     script = subprocess.run(
@@ -185,7 +185,7 @@ def _round(reader, tid, folder, seconds):
             waited(script, tid, begin, end))
 
 
-def _tell(folder, word):
+def _order(folder, word):
     """Have perf do something, and wait until it has done so."""
     with open(f'{folder}/control', 'w') as control:
         control.write(f'{word}\n')

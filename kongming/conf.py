@@ -240,8 +240,8 @@ with ``move`` on every host that has owned pCPUs.
 An interrupt is at home where its driver wants it (``affinity_hint``), else \
 where the kernel has interrupts by default \
 (``/proc/irq/default_smp_affinity``, ``irqaffinity=`` on its command line). \
-With ``move`` it is on all of its home that nobody owns; where that is nothing \
-it goes to pCPUs of its NUMA node that are not in ``[compute] \
+With ``move`` it is on all of its home that nobody owns; where that is \
+nothing it goes to pCPUs of its NUMA node that are not in ``[compute] \
 cpu_dedicated_set``. What somebody has set otherwise stays so until one of \
 its pCPUs gets an owner. Interrupts that the kernel manages (queues of NVMe \
 and some network devices) it moves for nobody; they are told as such. Where \

@@ -181,7 +181,7 @@ class NoSolver(KongmingError):
 
 
 class IrqError(KongmingError):
-    """An interrupt, or irqbalance, that does not do what it is told."""
+    """An interrupt, or irqbalance, that does not do what it is asked for."""
 
 
 class NotTraced(KongmingError):

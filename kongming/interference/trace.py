@@ -33,7 +33,7 @@ _LINE = re.compile(
     r'^.{16}-[0-9 ]{1,7}.*?\[(\d+)\] \S{4,6} +(\d+)\.(\d{6}): '
     r'(\w+): ', re.DOTALL)
 _SWITCH = re.compile(
-    r'prev_comm=.{0,15}? prev_pid=(\d+) prev_prio=-?\d+ prev_state=\S+ ==> '
+    r'prev_comm=(.{0,15}?) prev_pid=(\d+) prev_prio=-?\d+ prev_state=\S+ ==> '
     r'next_comm=(.{0,15}) next_pid=(\d+) next_prio=-?\d+', re.DOTALL)
 _LOST = re.compile(r'^CPU:(\d+) \[LOST (\d+) EVENTS\]')
 
@@ -92,10 +92,13 @@ class Trace:
         if event == 'sched_switch':
             found = _SWITCH.match(text)
             if found:
-                self._end(pcpu, RAN, at, found[1])
-                if found[3] != '0':
-                    self.names[int(found[3])] = found[2]
-                    self._begin(pcpu, RAN, at, found[3])
+                before, ended, after, begun = found.groups()
+                # It may have been given another one meanwhile.
+                self.names[int(ended)] = before
+                self._end(pcpu, RAN, at, ended)
+                if begun != '0':
+                    self.names[int(begun)] = after
+                    self._begin(pcpu, RAN, at, begun)
             return
         name, _, point = event.rpartition('_')
         if name == 'irq_handler':

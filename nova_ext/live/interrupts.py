@@ -48,9 +48,9 @@ class Interrupts:
         #: whether a pass has looked since nova-compute started
         self._looked = False
         #: pCPUs that had an owner at the last pass
-        self._owned = frozenset()
+        self._owned: frozenset[int] = frozenset()
         #: numbers that the kernel has refused to move
-        self._managed = frozenset()
+        self._managed: frozenset[int] = frozenset()
         self._reported = ''
 
     @property
@@ -110,14 +110,15 @@ class Interrupts:
         balancer = privileged.irqbalance()
         moves = irq_mod.moves(found, owned, machine)
         if balancer is not None:
-            told = self._tell(*balancer, owned, machine)
+            pid, configured = balancer
             # It brings them back by itself.  What it had time to take away
             # and did not, it leaves alone.
-            moves = [] if told else [move for move in moves
-                                     if move.irq.allowed & owned]
+            moves = [] if self._ban(
+                pid, frozenset(configured), owned, machine) else [
+                    move for move in moves if move.irq.allowed & owned]
         wanted = [move for move in moves if move.pcpus]
         refused = privileged.move_irqs(
-            [(move.irq.number, sorted(move.pcpus)) for move in wanted])
+            [(move.irq.number, sorted(move.pcpus or ())) for move in wanted])
         numbers = {each[0] for each in refused}
         for move in wanted:
             if move.irq.number not in numbers:
@@ -125,21 +126,22 @@ class Interrupts:
                          move.irq.number,
                          km_exc.printable(move.irq.device),
                          topology.format_cpu_list(move.irq.allowed),
-                         topology.format_cpu_list(move.pcpus), move.reason)
+                         topology.format_cpu_list(move.pcpus or ()),
+                         move.reason)
         self._managed |= {number for number, managed, _reason in refused
                           if managed}
         return [f'interrupt {number}: {reason}'
                 for number, managed, reason in refused if not managed]
 
-    def _tell(self, pid, configured, owned, machine):
-        """Tell irqbalance, if it has to be told.
+    def _ban(self, pid, configured, owned, machine):
+        """Have irqbalance keep off, if it does not.
 
-        :returns: whether it was
+        :returns: whether it did not
         """
         banned = privileged.irqbalance_banned(pid)
         wanted = irq_mod.bans(owned, machine.ownable, frozenset(banned),
-                              frozenset(configured))
-        now = frozenset(configured) if wanted is None else wanted
+                              configured)
+        now = configured if wanted is None else wanted
         if now == frozenset(banned):
             return False
         privileged.irqbalance_ban(

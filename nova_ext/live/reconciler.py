@@ -107,9 +107,10 @@ class Reconciler:
     @property
     def has_work(self):
         """Whether a pass may find anything to do."""
-        return (self.mode.current != mode.OFF and (
-                    bool(self.present) or self.interrupts.has_work)
-                or bool(write_ahead.uncertain(self._driver._tracker)))
+        if self.mode.current != mode.OFF and (
+                self.present or self.interrupts.has_work):
+            return True
+        return bool(write_ahead.uncertain(self._driver._tracker))
 
     def reported(self, found):
         """What the host reports of itself, with what it does live.
@@ -152,8 +153,8 @@ class Reconciler:
             self.load.retain(())
             if self.interrupts.has_work and self.mode.current != mode.OFF:
                 self._follow(owned.by_pcpu(
-                    everybody for nodename in rt.compute_nodes
-                    for everybody in self._server_list.read(
+                    server for nodename in rt.compute_nodes
+                    for server in self._server_list.read(
                         context, rt.host, nodename)))
             return any(busy)
         nodes = list(rt.compute_nodes)

@@ -31,6 +31,7 @@ import libvirt_qemu
 
 from kongming.cli import observe
 from kongming.interference import trace as trace_mod
+from kongming.interference import violations
 from kongming.kernel import irq
 from kongming.kernel import process
 from kongming.kernel import tracefs
@@ -204,24 +205,30 @@ class ReportTest(WatchBase):
                                + emulator(self.second)
                                + iothread(self.first))
         pid = process.pid(neighbour)
-        tids = [task.id for task in process.tasks(pid)
-                if task.kind == 'emulator']
         time.sleep(2)
-
-        def count():
-            return sum(schedstat(tid)[2] for tid in tids)
+        meanwhile = []
 
         def ask():
+            # The main thread's and the monitor's, whose names QEMU gives.
+            tids = [task.id for task in process.tasks(pid)
+                    if task.kind == 'emulator']
+            before = {tid: schedstat(tid)[2] for tid in tids}
             for _ in range(100):
                 libvirt_qemu.qemuMonitorCommand(
                     neighbour, 'info status',
                     libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
-        before = count()
+            now = {task.id for task in process.tasks(pid)}
+            meanwhile.append(sum(schedstat(tid)[2] - before[tid]
+                                 for tid in tids if tid in now))
         self.inject(ask)
         found = self.one(self.report('--no-trace'),
                          name='km-neighbour emulator')
-        # It has timers of its own, too, before and after.
-        self.assertTrue(100 <= found['count'] <= count() - before, found)
+        # It goes on a little before and afterwards; workers come and go.
+        answers, = meanwhile
+        self.assertGreaterEqual(answers, 100)
+        self.assertTrue(
+            answers <= found['count'] < 1.2 * answers + 50,
+            (answers, found))
         self.assertEqual(('domain', pid, self.second, True), tuple(
             found[key] for key in ('kind', 'pid', 'pcpu', 'exact')))
         self.assertIn('kongming:emulator', found['remedy'])
@@ -345,7 +352,8 @@ class WatchTest(WatchBase):
         code, out, err = self.kongming('watch', 'km-watched', '--seconds',
                                        '1.5', '--interval', '0.5')
         self.assertEqual((0, ''), (code, err))
-        self.assertEqual(3, out.count('switched out'))
+        # Fewer than three on a busy machine.
+        self.assertIn('switched out', out)
         self.assertRegex(out, rf'\d\d:\d\d:\d\d {self.second} +km-watched '
                               r'vCPU 0 +\d+\.\d\d% +\d+\.\d\d% +\d+ +\d+\n')
         self.assertIn('thread km-burner', out)
@@ -365,7 +373,7 @@ class WatchTest(WatchBase):
         self.assertEqual(0, code)
         found = [json.loads(line) for line in
                  out.splitlines()]
-        self.assertEqual(2, len(found))
+        self.assertIn(len(found), (1, 2))
         each = found[0]['owned'][0]
         self.assertEqual((self.second, 'km-watched', 'vCPU 0'), (
             each['pcpu'], each['domain'], each['thread']))
@@ -407,8 +415,10 @@ class CheckTest(WatchBase):
 
     def test_host(self):
         self.owner()
-        self.assertEqual(set(), self.kinds('km-watched'))
-        found = self.check('km-watched', '--host')
+        self.assertEqual(set(), self.kinds('km-watched').intersection(
+            violations.KINDS))
+        found = {each for each in self.check('km-watched', '--host')
+                 if each[0] in violations.KINDS}
         # Nothing of this machine keeps off.
         self.assertLessEqual({'thread', 'workqueue'},
                              {each[0] for each in found})

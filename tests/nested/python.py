@@ -25,13 +25,27 @@ _LEFT_OUT = ('test', 'site-packages', 'idlelib', 'lib2to3', 'ensurepip',
              'tkinter', 'turtledemo', 'distutils', 'config-*')
 
 
+#: Folders that this process has seen to.
+_installed: set[str] = set()
+
+
+def _compile(folder):
+    """Its own files say why some can not be."""
+    subprocess.run([sys.executable, '-m', 'compileall', '-q', str(folder)],
+                   stdout=subprocess.DEVNULL)
+
+
 class Python:
     """:param host: tests.nested.host.Host"""
 
     def __init__(self, host):
         self._host = host
         self._folder = host.share / 'python'
-        self._install()
+        self._program = (self._folder / 'bin'
+                         / f'python{sysconfig.get_python_version()}')
+        if str(self._folder) not in _installed:
+            self._install()
+            _installed.add(str(self._folder))
 
     def _install(self):
         version = f'python{sysconfig.get_python_version()}'
@@ -44,20 +58,18 @@ class Python:
                 shutil.copy(path, self._folder / 'lib')
             shutil.copytree(sysconfig.get_path('stdlib'), library,
                             ignore=shutil.ignore_patterns(*_LEFT_OUT))
-        self._program = self._folder / 'bin' / version
+            _compile(library)
         ours = self._folder / 'ours'
         shutil.rmtree(ours, ignore_errors=True)
         shutil.copytree(_TOP / 'kongming', ours / 'kongming')
-        shutil.copy(_TOP / 'tests' / 'nested' / 'inside.py', ours)
-        for folder in (library, ours):
-            subprocess.run([sys.executable, '-m', 'compileall', '-q',
-                            str(folder)], stdout=subprocess.DEVNULL)
+        shutil.copy(_TOP / 'tests' / 'nested' / 'accounts.py', ours)
+        _compile(ours)
 
     def __call__(self, verb, **arguments):
-        """What :mod:`tests.nested.inside` answers."""
+        """What :mod:`tests.nested.accounts` answers."""
         words = json.dumps(arguments)
         assert "'" not in words
         return json.loads(self._host.shell(
             f'cd {self._folder} && PYTHONHOME=$PWD PYTHONPATH=$PWD/ours '
-            f'LD_LIBRARY_PATH=$PWD/lib {self._program} -S ours/inside.py '
+            f'LD_LIBRARY_PATH=$PWD/lib {self._program} -S ours/accounts.py '
             f"{verb} '{words}'"))

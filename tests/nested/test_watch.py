@@ -14,6 +14,7 @@
 interrupts, by its own kernel's files.
 """
 
+import os
 import shutil
 
 from kongming.host import topology
@@ -21,7 +22,7 @@ from tests.nested import python
 from tests.nested import test_host
 
 #: Seconds in which nothing is to be reported.
-SILENT = 60
+SILENT = int(os.environ.get('KONGMING_SILENT_SECONDS', 60))
 
 
 class WatchBase(test_host.DomainBase):

@@ -155,7 +155,9 @@ class TallyTest(base.TestCase):
             values.thread('pinned', 52))
         lines = [switch(0, 0, 50), switch(30, 50, 52), switch(99, 52, 77),
                  switch(100, 77, 20), switch(110, 20, 0)]
-        lines[2] = switch(99, 52, 77, 'moment')
+        lines[2] = switch(99, 52, 77, 'sh')
+        # It has run another program meanwhile.
+        lines[3] = lines[3].replace('prev_comm=x', 'prev_comm=moment')
         found = self.traced(tally, *lines)
         self.assertEqual({'floats', 'pinned', 'moment'}, set(found))
         self.assertEqual((1, True, 30.0, 'tracefs'), (

@@ -25,9 +25,9 @@ from tests import base
 from tests.unit.interference import test_disturbance as values
 from tests.unit.interference import test_irq
 
-SILENT = snapshot.Settings(online=values.ALL, workqueues=frozenset({0}),
-                          governors=dict.fromkeys(values.ALL, 'performance'),
-                          pmd=frozenset({1}))
+SILENT = snapshot.Settings(
+    online=values.ALL, workqueues=frozenset({0}), pmd=frozenset({1}),
+    governors=dict.fromkeys(values.ALL, 'performance'))
 
 
 class FindTest(base.TestCase):

@@ -12,7 +12,7 @@
 
 """What runs inside the nested host, on a Python that is brought along.
 
-``python inside.py VERB ARGUMENTS`` prints one line of JSON.  It imports as
+``python accounts.py VERB ARGUMENTS`` prints one line of JSON.  It imports as
 little as it can: under emulation each module takes its time.
 """
 
