@@ -56,11 +56,12 @@ Reading order
 4. ``ownership``: Nova's claim swapped for the template's.
 5. ``placement``: the thread that keeps Placement true.
 6. ``guests``: the template in the domain that Nova defines.
-7. ``live``: changes while servers run.
-8. ``privileged``: what needs more rights than nova-compute has.
-9. ``driver``: the hook, where all of it is called from; ``lifecycle``: what
+7. ``power``: Nova's power management of pCPUs.
+8. ``live``: changes while servers run.
+9. ``privileged``: what needs more rights than nova-compute has.
+10. ``driver``: the hook, where all of it is called from; ``lifecycle``: what
    is to be so before a domain starts or is saved.
-10. ``cleanup``: a host that goes back to Nova's own driver.
+11. ``cleanup``: a host that goes back to Nova's own driver.
 """
 
 __all__ = ('driver', 'filters', 'validators', 'weights')

@@ -44,6 +44,7 @@ from nova_ext.live import reconciler
 from nova_ext.ownership import claimed
 from nova_ext.ownership import ownership
 from nova_ext.placement import publisher
+from nova_ext import power
 from nova_ext import stats
 
 CONF = nova.conf.CONF
@@ -65,10 +66,18 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     def __init__(self, virtapi, read_only=False):
         super().__init__(virtapi, read_only)
+        self.cpu_api = power.CpuApi(self)
         self.publisher = publisher.Publisher(self)
         self._reconciler = reconciler.Reconciler(self)
         self.passes = passes.Passes(self._reconciler)
         self._lifecycle = lifecycle.Lifecycle(self)
+
+    def borrowed_still(self, pcpus):
+        """Which pCPUs borrowers are on that can't be moved.
+
+        All others leave; what is asked for is not lent any more.
+        """
+        return self._reconciler.reclaim(pcpus)
 
     def native_numa_config(self, *args, **kwargs):
         """What Nova itself makes of a claimed topology."""
@@ -166,6 +175,18 @@ class LibvirtDriver(driver.LibvirtDriver):
             data.dst_cpu_shared_set_info = self._floats(
                 data.dst_cpu_shared_set_info)
         return data
+
+    def _init_host_topology(self):
+        # All dedicated pCPUs are online by its end.
+        super()._init_host_topology()
+        try:
+            limits.compare_cpus(self._get_host_numa_topology(), frozenset(
+                (hardware.get_cpu_dedicated_set() or set())
+                | (hardware.get_cpu_shared_set() or set())))
+        except Exception:
+            # It is libvirt's word that is left then.
+            LOG.exception("The kernel's CPUs could not be compared with "
+                          "libvirtd's")
 
     def init_host(self, host):
         # What is malformed is no limit: better not to start.
@@ -365,11 +386,12 @@ class LibvirtDriver(driver.LibvirtDriver):
                                      allocations=allocations)
         # With what Nova writes of its own, once: a write of ours beside it
         # would have Nova's next one refused.
-        current = inventory.TRAIT_LIVE.get(self._reconciler.mode.current)
-        provider_tree.add_traits(nodename, inventory.TRAIT_HOOK,
-                                 *filter(None, [current]))
+        current = {inventory.TRAIT_LIVE.get(self._reconciler.live),
+                   inventory.TRAIT_POWER.get(power.strategy())} - {None}
+        provider_tree.add_traits(nodename, inventory.TRAIT_HOOK, *current)
         provider_tree.remove_traits(nodename, *(
-            {*inventory.TRAIT_LIVE.values()} - {current}))
+            {*inventory.TRAIT_LIVE.values(),
+             *inventory.TRAIT_POWER.values()} - current))
         try:
             self.publisher.notice(nodename)
         except Exception:

@@ -111,6 +111,8 @@ class Lifecycle:
         if instance.numa_topology is not None:
             # Before anything of it is destroyed.
             self.reclaim(instance.numa_topology, True)
+            # Nova starts it after a soft reboot without a look at power.
+            self._driver.cpu_api.ensure(ownership.pcpus_of(instance))
 
     def arrives(self, instance):
         """:returns: whether a server has a template, which is counted"""

@@ -19,15 +19,20 @@ import functools
 
 from kongming.compute import nova_conf
 from kongming import conf as km_conf
+from kongming.host import stale
+from kongming.host import topology as listed
 from kongming.host import usage
 from kongming.intent import limits
+from kongming.kernel import cpus
 from kongming.kernel import resctrlfs
 from kongming.template import template
 import nova.conf
+from oslo_log import log as logging
 
 from nova_ext import translate
 
 CONF = nova.conf.CONF
+LOG = logging.getLogger(__name__)
 km_conf.register_opts(CONF)
 
 
@@ -46,8 +51,57 @@ def never():
 
 
 def host_state(topology, owners=usage.NOBODY):
-    """What a template can have of this host; see translate.host_state."""
-    return translate.host_state(topology, owners, never(), l3())
+    """What a template can have of this host; see translate.host_state.
+
+    Which pCPUs are siblings the kernel says where libvirtd says otherwise.
+    """
+    found = translate.host_state(topology, owners, never(), l3())
+    if _stale is not None:
+        for node in found.nodes:
+            mine = frozenset(node.dedicated | node.shared)
+            node.siblings = [core & mine for core in stale.corrected(
+                _stale, node.siblings) if core & mine]
+    return found
+
+
+#: The kernel's picture of this host's CPUs where libvirtd's is another one.
+_stale: stale.Cpus | None = None
+
+
+def compare_cpus(topology, wanted):
+    """Compare libvirtd's picture of the CPUs with the kernel's; reported once.
+
+    Called when nova-compute starts, while all pCPUs that Nova manages are
+    online: what Nova has read of libvirt it keeps (nova/virt/libvirt/host.py,
+    get_capabilities).
+
+    :param topology: nova.objects.NUMATopology, or None
+    :param wanted: all pCPUs that Nova is to use
+    """
+    global _stale
+    _stale = None
+    if topology is None:
+        return
+    try:
+        found = cpus.read()
+    except (OSError, ValueError) as exc:
+        LOG.debug('The kernel does not tell of its CPUs: %s', exc)
+        return
+    nodes = {cell.id: cell.cpuset | cell.pcpuset for cell in topology.cells}
+    words = stale.differences(
+        found, nodes, [core for cell in topology.cells
+                       for core in cell.siblings])
+    if words:
+        _stale = found
+    missing = stale.missing(found, nodes, wanted)
+    if missing:
+        words.append(f'pCPU {listed.format_cpu_list(missing)} is not known '
+                     f'to libvirtd')
+    if words:
+        LOG.warning("libvirtd's picture of the CPUs is older than the "
+                    "kernel's: %s. The kernel's is used. Restart libvirtd "
+                    "and then nova-compute while all CPUs are online",
+                    '; '.join(words))
 
 
 @functools.lru_cache(1)

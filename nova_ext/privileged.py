@@ -14,6 +14,7 @@
 
 import os
 
+from kongming.kernel import affinity
 from kongming.kernel import cgroup
 from kongming.kernel import irq
 from kongming.kernel import process
@@ -55,6 +56,19 @@ def set_scheduler(pid, vcpu, policy, priority):
 def move_off(pid, pcpus, otherwise):
     # They come as plain lists.
     process.move_off(pid, frozenset(pcpus), frozenset(otherwise))
+
+
+@context.entrypoint
+def may_hold(pid):
+    """Why threads of a process can't be moved; empty: they can."""
+    return affinity.may_hold(pid)
+
+
+@context.entrypoint
+def hold(pid, places):
+    # They come as plain lists.
+    affinity.hold(pid, {thread: frozenset(pcpus)
+                        for thread, pcpus in places})
 
 
 @context.entrypoint

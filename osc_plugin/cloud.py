@@ -50,6 +50,8 @@ class PublishedHost:
     :ivar limits: how far what floats may overcommit it
     :ivar zones: the version of the database of time zones by which it
         decides; None where it does not say
+    :ivar power: Nova's strategy where it manages the power of pCPUs; known
+        of one host that was asked for by name
     :ivar exact: whether totals are, and owners have names; what is free is
         exact in any case
     """
@@ -61,6 +63,7 @@ class PublishedHost:
     limits: usage.Limits = usage.Limits()
     zones: str | None = None
     exact: bool = True
+    power: str = ''
 
 
 def hosts(conn: connection.Connection, name: str | None = None,
@@ -93,8 +96,12 @@ def hosts(conn: connection.Connection, name: str | None = None,
             f"kongming.LibvirtDriver and [compute] cpu_dedicated_set or "
             f"cpu_shared_set in its nova.conf and restart nova-compute "
             f"there.")
-    obeys = inventory.TRAIT_HOOK in placement.traits(root['uuid'])
-    return [_host(conn, placement, name, root['uuid'], nodes, obeys)]
+    traits = placement.traits(root['uuid'])
+    found = _host(conn, placement, name, root['uuid'], nodes,
+                  inventory.TRAIT_HOOK in traits)
+    return [dataclasses.replace(found, power=next((
+        strategy for strategy, trait in inventory.TRAIT_POWER.items()
+        if trait in traits), ''))]
 
 
 def compute_node(conn: connection.Connection,
@@ -270,6 +277,15 @@ def with_owners(conn: connection.Connection,
     return host.state.named({
         pcpu: occupied.names[server] for owned in occupied.nodes.values()
         for server, mine in owned.items() for pcpu in mine.pcpus})
+
+
+def drawn(conn: connection.Connection,
+          host: PublishedHost) -> usage.HostState:
+    """The same, with which pCPUs have no power."""
+    from osc_plugin import power
+    state = with_owners(conn, host)
+    return state.without_power(power.without_power(
+        conn, host.uuid, host.power, state))
 
 
 def _host(conn: connection.Connection, placement: placement_mod.Placement,

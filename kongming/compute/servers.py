@@ -374,6 +374,14 @@ def on_host(conn: Any, compute_id: str) -> list[dict[str, Any]]:
     return _with_template(_on_host(conn, compute_id)[1]).known
 
 
+def all_on_host(conn: Any, compute_id: str) -> list[dict[str, Any]]:
+    """All servers of a compute node that are known.
+
+    :param compute_id: uuid of the compute node
+    """
+    return _on_host(conn, compute_id)[1].known
+
+
 def with_template(conn: Any, host: str | None = None,
                   all_projects: bool = False) -> list[dict[str, Any]]:
     """What is known of :func:`listing`."""

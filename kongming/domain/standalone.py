@@ -187,6 +187,8 @@ def _without_effect(desired: template_mod.Template) -> tuple[
         notes.append('borrow: nobody lends anything to this domain')
     if any(profile.lend for profile in desired.profiles.values()):
         notes.append('lend: what a profile leaves is lent to nobody')
+    if any(profile.power for profile in desired.profiles.values()):
+        notes.append('power: nobody powers down what a profile leaves')
     if any(profile.when for profile in desired.profiles.values()):
         notes.append('profiles begin and end by --profile only, not on time '
                      'and not by load')
@@ -194,7 +196,8 @@ def _without_effect(desired: template_mod.Template) -> tuple[
         notes.append('grant: the domain has no metadata')
     return dataclasses.replace(
         desired, borrow=None, grant=frozenset(),
-        profiles={name: dataclasses.replace(profile, lend=False)
+        profiles={name: dataclasses.replace(profile, lend=False,
+                                            power=None)
                   for name, profile in desired.profiles.items()}), notes
 
 

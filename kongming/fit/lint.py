@@ -68,6 +68,8 @@ def _lint_profiles(template: template_mod.Template) -> Iterator[str]:
                 or profile.qos or profile.cache):
             yield (f'profile {name} changes nothing, so that it has nothing '
                    f'to lend' if profile.lend
+                   else f'profile {name} moves no thread, so that no pCPU '
+                        f'is left for power to act on' if profile.power
                    else f'profile {name} changes nothing')
     if 'profile' in template.grant and not template.profiles:
         yield 'a choice of profile is granted, but there is no profile'

@@ -48,7 +48,8 @@ Public names
 ``topology.Host``, ``Node`` and ``Core``; ``topology.parse_cpu_list`` and
 ``format_cpu_list``; ``capabilities.parse``; ``usage.HostState``,
 ``NodeState``, ``Pages``, ``CacheClaim``, ``CacheCapacity`` and ``Limits``;
-``usage.of_host``.
+``usage.of_host``; ``stale.Cpus``, ``differences``, ``missing``,
+``remembered`` and ``corrected``.
 
 Reading order
 -------------
@@ -56,6 +57,7 @@ Reading order
 1. ``topology``: hosts, nodes, cores and pCPUs.
 2. ``capabilities``: a host from libvirt's capabilities document.
 3. ``usage``: the same host with servers on it.
+4. ``stale``: libvirtd's picture of the CPUs beside the kernel's.
 """
 
-__all__ = ('capabilities', 'topology', 'usage')
+__all__ = ('capabilities', 'stale', 'topology', 'usage')

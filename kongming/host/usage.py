@@ -95,8 +95,10 @@ class NodeState:
     :ivar l3: pCPU -> number of its L3 cache, as far as known
     :ivar cache_capacity: what is left of caches and memory bandwidth; None:
         not known
+    :ivar unpowered: pCPUs that have no power, where somebody has asked
     """
 
+    unpowered: PcpuSet = NO_PCPUS
     id: int
     dedicated: PcpuSet
     taken: PcpuSet
@@ -232,6 +234,13 @@ class HostState:
         nodes = [copy.copy(node) for node in self.nodes]
         for node in nodes:
             node.owners = {**owners, **node.owners}
+        return HostState(nodes)
+
+    def without_power(self, pcpus: PcpuSet) -> HostState:
+        """The same host with pCPUs of which it is said that they are off."""
+        nodes = [copy.copy(node) for node in self.nodes]
+        for node in nodes:
+            node.unpowered = pcpus & node.dedicated
         return HostState(nodes)
 
     def emptied(self) -> HostState:

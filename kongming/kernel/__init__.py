@@ -18,6 +18,11 @@ What it knows
 process
     ``/proc``: the threads of a domain, their affinity and scheduler, and the
     nodes where its memory is.
+affinity
+    Where the threads of a domain may run, read so often that it has to be
+    cheap: affinity and cpuset.
+cpus
+    ``/sys/devices/system``: which CPUs are online, their nodes and siblings.
 cgroup
     The cgroup of each vCPU below its domain's: weight, quota and period, on
     cgroup v1 and v2.
@@ -52,22 +57,24 @@ It calls no libvirt and no Nova.  It takes no rights by itself: in nova-compute
 Public names
 ------------
 
-``process.tasks``, ``ram``, ``memory``, ``vcpu_threads`` and
-``set_scheduler``; ``cgroup.read``, ``apply`` and ``set_share``;
-``resctrlfs.read``, ``look``, ``arrange`` and ``Files``; ``accounts.Reader``;
-``vcpu_times.Domain``;
-``irq.read``, ``machine``, ``move``, ``irqbalance``, ``banned`` and ``ban``;
-``tracefs.Session``; ``ovs.pmd``.
+``affinity.Reader``, ``process_of``, ``may_hold`` and ``hold``;
+``cpus.online`` and ``read``; ``process.tasks``, ``ram``, ``memory``,
+``vcpu_threads`` and ``set_scheduler``; ``cgroup.read``, ``apply`` and
+``set_share``; ``resctrlfs.read``, ``look``, ``arrange`` and ``Files``;
+``accounts.Reader``; ``vcpu_times.Domain``; ``irq.read``, ``machine``,
+``move``, ``irqbalance``, ``banned`` and ``ban``; ``tracefs.Session``;
+``ovs.pmd``.
 
 Reading order
 -------------
 
 1. ``process``: a domain's threads and memory.
-2. ``cgroup``: QoS of its vCPUs.
-3. ``resctrlfs``: caches and memory bandwidth of the host.
-4. ``accounts``, ``irq``, ``tracefs``, ``ovs``: who is on which pCPU.
-5. ``vcpu_times``: what the vCPUs of a domain did.
+2. ``affinity``: where its threads may run; ``cpus``: what is online.
+3. ``cgroup``: QoS of its vCPUs.
+4. ``resctrlfs``: caches and memory bandwidth of the host.
+5. ``accounts``, ``irq``, ``tracefs``, ``ovs``: who is on which pCPU.
+6. ``vcpu_times``: what the vCPUs of a domain did.
 """
 
-__all__ = ('accounts', 'cgroup', 'irq', 'ovs', 'process', 'resctrlfs',
-           'tracefs', 'vcpu_times')
+__all__ = ('accounts', 'affinity', 'cgroup', 'cpus', 'irq', 'ovs', 'process',
+           'resctrlfs', 'tracefs', 'vcpu_times')

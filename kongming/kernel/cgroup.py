@@ -58,7 +58,7 @@ class _Mount(NamedTuple):
 
 def version() -> int:
     """Of the cpu controller on this machine: 1 or 2."""
-    mount = _cpu_mount(_mounts())
+    mount = _mount(_mounts(), 'cpu')
     return mount.version if mount else 2
 
 
@@ -149,13 +149,8 @@ def find(groups: str, mounts: str, vcpu: int) -> tuple[int, pathlib.Path]:
     :raises kongming.exception.CgroupError: if that is not the vCPU's own:
         whatever were written would hold for others as well
     """
-    mount = _cpu_mount(mounts)
-    path = None
-    for line in groups.splitlines():
-        hierarchy, controllers, found = line.split(':', 2)
-        if mount and (hierarchy == '0' if mount.version == 2
-                      else 'cpu' in controllers.split(',')):
-            path = found
+    mount = _mount(mounts, 'cpu')
+    path = mount and _within(groups, mount, 'cpu')
     if mount is None or path is None:
         raise exception.CgroupError(
             'The cpu controller of cgroups is not mounted here; it has to be '
@@ -173,14 +168,49 @@ def find(groups: str, mounts: str, vcpu: int) -> tuple[int, pathlib.Path]:
         mount.point, group.relative_to(mount.root))
 
 
-def _cpu_mount(mounts: str) -> _Mount | None:
-    """Where the cpu controller is: version 1 has it if it is there."""
+def folder_of(groups: str, controller: str) -> pathlib.Path | None:
+    """Where a controller has a thread; None where that is not to be seen.
+
+    :param groups: text of ``/proc/PID/task/TID/cgroup``
+    """
+    return folder_in(_mounts(), groups, controller)
+
+
+def folder_in(mounts: str, groups: str,
+              controller: str) -> pathlib.Path | None:
+    """The same where something else is mounted.
+
+    :param mounts: text of ``/proc/self/mountinfo``
+    """
+    mount = _mount(mounts, controller)
+    path = mount and _within(groups, mount, controller)
+    if mount is None or path is None:
+        return None
+    group = pathlib.PurePosixPath(path)
+    if not group.is_relative_to(mount.root):
+        return None
+    return pathlib.Path(mount.point, group.relative_to(mount.root))
+
+
+def _within(groups: str, mount: _Mount, controller: str) -> str | None:
+    """The cgroup of a thread in a hierarchy."""
+    path = None
+    for line in groups.splitlines():
+        hierarchy, controllers, found = line.split(':', 2)
+        if (hierarchy == '0' if mount.version == 2
+                else controller in controllers.split(',')):
+            path = found
+    return path
+
+
+def _mount(mounts: str, controller: str) -> _Mount | None:
+    """Where a controller is: version 1 has it if it is there."""
     found = None
     for line in mounts.splitlines():
         where, _dash, what = line.partition(' - ')
         _id, _parent, _device, root, point = map(_unescape, where.split()[:5])
         kind, _source, options = what.split(' ', 2)
-        if kind == 'cgroup' and 'cpu' in options.split(','):
+        if kind == 'cgroup' and controller in options.split(','):
             return _Mount(1, root, point)
         if kind == 'cgroup2' and found is None:
             found = _Mount(2, root, point)

@@ -178,20 +178,29 @@ def tasks(process: int) -> list[domain_mod.Task]:
     for task in sorted((_PROC / str(process) / 'task').iterdir(),
                        key=lambda task: int(task.name)):
         try:
-            name = (task / 'comm').read_text().strip()
-            if not name.startswith(_KERNEL):
-                found.append(_task(task, name))
+            kind = kind_of((task / 'comm').read_text().strip())
+            if kind is not None:
+                found.append(_task(task, *kind))
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended
     return found
 
 
-def _task(task: pathlib.Path, name: str) -> domain_mod.Task:
-    kind, number = domain_mod.EMULATOR, 0
-    for one, pattern in _TASKS.items():
+def kind_of(name: str) -> tuple[str, int] | None:
+    """What a thread is, by its name; None for one of the kernel's own.
+
+    :returns: kind and number, see :class:`kongming.domain.domain.Task`
+    """
+    if name.startswith(_KERNEL):
+        return None
+    for kind, pattern in _TASKS.items():
         match = pattern.match(name)
         if match:
-            kind, number = one, int(match[1])
+            return kind, int(match[1])
+    return domain_mod.EMULATOR, 0
+
+
+def _task(task: pathlib.Path, kind: str, number: int) -> domain_mod.Task:
     allowed = re.search(r'^Cpus_allowed_list:\s*(\S+)$',
                         (task / 'status').read_text(), re.MULTILINE)
     # proc(5), field 39; the name, field 2, may have blanks in it.

@@ -19,6 +19,7 @@ here knows how it was found.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Collection
 import dataclasses
 from typing import Any
 from xml.etree import ElementTree
@@ -98,6 +99,26 @@ def apply_config(domain: Any, wanted: threads.Threads, width: int) -> bool:
             domain.XMLDesc(_INACTIVE | _SECURE), wanted.sched))
     _check(read_config(domain), wanted)
     return True
+
+
+def again(domain: Any, wanted: threads.Threads, width: int,
+          which: Collection[tuple[str, int]]) -> None:
+    """Pin threads once more, whatever libvirt says of them.
+
+    It writes cpuset and affinity then, though the pin is the same.  Only the
+    running domain is pinned: how it is defined has not changed.
+
+    :param which: kind and number, as of :class:`kongming.domain.domain.Task`
+    """
+    for kind, number in sorted(which):
+        if kind == domain_mod.EMULATOR and wanted.emulator is not None:
+            domain.pinEmulator(_map(wanted.emulator, width), _LIVE)
+        elif kind == domain_mod.IOTHREAD and number in wanted.iothreads:
+            domain.pinIOThread(number, _map(wanted.iothreads[number], width),
+                               _LIVE)
+        elif kind == domain_mod.VCPU and number in wanted.vcpus:
+            domain.pinVcpuFlags(number, _map(wanted.vcpus[number], width),
+                                _LIVE)
 
 
 def _write(domain: Any, now: threads.Threads, wanted: threads.Threads,

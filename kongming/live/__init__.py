@@ -49,16 +49,21 @@ Public names
 
 ``rearrange.plan`` with ``Resident``, ``Move``, ``Step`` and ``Plan``;
 ``threads.shape``, ``Threads``, ``Owned`` and ``lends``; ``qos.wanted``,
-``CpuShares`` and ``changes``; ``drift.unmet``; ``progress.add`` and ``read``.
+``CpuShares`` and ``changes``; ``drift.unmet``; ``progress.add`` and ``read``;
+``witness.freed``, ``Thread``, ``words``, ``online_only`` and ``kept``;
+``power.wanted`` and ``Power``.
 
 Reading order
 -------------
 
 1. ``threads``: where the threads of one server run.
-2. ``qos``: what its vCPUs get of these pCPUs.
-3. ``rearrange``: several servers that change places.
-4. ``drift``: desired against actual.
-5. ``progress``: what goes on, as diagnostics tell it.
+2. ``power``: which of its pCPUs have power; ``witness``: what the kernel says
+   of its threads.
+3. ``qos``: what its vCPUs get of these pCPUs.
+4. ``rearrange``: several servers that change places.
+5. ``drift``: desired against actual.
+6. ``progress``: what goes on, as diagnostics tell it.
 """
 
-__all__ = ('drift', 'progress', 'qos', 'rearrange', 'threads')
+__all__ = ('drift', 'power', 'progress', 'qos', 'rearrange', 'threads',
+           'witness')

@@ -108,7 +108,7 @@ def shape(default: Threads, host: usage.HostState, owned: Owned,
                           shaper.reach)
         shaper.pair_up(key, vcpus, [pin for pin in pins if not pin.floats])
     left: Pcpus = frozenset()
-    if intent.overlay.lend:
+    if intent.overlay.lend or intent.overlay.power:
         left = frozenset(owned.pins.values()).difference(*vcpus.values())
     if intent.base.borrow:
         for vcpu in vcpus.keys() - owned.pins.keys():

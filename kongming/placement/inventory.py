@@ -48,9 +48,13 @@ TRAIT_OWNER = 'CUSTOM_OWNER_KONGMING'
 #: not go there.
 TRAIT_HOOK = 'CUSTOM_KONGMING_HOOK'
 #: On the same where running servers are not changed, by [kongming]
-#: live_changes.
+#: live_changes, or since the kernel is not to be asked where they run.
 TRAIT_LIVE = {'observe': 'CUSTOM_KONGMING_LIVE_OBSERVE',
-              'off': 'CUSTOM_KONGMING_LIVE_OFF'}
+              'off': 'CUSTOM_KONGMING_LIVE_OFF',
+              'unseen': 'CUSTOM_KONGMING_LIVE_UNSEEN'}
+#: On the same where Nova manages the power of pCPUs: its strategy.
+TRAIT_POWER = {'cpu_state': 'CUSTOM_KONGMING_POWER_OFF',
+               'governor': 'CUSTOM_KONGMING_POWER_LOW'}
 TRAIT_NUMA_ROOT = 'HW_NUMA_ROOT'
 #: On the nodes whose L3 cache, or memory bandwidth, can be divided.
 TRAIT_CAT = 'CUSTOM_KONGMING_CAT_L3'

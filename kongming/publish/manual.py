@@ -132,7 +132,8 @@ def unhook(placement: placement_mod.Placement, root: str,
         generation, _inventories = placement.inventories(root)
         traits = placement.traits(root)
         ours = traits & {inventory.TRAIT_HOOK,
-                         *inventory.TRAIT_LIVE.values()}
+                         *inventory.TRAIT_LIVE.values(),
+                         *inventory.TRAIT_POWER.values()}
         if not ours:
             return publisher.Outcome()
         try:

@@ -106,6 +106,8 @@ class _Drawing:
     def _pcpu(self, node: usage.NodeState, pcpu: int, x: int, y: int) -> None:
         colour, words = self._owner(node, pcpu)
         group = self._add(self.root, 'g')
+        if pcpu in node.unpowered:
+            words += ', without power'
         self._add(group, 'title', f'pCPU {pcpu}: {words}')
         self._add(group, 'rect', x=x, y=y, width=_WIDTH, height=_HEIGHT,
                   fill=colour)
@@ -122,8 +124,8 @@ class _Drawing:
                 owner, f'hsl({hue:.0f}, 70%, 78%)'), owner
         if pcpu in node.taken:
             colour, words = _TAKEN, 'taken'
-        elif pcpu in node.offline():
-            colour, words = _OTHER, 'offline'
+        elif pcpu in node.offline() or pcpu in node.unpowered:
+            colour, words = _OTHER, 'off'
         elif pcpu in node.shared:
             colour, words = _SHARED, 'shared'
         elif pcpu in node.dedicated:

@@ -39,11 +39,12 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import string
 
+from kongming.host import topology
 from kongming.host import usage
 from kongming.render import pages
 
 FREE, TAKEN, SHARED, OFFLINE = '.', '#', '~', '-'
-_WORDS = {FREE: 'free', SHARED: 'shared', TAKEN: 'taken', OFFLINE: 'offline'}
+_WORDS = {FREE: 'free', SHARED: 'shared', TAKEN: 'taken', OFFLINE: 'off'}
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase
 
 #: ANSI colours of 256 that dark and light terminals both show well.
@@ -99,6 +100,9 @@ def _title(node: usage.NodeState) -> Iterator[str]:
     yield f'{len(node.dedicated)} dedicated pCPUs, {free} free'
     if node.shared_used:
         yield f'{node.shared_used} vCPUs float over {len(node.shared)} shared'
+    if node.unpowered:
+        yield (f'pCPU {topology.format_cpu_list(node.unpowered)} without '
+               f'power')
     yield from pages.words(node)
 
 
@@ -141,7 +145,7 @@ class _Letters(dict[str, str]):
 def _mark(node: usage.NodeState, pcpu: int) -> str:
     if pcpu in node.taken:
         return TAKEN
-    if pcpu in node.offline():
+    if pcpu in node.offline() or pcpu in node.unpowered:
         return OFFLINE
     return SHARED if pcpu in node.shared else FREE
 

@@ -24,6 +24,8 @@ STRICT, PREFERRED = 'strict', 'preferred'
 GRANTS = ('profile', 'template', 'qos')
 #: From where a server may borrow pCPUs that their owners lend.
 BORROW = ('node', 'host')
+#: What a profile does to pCPUs that its server owns and does not use.
+LOW, OFF = POWER = ('low', 'off')
 
 
 def parse_node(value: str) -> int:
@@ -56,6 +58,17 @@ def parse_borrow(value: str) -> str:
         raise grammar.Malformed(
             1, f"'{value}' is nothing to borrow from; "
                f'{" and ".join(BORROW)} are')
+    return value
+
+
+def parse_power(value: str) -> str:
+    """``low`` or ``off``.
+
+    :raises kongming.template.grammar.Malformed: if it is neither
+    """
+    if value not in POWER:
+        raise grammar.Malformed(
+            1, f"'{value}' is no power of a pCPU; {' and '.join(POWER)} are")
     return value
 
 

@@ -58,6 +58,8 @@ class Profile:
         vCPU may float, over what its server owns and the shared set
     :ivar lend: whether others may use, meanwhile, what this leaves of the
         pCPUs that the server owns
+    :ivar power: what becomes of these pCPUs where nobody uses them: ``low``,
+        a low governor, or ``off``, offline; None: they stay as they are
     """
 
     when: when_mod.When = ()
@@ -67,6 +69,7 @@ class Profile:
     qos: tuple[tuning.Qos, ...] = ()
     cache: tuple[tuning.Cache, ...] = ()
     lend: bool = False
+    power: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +170,7 @@ _QOS = _Key('qos', 'qos', tuning.parse_qos, _join)
 _CACHE = _Key('cache', 'cache', tuning.parse_cache, _join)
 _OVERLAY = dataclasses.replace(_PIN, parse=grammar.parse_overlay)
 _LEND = _Key('lend', 'lend', choices.parse_flag, choices.format_flag)
+_POWER = _Key('power', 'power', choices.parse_power)
 _WHEN = _Key('when', 'when', when_mod.parse, when_mod.format_when)
 
 TEMPLATE_KEYS = {key.stem: key for key in (
@@ -177,7 +181,7 @@ TEMPLATE_KEYS = {key.stem: key for key in (
     _SCHED, _QOS, _CACHE, _Key('borrow', 'borrow', choices.parse_borrow),
     _Key('grant', 'grant', choices.parse_grant, choices.format_grant))}
 PROFILE_KEYS = {key.stem: key for key in (
-    _WHEN, _OVERLAY, _EMULATOR, _SCHED, _QOS, _CACHE, _LEND)}
+    _WHEN, _OVERLAY, _EMULATOR, _SCHED, _QOS, _CACHE, _LEND, _POWER)}
 
 _PROFILE_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_-]{0,31}')
 _PROFILE_FORM = ('a letter and up to 31 more letters, digits, - or _ make '
@@ -336,6 +340,13 @@ def decode(specs: Mapping[str, str]) -> Template:
                               for name, reader in profiles.items()}
     problems = [p for reader in (top, *profiles.values())
                 for p in reader.problems]
+    problems.extend(
+        exception.Problem(
+            f'{PREFIX}profile.{name}.power', profile.power, 1,
+            'what a profile lends is used by others, and stays on; say one '
+            'of lend and power')
+        for name, profile in fields.get('profiles', {}).items()
+        if profile.lend and profile.power)
     if problems:
         raise exception.InvalidTemplate(problems)
     return Template(**fields)

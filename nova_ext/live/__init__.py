@@ -64,7 +64,8 @@ Reading order
 5. ``steps``: one step, carried out or rolled back; ``domains``: threads of
    running domains, ``memory_moves``: their memory, ``states``: whether a
    server may be changed, ``keys``: by what results are remembered (private).
-6. ``enforce``: threads and profiles; ``lending``: who may be on lent pCPUs
+6. ``witness``: what the kernel says of threads, and freed ones put back;
+   ``enforce``: threads and profiles; ``lending``: who may be on lent pCPUs
    (private).
 7. ``reclaim``: borrowers leave before an owner starts.
 8. ``definition``: what a domain would start with next.

@@ -15,19 +15,25 @@
 import dataclasses
 from xml.etree import ElementTree
 
+from kongming.host import topology as listed
 from kongming.kernel import process
 from kongming.libvirt import affinity
 from kongming.libvirt import memory
+from kongming.live import power as power_mod
 from kongming.live import threads
+from kongming.live import witness as witness_mod
 from nova.compute import vm_states
 from nova import exception
 from nova import objects
+from oslo_utils import excutils
 
 from nova_ext import guests
 from nova_ext import limits
 from nova_ext.live import keys
 from nova_ext.live import record
+from nova_ext.live import witness
 from nova_ext.ownership import ownership
+from nova_ext import power
 from nova_ext import privileged
 
 
@@ -36,6 +42,10 @@ class Domains:
 
     def __init__(self, driver):
         self._driver = driver
+        self.witness = witness.Witness(driver.cpu_api)
+        #: servers of which the kernel has found threads too free, in this
+        #: pass
+        self.freed = set()
         #: server -> (key of its topology, its flavor and image, threads):
         #: what Nova would make of it
         self._known = {}
@@ -71,9 +81,11 @@ class Domains:
                 objects.ImageMeta.from_instance(server))
             known = key, guests.threads_of(config)
             self._known[server.uuid] = known
-        found = threads.shape(known[1], host,
-                              ownership.Ownership(topology).owned, intent,
-                              lent)
+        owned = ownership.Ownership(topology).owned
+        places, problems = threads.shape(known[1], host, owned, intent, lent)
+        problem = power_mod.wanted(places, owned, intent,
+                                   power.strategy()).problem
+        found = places, problems + [problem] if problem else problems
         self._wanted[server.uuid, bool(lent)] = given, found
         return found
 
@@ -102,6 +114,8 @@ class Domains:
         """Forget what was worked out for others than these, and the host."""
         self._host = None
         self._memory.clear()
+        self.freed.clear()
+        self.witness.retain(uuids)
         for known in self._known, self._read:
             for uuid in known.keys() - uuids:
                 known.pop(uuid, None)
@@ -109,14 +123,75 @@ class Domains:
             if key[0] not in uuids:
                 self._wanted.pop(key, None)
 
-    def differences(self, server, topology, intent, lent=frozenset()):
-        """In words, which threads are not where they are wanted."""
+    def differences(self, server, topology, intent, lent=frozenset(),
+                    act=False):
+        """In words, which threads are not where they are wanted.
+
+        libvirt says so; where it says that all are, the kernel is asked.
+
+        :param act: whether pCPUs get the power that they need
+        """
         domain = self.domain(server)
         if domain is None:
             return []
-        wanted, _problems = self.wanted(server, topology, intent, lent)
+        if act:
+            self.power_up(server, topology, intent, lent)
+        wanted = self._possible(server, topology, intent, lent)
         now, self._memory[server.uuid] = self._look(server, domain)
-        return threads.changes(now, wanted)
+        found = threads.changes(now, wanted)
+        if not found and self.witness.freed(server, domain, wanted,
+                                            witness.CPUSETS):
+            self.freed.add(server.uuid)
+        return found
+
+    def _possible(self, server, topology, intent, lent):
+        """Threads where they are wanted, as far as that is online."""
+        wanted, _problems = self.wanted(server, topology, intent, lent)
+        online = self._driver.cpu_api.online()
+        if online is None or wanted.pcpus <= online:
+            return wanted
+        return witness_mod.online_only(
+            wanted, ownership.Ownership(topology).pcpus,
+            self.layout().shared, online)
+
+    def _power(self, server, topology, intent, lent=frozenset()):
+        """See :func:`kongming.live.power.wanted`."""
+        wanted, _problems = self.wanted(server, topology, intent, lent)
+        found = power_mod.wanted(
+            wanted, ownership.Ownership(topology).owned, intent,
+            power.strategy())
+        return found._replace(up=found.up | wanted.pcpus)
+
+    def power_up(self, server, topology, intent, lent=frozenset()):
+        """Power what a server that runs needs.
+
+        :returns: what is offline all the same
+        """
+        return self._driver.cpu_api.ensure(
+            self._power(server, topology, intent, lent).up)
+
+    def power_down(self, server, topology, intent):
+        """Take the power from what its profile leaves of what it owns."""
+        down = self._power(server, topology, intent).down
+        if down and self.domain(server) is not None:
+            self._driver.cpu_api.rest(down)
+
+    def powered(self, pcpus):
+        """Those pCPUs that have power, as far as is known."""
+        return pcpus - self._driver.cpu_api.off(pcpus)
+
+    def make_ready(self, server, topology, intent):
+        """Before a server that runs owns a place: it has to be online.
+
+        :raises record.ChangeFailed: naming what is not
+        """
+        offline = self.power_up(server, topology, intent)
+        if offline:
+            first = min(offline)
+            raise record.ChangeFailed(
+                reason=f'pCPU {listed.format_cpu_list(offline)} is offline; '
+                       f'writing 1 to /sys/devices/system/cpu/cpu{first}/'
+                       f'online brings it back')
 
     def _look(self, server, domain):
         """All of a domain's threads and its memory, by one question."""
@@ -148,8 +223,21 @@ class Domains:
         domain = self.domain(server)
         if domain is None:
             return
-        wanted, _problems = self.wanted(server, topology, intent, lent)
-        affinity.apply(domain, wanted, self._width(), before_each)
+        before_each()
+        self.power_up(server, topology, intent, lent)
+        wanted = self._possible(server, topology, intent, lent)
+        owned = ownership.Ownership(topology).pcpus
+        try:
+            affinity.apply(domain, wanted, self._width(), before_each)
+        except Exception:
+            with excutils.save_and_reraise_exception():
+                # Not on what was reclaimed meanwhile.
+                before_each()
+                self.witness.harmless(
+                    server, domain, wanted,
+                    owned | ownership.pcpus_of(server))
+        before_each()
+        self.witness.put_back(server, domain, wanted, owned, self._width())
         now, pid = self.running(domain)
         for vcpu, found in now.sched.items():
             sched = wanted.sched.get(vcpu, threads.Sched())

@@ -129,7 +129,8 @@ class Enforcer:
             except Exception as exc:
                 failed[uuid] = exc
         with self._lending.lock:
-            lent = NOTHING.union(*(each.lends for each in enforced.values()))
+            lent = self._domains.powered(NOTHING.union(*(
+                each.lends for each in enforced.values())))
             still_used = self._lending.leave(enforced, lent)
             for uuid, each in enforced.items():
                 if each.borrows:
@@ -279,7 +280,7 @@ class Enforcer:
         server, before = enforced.server, self._given.get(enforced.server.uuid)
         lent = self._lending.lent if enforced.borrows else NOTHING
         changes = self._domains.differences(
-            server, enforced.topology, enforced.intent, lent)
+            server, enforced.topology, enforced.intent, lent, act=True)
         meant = (before[0] != enforced.wanted if before else
                  enforced.intent.profile
                  or template.has_template(server.metadata))
@@ -299,6 +300,10 @@ class Enforcer:
             self._lending.run_on(enforced, lent)
             if meant:
                 self.done.append((server, changes))
+        elif server.uuid in self._domains.freed:
+            # Said so by the kernel only.
+            self._lending.run_on(enforced, lent)
+        self._domains.power_down(server, enforced.topology, enforced.intent)
         if enforced.problems and (
                 before is None or before[1] != enforced.problems):
             LOG.warning('Not obeyed: %s', km_exc.shown(

@@ -128,8 +128,9 @@ class Lending:
             'libvirt is asked for its domain', look, self._late)
         for uuid in left.keys() - failed.keys() - running:
             del self._borrowers[uuid]
-        self.lent = NOTHING.union(*(
-            each.lends for each in enforced.values())) - self.reclaimed
+        # Of one that has stopped nothing has power, where Nova manages that.
+        self.lent = self._domains.powered(NOTHING.union(*(
+            each.lends for each in enforced.values()))) - self.reclaimed
         borrowing = {uuid: each for uuid, each in enforced.items()
                      if each.borrows and uuid not in self._leaving}
         for uuid, each in borrowing.items():

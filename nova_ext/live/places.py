@@ -292,6 +292,7 @@ class Places:
         if mine.emulator:
             pins[rearrange.EMULATOR] = min(mine.emulator)
         domain = self._domains.domain(server)
+        self._domains.witness.look(server, domain)
         return rearrange.Resident(
             server.uuid, translate.guest_of(server.numa_topology), desired,
             pins,

@@ -53,6 +53,7 @@ from nova_ext import stats
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
+UNSEEN = 'unseen'
 _ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
                'system_metadata']
 #: How long jobs are waited for when nova-compute ends, in seconds; its
@@ -112,13 +113,22 @@ class Reconciler:
             return True
         return bool(write_ahead.uncertain(self._driver._tracker))
 
+    @property
+    def live(self):
+        """What the host does live: as its mode, or UNSEEN where the kernel is
+        not asked, so that no ownership changes.
+        """
+        current = self.mode.current
+        return (UNSEEN if current == mode.ACT and self._domains.witness.blind
+                else current)
+
     def reported(self, found):
         """What the host reports of itself, with what it does live.
 
         :param found: nova_ext.stats.Reported
         """
-        current = self.mode.current
-        if current != mode.ACT:
+        current = self.live
+        if current not in (mode.ACT, UNSEEN):
             found = found._replace(obeys=found.obeys - {stats.LIVE})
         if self.interrupts.left is not None:
             found = found._replace(irq=f'{CONF.kongming.irq_affinity}:'
@@ -234,6 +244,7 @@ class Reconciler:
         # Nova is asked, and its lock is waited for, beside profiles.
         self._waiting = self._places.start(
             compute, servers, intents, owners, self._patient)
+        self._driver.cpu_api.sweep(owners.keys() | self.jobs.pcpus)
         self._records.flush()
         return bool(self._waiting) or self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)

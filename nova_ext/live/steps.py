@@ -68,12 +68,20 @@ class Steps:
         mine = ownership.Ownership(server.numa_topology)
         before, after = mine.at_end_of(step.back()), mine.at_end_of(step)
         try:
+            if self._domains.domain(server) is not None:
+                self._domains.make_ready(server, after, intent)
             moved = self._go(server, before, after, intent, job)
             self._own(context, server.uuid, lambda mine: after)
         except Exception:
             with excutils.save_and_reraise_exception():
                 self._back(context, server, after, before, intent, job)
+        self._given_up(before, after)
         return moved
+
+    def _given_up(self, before, after):
+        """Nobody needs power for what a server owned."""
+        self._driver.cpu_api.give_up(ownership.Ownership(before).pcpus
+                                     - ownership.Ownership(after).pcpus)
 
     def _back(self, context, server, after, before, intent, job):
         """Roll back what was begun; else the next pass does.
@@ -94,6 +102,7 @@ class Steps:
             self._own(context, server.uuid, still_both)
             self._go(server, after, before, intent, job)
             self._own(context, server.uuid, lambda mine: before)
+            self._given_up(after, before)
         except Exception:
             LOG.exception('A step could not be rolled back yet',
                           instance=server)
@@ -216,6 +225,8 @@ class Steps:
         # Once that is not its own any more, it is too late to leave it.
         self._domains.leave_by(domain, left, mine.pcpus - left.pcpus)
         self._domains.check_left(domain, mine.pcpus - left.pcpus)
-        return self._own(
+        found = self._own(
             context, server.uuid,
             lambda mine: mine.without_target(left.emulator)).numa_topology
+        self._given_up(mine.topology, found)
+        return found

@@ -44,6 +44,7 @@ class MapColumn(cliff_columns.FormattableColumn):
             'shared': sorted(node.shared),
             'taken': sorted(node.taken),
             'offline': sorted(node.offline()),
+            'without_power': sorted(node.unpowered),
             'floating': node.shared_used,
             'owners': {str(pcpu): node.owners[pcpu]
                        for pcpu in sorted(node.taken)
@@ -82,7 +83,7 @@ class ShowHost(command.ShowOne):
                  'shared', 'dedicated_set', 'shared_set', 'map'),
                 (host.name, host.uuid, host.obeys, nodes, dedicated, free,
                  shared, dedicated_ids, shared_ids, MapColumn(
-                     cloud.with_owners(conn, host))))
+                     cloud.drawn(conn, host))))
 
 
 class MapHost(command.Command):
@@ -90,7 +91,9 @@ class MapHost(command.Command):
 
     In the terminal each core is a box, each pCPU a line of it with the letter
     of its owner; of a wide host each core is a column, its pCPUs one below
-    the other. It is coloured in a terminal, unless NO_COLOR is set.
+    the other. What has no power, as Nova manages that, is named beside its
+    node, and marked - where it is free. It is coloured in a terminal, unless
+    NO_COLOR is set.
 
     Examples::
 
@@ -129,7 +132,7 @@ class MapHost(command.Command):
         from kongming.render import text
         conn = self.app.client_manager.kongming
         host, = cloud.hosts(conn, parsed_args.host)
-        state = cloud.with_owners(conn, host)
+        state = cloud.drawn(conn, host)
         if parsed_args.format == 'svg':
             drawn = svg.svg(host.name, state)
         elif parsed_args.format == 'json':

@@ -205,8 +205,6 @@ class Nested:
     """An emulated machine; the first core of each node is half shared."""
 
     kind = 'nested'
-    nova_compute = (sys.executable, '-P', pathlib.Path(__file__).with_name(
-        'compute.py'))
     slow = 8
     virt_type = 'qemu'
     SHAPE = machine.Shape(cores=3)
@@ -215,6 +213,9 @@ class Nested:
         self.layout = layout
         self.name = f'nested{number}'
         self.machine = Linked(layout, self.name, number)
+        self.nova_compute = (
+            sys.executable, '-P', pathlib.Path(__file__).with_name(
+                'compute.py'), self.machine.folder, self.machine.share)
         self._port = layout.port(self.name)
         self.uri = self.compute_uri = machine.uri(self._port)
         self.settings = {

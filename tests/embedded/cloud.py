@@ -349,6 +349,7 @@ class SimulatedCloud(KongmingMixin, base.ServersTestBase):
     def setUp(self):
         super().setUp()
         self.useFixture(hypervisor.LiveTuning())
+        self.kernel_of_host = self.useFixture(hypervisor.Witness())
         # The base class has sixteen online.
         self.useFixture(fixtures.MonkeyPatch(
             'nova.virt.libvirt.host.Host.get_online_cpus',

@@ -23,6 +23,7 @@ from nova.tests.fixtures import libvirt as fakelibvirt
 from kongming.domain import domain as domain_mod
 from kongming.host import topology
 from kongming.libvirt import affinity
+from kongming.live import witness
 
 _DOMAIN = 'nova.tests.fixtures.libvirt.Domain'
 
@@ -118,6 +119,93 @@ class LiveTuning(fixtures.Fixture):
                                ('XMLDesc', xml_desc)):
             self.useFixture(fixtures.MonkeyPatch(f'{_DOMAIN}.{name}',
                                                  function))
+
+
+class Witness(fixtures.Fixture):
+    """The kernel's word of simulated domains' threads, and of pCPUs.
+
+    A thread is where libvirt says, as far as that is online, else anywhere;
+    until it is pinned again it is where somebody has put it.
+
+    :ivar online: set of those that are
+    :ivar cpus: kongming.host.stale.Cpus; None: they are not to be read
+    :ivar seen: whether processes are
+    :ivar refusal: why threads may not be set; empty: they may
+    :ivar moved: (server's uuid, kind, number) -> pCPUs, of threads that were
+        put somewhere else
+    :ivar kept: what KongMing has had the kernel do: (thread, pCPUs)
+    """
+
+    def _setUp(self):
+        self.online = set(range(1024))
+        self.seen, self.refusal = True, ''
+        self.moved, self.kept = {}, []
+        self.cpus = None
+        self._domains = []
+        for name, function in (
+                ('affinity.process_of', self._process),
+                ('affinity.Reader.read', lambda _reader, *args: self._read(
+                    *args)),
+                ('affinity.may_hold', lambda _process: self.refusal),
+                ('affinity.hold', self._hold),
+                ('cpus.online', lambda: frozenset(self.online)),
+                ('cpus.read', self._read_cpus)):
+            self.useFixture(fixtures.MonkeyPatch(f'kongming.kernel.{name}',
+                                                 function))
+        for name, kind in (('pinVcpuFlags', domain_mod.VCPU),
+                           ('pinIOThread', domain_mod.IOTHREAD)):
+            self._watch(name, lambda number, *_rest, kind=kind: (
+                kind, number), 1)
+        self._watch('pinEmulator', lambda *_args: (domain_mod.EMULATOR, 0), 0)
+
+    def _read_cpus(self):
+        if self.cpus is None:
+            raise FileNotFoundError('/sys/devices/system/cpu')
+        return self.cpus
+
+    def _watch(self, name, thread_of, at):
+        real = getattr(fakelibvirt.Domain, name)
+
+        def pin(domain, *args):
+            key = (domain.UUIDString(), *thread_of(*args))
+            pcpus = {pcpu for pcpu, on in enumerate(args[at]) if on}
+            if pcpus and not pcpus & self.online:
+                self.moved[key] = frozenset(self.online)
+                raise _refuse('Requested operation is not valid: failed to '
+                              'set affinity')
+            real(domain, *args)
+            self.moved.pop(key, None)
+
+        self.useFixture(fixtures.MonkeyPatch(f'{_DOMAIN}.{name}', pin))
+
+    def _process(self, domain):
+        if not self.seen or not domain.isActive():
+            return None
+        self._domains.append(domain)
+        return len(self._domains)
+
+    def _read(self, process, most=None):
+        domain = self._domains[process - 1]
+        pins, uuid = affinity.read(domain), domain.UUIDString()
+        found = [(domain_mod.VCPU, vcpu, 100 + vcpu, pcpus)
+                 for vcpu, pcpus in pins.vcpus.items()]
+        found += [(domain_mod.IOTHREAD, number, 50 + number, pcpus)
+                  for number, pcpus in pins.iothreads.items()]
+        found.append((domain_mod.EMULATOR, 0, 99,
+                      pins.emulator or frozenset(self.online)))
+        return [witness.Thread(kind, number, ident, self.moved.get(
+            (uuid, kind, number),
+            pcpus & self.online or frozenset(self.online)), pcpus)
+            for kind, number, ident, pcpus in found]
+
+    def _hold(self, process, places):
+        uuid = self._domains[process - 1].UUIDString()
+        for ident, pcpus in places.items():
+            kind, number = ((domain_mod.EMULATOR, 0) if ident == 99 else
+                            (domain_mod.VCPU, ident - 100) if ident >= 100
+                            else (domain_mod.IOTHREAD, ident - 50))
+            self.moved[uuid, kind, number] = pcpus
+            self.kept.append((ident, pcpus))
 
 
 class Kernel(fixtures.Fixture):

@@ -29,7 +29,6 @@ import oslo_messaging
 
 from tests import documents
 from tests.embedded import hypervisor
-from tests import expected
 from tests.functional import test_boot
 from tests.functional import test_cleanup
 from tests.functional import test_life
@@ -197,8 +196,6 @@ class FakeNodesTest(test_boot.BootBase):
 class PowerTest(test_life.PowerBase):
     """[libvirt] cpu_power_management follows ownership."""
 
-    @expected.failure(issue=6, because=(
-        r'actual = \[\{0, 1, 8, 9, 10, 13\}, '))
     def test_a_live_change(self):
         """Up before it moves, down after it has left."""
         self.hosts()

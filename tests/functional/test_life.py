@@ -660,13 +660,25 @@ class NumberingTest(LifeBase):
 class PowerBase(LifeBase):
     """[libvirt] cpu_power_management takes free pCPUs offline.
 
-    :ivar online: pCPUs that are not
+    :ivar online: pCPUs that have power: with the other strategy, those that
+        are not at the low governor
     """
 
-    def setUp(self):
-        super().setUp()
-        self.flags(cpu_power_management=True, group='libvirt')
+    STRATEGY = 'cpu_state'
+    online: set[int] | None = None
+
+    def start_host(self, *args):
+        if self.online is None:
+            self.manage_power()
+        return super().start_host(*args)
+
+    def manage_power(self):
+        self.flags(cpu_power_management=True,
+                   cpu_power_management_strategy=self.STRATEGY,
+                   group='libvirt')
         online = self.online = set(range(16))
+        if self.STRATEGY == 'cpu_state':
+            self.kernel_of_host.online = online
 
         class Core:
             governor = 'performance'
@@ -676,12 +688,19 @@ class PowerBase(LifeBase):
 
             @property
             def online(self):
-                return self.ident in online
+                return case.STRATEGY == 'governor' or self.ident in online
 
             @online.setter
             def online(self, state):
                 (online.add if state else online.discard)(self.ident)
 
+            def set_high_governor(self):
+                online.add(self.ident)
+
+            def set_low_governor(self):
+                online.discard(self.ident)
+
+        case = self
         self.useFixture(fixtures.MonkeyPatch(
             'nova.virt.libvirt.cpu.api.Core', Core))
 

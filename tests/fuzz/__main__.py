@@ -31,17 +31,18 @@ from tests import documents
 
 _DATA = pathlib.Path(__file__).parents[1] / 'data' / 'cases'
 _WORDS = """version cells node pin memory emulator iothreads sched qos cache
-profiles when lend borrow grant name templates servers template image host
-networks vcpus ram disk properties plan count apart devices near reserve split
-solver score level value bound deployment moves map cores dedicated shared
-taken pages size_kib total free topology_template node_templates capabilities
-virtual_compute virtual_cpu virtual_cpu_pinning virtual_cpu_pinning_policy
-virtual_cpu_pinning_rule static dynamic vnfd vdu guest-epa numa-node-policy
-cpu-pinning-policy flavorProperties hpa-feature-attributes hpa-attribute-key
-kongming:pin.0= kongming:node.0= kongming:profile.night. hw:numa_nodes=
-hw:cpu_policy= hw:cpu_dedicated_mask= hw:numa_cpus.0= hw:numa_mem.0=
-hw:mem_page_size= dedicated mixed 0-3:4-7 n0c0t0 v0-1 ~ ^ 22:00-06:00
-Europe/Berlin Mon-Fri 2.0 1e999 0x0 07 on null true &a *a << !!int --- {} []
+profiles when lend power borrow grant name templates servers template image
+host networks vcpus ram disk properties plan count apart devices near reserve
+split solver score level value bound deployment moves map cores dedicated
+shared taken pages size_kib total free topology_template node_templates
+capabilities virtual_compute virtual_cpu virtual_cpu_pinning
+virtual_cpu_pinning_policy virtual_cpu_pinning_rule static dynamic vnfd vdu
+guest-epa numa-node-policy cpu-pinning-policy flavorProperties
+hpa-feature-attributes hpa-attribute-key kongming:pin.0= kongming:node.0=
+kongming:profile.night. hw:numa_nodes= hw:cpu_policy= hw:cpu_dedicated_mask=
+hw:numa_cpus.0= hw:numa_mem.0= hw:mem_page_size= dedicated mixed 0-3:4-7
+n0c0t0 v0-1 ~ ^ 22:00-06:00 Europe/Berlin Mon-Fri 2.0 1e999 0x0 07 on null
+true &a *a << !!int --- {} []
 """.split()
 
 

@@ -13,9 +13,12 @@
 
 """A cloud on the nested host: Nova in this process, its domains in there."""
 
+import fixtures
+
 from tests.embedded import cloud
 from tests.embedded import guests
 from tests.nested import host
+from tests.nested import inside
 
 
 class NestedCloud(cloud.LibvirtCloud):
@@ -30,6 +33,10 @@ class NestedCloud(cloud.LibvirtCloud):
         self.shape = self.nested.shape
         self.URI = self.nested.uri
         self.DISKS = str(self.nested.share)
+        # Its kernel is another one than the one that this process sees.
+        self.inside = inside.Inside(self.shell)
+        self.inside.put(lambda name, function: self.useFixture(
+            fixtures.MonkeyPatch(name, function)))
         super().setUp()
 
     def cpu_sets(self):

@@ -93,6 +93,25 @@ MADE = {
         'functional.test_observe:ObserveTest.test_by_itself',
     '``Observed, not changed``':
         'functional.test_observe:ObserveTest.test_by_configuration',
+    "``Nova's own fitter finds no place for it``, ``Nova's own fitter gives "
+    'cell``': 'unit.fit.test_nova_fitter:NovaFitterTest.'
+        'test_cells_that_differ',
+    '``Threads are freer than they may be and are put back``':
+        'functional.test_power:WitnessTest.test_freed_by_hand',
+    '``A pin that libvirt refused has freed threads``, ``The kernel keeps '
+    'its threads on pCPU``':
+        'functional.test_power:WitnessTest.test_refused_pin',
+    '``The kernel can not be asked where servers really run``; ``live`` is '
+    '``unseen``':
+        'functional.test_power:BlindTest.test_a_namespace_of_its_own',
+    '``pCPU ... is offline; writing 1 to``':
+        'functional.test_power:LiveTest.test_cannot_be_powered_up',
+    '``pCPU ... keeps its power``':
+        'functional.test_power:LendingTest.test_a_borrower_that_stays',
+    "``libvirtd's picture of the CPUs is older than the kernel's``":
+        'functional.test_power:StaleTest.test_siblings_are_the_kernels',
+    '``Not obeyed: ... .power:``':
+        'functional.test_power:NightTest.test_another_strategy',
     '``a borrower could not leave pCPU ... yet``':
         'functional.test_profile:LendTest.test_borrower_that_can_not_leave',
     "``domain's process is not to be seen here``":

@@ -55,6 +55,8 @@ class Steps:
         self.test, self.rng = test, rng
         #: server -> its threads
         self.now = {}
+        #: those whose threads the kernel has found freed
+        self.freed = set()
         self.owners = {}
         self.refusing = 0.0
         self.writes = 0
@@ -94,7 +96,14 @@ class Steps:
     def domain(self, server):
         return self.now.get(server.uuid)
 
-    def differences(self, server, topology, intent, lent=frozenset()):
+    def powered(self, pcpus):
+        return pcpus
+
+    def power_down(self, server, topology, intent):
+        pass
+
+    def differences(self, server, topology, intent, lent=frozenset(),
+                    act=False):
         if server.uuid not in self.now:
             return []
         return threads.changes(self.now[server.uuid], self.wanted(

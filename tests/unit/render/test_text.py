@@ -120,7 +120,18 @@ class HostTest(base.TestCase):
         state = usage.HostState([usage.NodeState(
             0, frozenset({0, 1, 2, 3}), siblings=[{0, 1}, set()])])
         self.assertIn('│0 .││2 -││3 -│', text.host(state))
-        self.assertIn('- offline', text.host(state))
+        self.assertIn('- off', text.host(state))
+
+    def test_without_power(self):
+        """An owner's letter stays."""
+        state = usage.HostState([usage.NodeState(
+            0, frozenset({0, 1, 2, 3}), taken=frozenset({1}),
+            siblings=[{0, 1}, {2, 3}], owners={1: 'web'})]).without_power(
+                frozenset({1, 3}))
+        drawn = text.host(state)
+        self.assertIn('pCPU 1,3 without power', drawn)
+        self.assertIn('│0 .││2 .│', drawn)
+        self.assertIn('│1 A││3 -│', drawn)
 
 
 class PictureTest(base.TestCase):

@@ -58,6 +58,15 @@ class DocumentTest(base.TestCase):
         self.assertIn('it must be true or false', self.problems(
             'version: 1\nprofiles: {n: {lend: "true"}}')[0])
 
+    def test_power_is_a_word(self):
+        desired = document.parse('version: 1\nprofiles: '
+                                 '{n: {power: off, when: 22:00-06:00}}')
+        self.assertEqual('off', desired.profiles['n'].power)
+        self.assertEqual(desired, document.from_document(
+            document.to_document(desired)))
+        self.assertIn('it must be one of low, off', self.problems(
+            'version: 1\nprofiles: {n: {power: false}}')[0])
+
     def test_all_problems_at_once(self):
         found = self.problems('version: 2\ncolour: red\ncells:\n'
                               '  0: {node: x, pins: "0:1"}\n  1: 5\n')

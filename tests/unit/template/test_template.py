@@ -140,6 +140,17 @@ class BadTest(base.TestCase):
                  'kongming:profile.n.pin.0': '0-7~v0-1,v4'}
         self.assertEqual(specs, template.encode(template.decode(specs)))
 
+    def test_power(self):
+        self.check({'kongming:profile.n.power': 'on'},
+                   'kongming:profile.n.power', 1, 'low and off are')
+        self.check({'kongming:profile.n.power': 'off',
+                    'kongming:profile.n.lend': 'true'},
+                   'kongming:profile.n.power', 1, 'one of lend and power')
+        for power in 'low', 'off':
+            specs = {'kongming:profile.n.pin.0': '0-7~v0-1',
+                     'kongming:profile.n.power': power}
+            self.assertEqual(specs, template.encode(template.decode(specs)))
+
     def test_column_in_the_continuation(self):
         self.check({'kongming:pin.0': '0:4', 'kongming:pin.0.1': '1:5 2:?'},
                    'kongming:pin.0.1', 7, "'?' is not a pCPU")
