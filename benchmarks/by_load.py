@@ -79,6 +79,8 @@ class Domains:
         from kongming.host import usage
 
         self.servers = {}
+        #: servers that the kernel says are elsewhere
+        self.freed = frozenset()
         self._host = usage.HostState([usage.NodeState(
             0, frozenset(OWNED), shared=frozenset(SHARED))])
 
@@ -103,7 +105,14 @@ class Domains:
             owned.pcpus or frozenset(SHARED))
         return threads.shape(default, self._host, owned, intent, lent)
 
-    def differences(self, server, topology, intent, lent=frozenset()):
+    def powered(self, pcpus):
+        return pcpus
+
+    def power_down(self, server, topology, intent):
+        """These profiles say nothing of power."""
+
+    def differences(self, server, topology, intent, lent=frozenset(),
+                    act=False):
         from kongming.libvirt import affinity
         from kongming.live import threads
 
