@@ -43,12 +43,12 @@ Reading order
 1. ``app``: the program.
 2. ``help``, ``columns``, ``source``: what commands share.
 3. ``survey``: the domains of a host and their threads; ``observe``: what the
-   kernel counts of them (both private).
-4. ``topology``, ``ps``, ``check``, ``watch``, ``report``, ``apply``,
-   ``publish``: a command each.
+   kernel counts of them; ``record``: the same as a file (all private).
+4. ``topology``, ``ps``, ``check``, ``watch``, ``report``, ``replay``,
+   ``apply``, ``publish``: a command each.
 """
 
 __all__ = (
-    'app', 'apply', 'check', 'columns', 'help', 'ps', 'publish', 'report',
-    'source', 'topology', 'watch',
+    'app', 'apply', 'check', 'columns', 'help', 'ps', 'publish', 'replay',
+    'report', 'source', 'topology', 'watch',
 )
