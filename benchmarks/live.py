@@ -283,16 +283,19 @@ def moving(cloud, driver, move):
     """The memory of a server moves for as long as ``move`` says."""
     from unittest import mock
 
-    from kongming.libvirt import memory
+    from kongming.kernel import mover
+    from tests.embedded import hypervisor
 
+    cloud.useFixture(hypervisor.Numa())
     begun = threading.Event()
+    real = mover.Mover.go
 
-    def slow(*args, **kwargs):
+    def slow(*args):
         begun.set()
         move.wait(60)
-        return 0
+        return real(*args)
 
-    with mock.patch.object(memory, 'move', slow):
+    with mock.patch.object(mover.Mover, 'go', slow):
         change = threading.Thread(target=driver.passes.run, daemon=True)
         change.start()
         begun.wait(30)

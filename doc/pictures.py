@@ -27,12 +27,14 @@ from xml.etree import ElementTree
 from kongming.host import usage
 from kongming.load import decision
 from kongming.load import figures
+from kongming.render import overview
 from kongming.render import svg
 from kongming.render import text as text_mod
 from kongming.template import template
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
+from tests import clouds  # noqa: E402
 from tests import machines  # noqa: E402
 
 #: Of one character and of a line of them, in pixels.
@@ -216,6 +218,9 @@ def main(folder, *names):
             ('host-map', svg.svg('compute1', small())),
             ('host-map-terminal', terminal(
                 text_mod.host(small(), 90, colour=True))),
+            ('host-map-all', terminal(overview.overview(
+                clouds.cloud(hosts=8, servers=60, cores=12), 100,
+                colour=True))),
             ('host-map-wide', terminal(
                 text_mod.host(wide(), 100, colour=True))),
             *((f'host-map-{name}', svg.svg(

@@ -33,9 +33,9 @@ many servers   :mod:`kongming.plan`, :mod:`kongming.deployment`,
 one host       :mod:`kongming.domain`, :mod:`kongming.placement`,
                :mod:`kongming.render`, :mod:`kongming.live`,
                :mod:`kongming.fit`
-values         :mod:`kongming.intent`, :mod:`kongming.vnfd`,
-               :mod:`kongming.resctrl`, :mod:`kongming.template`,
-               :mod:`kongming.host`
+values         :mod:`kongming.intent`, :mod:`kongming.memory`,
+               :mod:`kongming.vnfd`, :mod:`kongming.resctrl`,
+               :mod:`kongming.template`, :mod:`kongming.host`
 shared by all  ``kongming.exception``, ``kongming.conf``
 =============  ============================================================
 
@@ -58,6 +58,6 @@ A newcomer needs three names:
 
 __all__ = (
     'cli', 'compute', 'conf', 'deployment', 'domain', 'exception', 'fit',
-    'host', 'intent', 'kernel', 'libvirt', 'live', 'placement', 'plan',
-    'publish', 'render', 'resctrl', 'solver', 'template', 'vnfd',
+    'host', 'intent', 'kernel', 'libvirt', 'live', 'memory', 'placement',
+    'plan', 'publish', 'render', 'resctrl', 'solver', 'template', 'vnfd',
 )

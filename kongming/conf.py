@@ -90,6 +90,27 @@ Related options:
 
 * ``observe_after``
 """),
+    cfg.StrOpt(
+        'metrics_file',
+        sample_default='/var/lib/nova/kongming-metrics.json',
+        help="""
+A file in which nova-compute tells ``kongming metrics`` on the same host what \
+only it knows: live changes and how long they took, passes, jobs, and for how \
+long Placement has not been told of what is taken. It is replaced as a whole, \
+and holds figures only, no name of a server. Its directory must be \
+nova-compute's to write to. Without it nothing is written.
+
+Related options:
+
+* ``metrics_interval``
+"""),
+    cfg.IntOpt(
+        'metrics_interval',
+        default=15,
+        min=1,
+        help="""
+Seconds between two times that nova-compute writes ``metrics_file``.
+"""),
     cfg.IntOpt(
         'observe_after',
         default=10,
@@ -175,9 +196,21 @@ Related options:
 How long, in seconds, a live change goes on trying for pages of a server that \
 stay behind on their old NUMA node. Then the change is rolled back. It is \
 the budget of a whole change as well, once for each step of it that moves \
-memory. The kernel moves the pages in a call that can't be interrupted, so a \
-change can take longer than this. Changes of other servers do not wait for it.
+memory. Changes of other servers do not wait for it.
 """),
+    cfg.IntOpt(
+        'memory_move_slice',
+        default=16,
+        min=0,
+        help="""
+How much memory of a running server, in MiB, goes to another NUMA node in one \
+call of the kernel, with pauses between. So a busy guest waits for a slice at \
+most, and nothing else on the host waits. 0 moves all that a server has on \
+its old node in one call, which is faster and can't be interrupted.
+
+It can be changed while nova-compute runs (SIGHUP).
+""",
+        mutable=True),
     cfg.StrOpt(
         'on_failure',
         default='fail',

@@ -174,6 +174,10 @@ class InvalidRecording(KongmingError):
     msg_fmt = 'Line %(line)s of the recorded figures: %(reason)s'
 
 
+class MemoryUnknown(KongmingError):
+    """A process in which the memory of a guest's cells is not to be told."""
+
+
 class NoSolver(KongmingError):
     msg_fmt = ("OR-Tools is not there (%(reason)s): 'pip install ortools' in "
                'the environment of the openstack command installs it, or '

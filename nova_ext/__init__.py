@@ -50,7 +50,8 @@ Reading order
 -------------
 
 1. ``translate``: Nova's NUMA objects to the library's values, and back;
-   ``stats``: what a host tells the scheduler of itself.
+   ``stats``: what a host tells the scheduler of itself; ``figures``: what
+   nova-compute counts.
 2. ``limits``, ``cache``: the limits and the caches of this host.
 3. ``filters``, ``weights``, ``validators``: scheduler and nova-api.
 4. ``ownership``: Nova's claim swapped for the template's.

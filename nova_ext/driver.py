@@ -35,6 +35,7 @@ from nova_ext.ownership import write_ahead
 from oslo_log import log as logging
 from oslo_utils import excutils
 
+from nova_ext import figures
 from nova_ext import guests
 from nova_ext import lifecycle
 from nova_ext import limits
@@ -70,6 +71,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         self.publisher = publisher.Publisher(self)
         self._reconciler = reconciler.Reconciler(self)
         self.passes = passes.Passes(self._reconciler)
+        self._figures = figures.Writer(self._reconciler.jobs)
         self._lifecycle = lifecycle.Lifecycle(self)
 
     def borrowed_still(self, pcpus):
@@ -131,6 +133,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         except reclaim.StillBorrowed as exc:
             # It can be resumed later.
             raise exception.InstanceFaultRollback(exc) from exc
+        self._lifecycle.bind_saved(instance)
         super().resume(context, instance, *args, **kwargs)
         self.wake()
 
@@ -203,9 +206,11 @@ class LibvirtDriver(driver.LibvirtDriver):
         self.publisher.start()
         self._reconciler.start()
         self.passes.start()
+        self._figures.start()
 
     def cleanup_host(self, host):
         self.passes.stop()
+        self._figures.stop()
         self.publisher.stop()
         self._reconciler.stop()
         super().cleanup_host(host)

@@ -17,7 +17,6 @@ library's values, and changed before Nova writes the XML, so that all is as
 the template says from the first instruction on.
 """
 
-from kongming.libvirt import memory
 from kongming.live import threads
 from kongming.template import choices
 from nova.virt.libvirt import config as vconfig
@@ -86,21 +85,12 @@ def _scheduled(wanted):
 
 
 def _bind(tune, desired):
-    """Say how memory is bound.
-
-    libvirt moves the memory of a running domain only where it is restrictive:
-    what may have to be moved is bound so, which keeps it on the node by the
-    cgroup just as well.
-    """
+    """Say how memory is bound."""
     if tune is None:
         return
     modes = {node.cellid: desired.memory.get(node.cellid, choices.STRICT)
              for node in tune.memnodes}
     if len(modes) == 1:
-        mode, = modes.values()
-        if mode == choices.STRICT and 'template' in desired.grant:
-            mode = memory.RESTRICTIVE
-        tune.memory.mode = mode
-        modes = dict.fromkeys(modes, mode)
+        tune.memory.mode, = modes.values()
     for node in tune.memnodes:
         node.mode = modes[node.cellid]

@@ -85,6 +85,22 @@ class Lifecycle:
         if instance.numa_topology is not None:
             self.reclaim(instance.numa_topology, True)
 
+    def bind_saved(self, instance):
+        """What a suspend has saved is resumed where memory is to be."""
+        if instance.numa_topology is None:
+            return
+        nodes = [cell.id for cell in ownership.Ownership(
+            instance.numa_topology).current.cells]
+        try:
+            definition.bind_saved(
+                self._driver._host.get_guest(instance)._domain, nodes)
+        except exception.InstanceNotFound:
+            pass  # Nova makes it anew
+        except Exception:
+            # It is resumed where it was started; the next pass moves it.
+            LOG.warning('Its saved state names other nodes of its memory',
+                        exc_info=True, instance=instance)
+
     def refresh(self, context, instance):
         """See :func:`nova_ext.ownership.claimed.refresh`."""
         if (not template.has_template(instance.flavor.extra_specs)

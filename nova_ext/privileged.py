@@ -17,6 +17,7 @@ import os
 from kongming.kernel import affinity
 from kongming.kernel import cgroup
 from kongming.kernel import irq
+from kongming.kernel import numa
 from kongming.kernel import process
 from kongming.kernel import resctrlfs
 from kongming.live import qos
@@ -85,6 +86,34 @@ def arrange_clos(wanted, *rest):
         tuple(resctrlfs.Wanted(*each) for each in wanted), *rest)))
 
 
+# The functions of kongming.kernel.numa, whose arguments and answers are plain.
+
+@context.entrypoint
+def texts(pid):
+    return numa.texts(pid)
+
+
+@context.entrypoint
+def in_the_way(pid):
+    return numa.in_the_way(pid)
+
+
+@context.entrypoint
+def set_mems(pid, nodes, only=''):
+    # The files belong to root, as those of set_share.
+    numa.set_mems(pid, nodes, only)
+
+
+@context.entrypoint
+def migrate_pages(pid, sources, node):
+    return numa.migrate_pages(pid, sources, node)
+
+
+@context.entrypoint
+def move_slice(pid, first, size_kib, page_kib, node):
+    return numa.move_slice(pid, first, size_kib, page_kib, node)
+
+
 @context.entrypoint
 def move_irqs(wanted):
     """(number, whether it is managed, reason) of those that are refused."""
@@ -108,9 +137,3 @@ def irqbalance_banned(pid):
 @context.entrypoint
 def irqbalance_ban(pid, pcpus):
     irq.ban(pid, pcpus)
-
-
-@context.entrypoint
-def memory_by_node(pid):
-    """node -> KiB of a guest's RAM."""
-    return process.memory(pid)

@@ -48,8 +48,11 @@ class Cache:
         self._path = folder / f'{name}.json'
 
     @classmethod
-    def of(cls, conn: connection.Connection) -> Cache | None:
-        """That of this cloud and user; None where they can't be told."""
+    def of(cls, conn: connection.Connection, *what: str) -> Cache | None:
+        """That of this cloud and user; None where they can't be told.
+
+        :param what: is kept, if that is not what Placement says of nodes
+        """
         try:
             endpoint = conn.placement.get_endpoint()
             user, project = conn.current_user_id, conn.current_project_id
@@ -59,7 +62,7 @@ class Cache:
         if not endpoint or not user:
             return None
         return cls([str(_LAYOUT), _version(), str(endpoint), str(user),
-                    str(project)], folder)
+                    str(project), *what], folder)
 
     def load(self) -> dict[str, Any]:
         """What was kept; nothing where that is not to be trusted."""

@@ -184,10 +184,25 @@ def hosts_and_leftovers(conn: connection.Connection, exact: bool) -> tuple[
 
     :param exact: as of :func:`hosts`
     """
+    found, left, _generations = everything(conn, exact)
+    return found, left
+
+
+def everything(conn: connection.Connection, exact: bool = False) -> tuple[
+        list[PublishedHost], list[leftovers.Leftover], dict[str, list[int]]]:
+    """The same, and a compute node's uuid -> the generations of its nodes.
+
+    Those are from before the rest is read: what is read with it holds as
+    long as they are the same.
+    """
     placement = placement_mod.Placement.of(conn)
     providers = placement.providers()
+    generations = {provider['uuid']: provider['generation']
+                   for provider in providers}
     return (_all_hosts(conn, placement, providers, exact),
-            leftovers.find(providers))
+            leftovers.find(providers),
+            {root: [generations[uuid] for _node, uuid in sorted(mine.items())]
+             for root, mine in _nodes(providers).items()})
 
 
 def live_changes(conn: connection.Connection) -> dict[str, str]:

@@ -22,7 +22,14 @@ import zipfile
 
 TOP = pathlib.Path(__file__).parents[1]
 PACKAGES = ('kongming', 'nova_ext', 'osc_plugin')
-DATA = ('etc/kongming/kongming.conf.sample',)
+#: Where it is in the tree -> where it is installed.
+DATA = {
+    'etc/kongming/kongming.conf.sample': 'etc/kongming',
+    'etc/prometheus/kongming.rules.yml': 'share/kongming/prometheus',
+    'etc/prometheus/kongming.test.yml': 'share/kongming/prometheus',
+    'etc/grafana/kongming.json': 'share/kongming/grafana',
+    'etc/ceilometer/kongming_events.yaml': 'share/kongming/ceilometer',
+    'etc/ceilometer/kongming_meters.yaml': 'share/kongming/ceilometer'}
 
 
 def wheel(path):
@@ -37,10 +44,10 @@ def wheel(path):
         shim = archive.read('nova/virt/kongming.py').decode()
     folder = meta.split('/')[0]
     wanted = {str(file.relative_to(TOP)) for package in PACKAGES
-              for kind in ('*.py', '*.json')
+              for kind in ('*.py', '*.json', 'assets/*')
               for file in (TOP / package).rglob(kind)}
-    wanted |= {folder.replace('.dist-info', f'.data/data/{name}')
-               for name in DATA}
+    wanted |= {folder.replace('.dist-info', f'.data/data/{place}/') + (
+        pathlib.PurePath(name).name) for name, place in DATA.items()}
     wanted |= {'nova/virt/kongming.py', f'{folder}/licenses/LICENSE'}
     yield from (f'{name} is missing' for name in sorted(wanted - names))
     # Anything else that is in nova/ would overwrite Nova's own.

@@ -111,7 +111,8 @@ class Target:
                     f'cell 0 is to be on node {self._plan.node}: {reason}; '
                     f"stop the domain ('virsh shutdown "
                     f"{self._domain.name()}'), apply, and start it"])
-            memory.check_free_memory(self._conn, bound, self._plan.node)
+            memory.check_free_memory(self._conn, bound.size_kib,
+                                     bound.page_kib, self._plan.node)
 
     def carry_out(self):
         """Do what differs.

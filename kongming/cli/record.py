@@ -22,6 +22,7 @@ import time
 from kongming.cli import survey
 from kongming.kernel import process
 from kongming.kernel import vcpu_times
+from kongming.load import figures
 from kongming.load import recording
 
 #: Seconds after which domains that have come are looked for, and memory.
@@ -93,9 +94,7 @@ def _remote(domain, pid):
     if domain.nodes is None or pid is None:
         return None
     with contextlib.suppress(OSError):
-        by_node = process.memory(pid)
-        total = sum(by_node.values())
-        if total:
-            return 100 * sum(kib for node, kib in by_node.items()
-                             if node not in domain.nodes) / total
+        return figures.remote(
+            [each.kib for each in process.ram(pid, min(domain.memory_kib))],
+            domain.nodes)
     return None

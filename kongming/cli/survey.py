@@ -12,6 +12,7 @@
 
 """What runs on this host, as libvirt and the kernel show it."""
 
+import dataclasses
 from typing import NamedTuple
 
 from kongming.cli import source
@@ -22,6 +23,7 @@ from kongming.host import topology
 from kongming.host import usage
 from kongming.kernel import process
 from kongming.libvirt import hypervisor
+from kongming.libvirt import memory as memory_mod
 
 
 class Look(NamedTuple):
@@ -71,6 +73,7 @@ def _running(domain, xml, memory):
         raise exception.NotVisible(
             name=spec.name, reason='its QEMU process is not known here')
     try:
+        spec = _as_defined(domain, spec)
         return pid, domain_mod.Running(
             spec, tuple(process.tasks(pid)),
             tuple(process.ram(pid, min(spec.memory_kib))) if memory else ())
@@ -79,6 +82,24 @@ def _running(domain, xml, memory):
     except OSError as exc:
         raise exception.NotVisible(
             name=spec.name, reason=exc.strerror) from exc
+
+
+def _as_defined(domain, spec):
+    """How its memory is bound, by what is defined.
+
+    libvirt's XML of a domain that runs names the nodes of its start, though
+    its memory has moved.
+    """
+    import libvirt
+
+    try:
+        if not domain.isPersistent():
+            return spec
+        later = domain_mod.parse(domain.XMLDesc(memory_mod.INACTIVE))
+    except libvirt.libvirtError:
+        return spec  # it has ended meanwhile
+    return dataclasses.replace(spec, mode=later.mode, nodes=later.nodes,
+                               memnodes=later.memnodes)
 
 
 def choose(running, names):

@@ -25,7 +25,7 @@ from kongming import exception
 #: The options that are needed here; Nova's own are in nova/conf/compute.py.
 _OPTS = {
     'compute': [cfg.StrOpt('cpu_dedicated_set'), cfg.StrOpt('cpu_shared_set')],
-    'kongming': [cfg.StrOpt('never_pcpus')],
+    'kongming': [cfg.StrOpt('never_pcpus'), cfg.StrOpt('metrics_file')],
     None: [cfg.MultiOpt('reserved_huge_pages', item_type=cfg.types.Dict())],
 }
 
@@ -53,12 +53,8 @@ def read(files: Iterable[str]) -> CpuSets:
     :raises kongming.exception.InvalidOption: if a value is malformed
     :raises kongming.exception.CloudError: if a file can't be read
     """
-    conf = cfg.ConfigOpts()
-    for group, opts in _OPTS.items():
-        conf.register_opts(opts, group=group)
+    conf = _conf(files)
     try:
-        conf([], project='nova', default_config_files=list(files),
-             default_config_dirs=[])
         pages = conf.reserved_huge_pages or []
     except cfg.Error as exc:
         raise exception.CloudError(str(exc)) from exc
@@ -67,6 +63,27 @@ def read(files: Iterable[str]) -> CpuSets:
                 conf.compute.cpu_dedicated_set),
         cpu_set('[compute] cpu_shared_set', conf.compute.cpu_shared_set),
         _reserved_pages(pages), never_pcpus(conf.kongming.never_pcpus))
+
+
+def metrics_file(files: Iterable[str]) -> str | None:
+    """Where nova-compute writes its figures; None where it doesn't.
+
+    :raises kongming.exception.CloudError: if a file can't be read
+    """
+    found: str | None = _conf(files).kongming.metrics_file
+    return found
+
+
+def _conf(files: Iterable[str]) -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    for group, opts in _OPTS.items():
+        conf.register_opts(opts, group=group)
+    try:
+        conf([], project='nova', default_config_files=list(files),
+             default_config_dirs=[])
+    except cfg.Error as exc:
+        raise exception.CloudError(str(exc)) from exc
+    return conf
 
 
 def never_pcpus(spec: str | None) -> frozenset[int]:

@@ -55,14 +55,14 @@ def occupied(conn: Any, compute_id: str,
     for server in found.known:
         consumer = server['id']
         names[consumer] = _call(server)
-        topology = _topology(conn, consumer)
+        found_cells = topology(conn, consumer)
         isolate, emulator = policies(server)
-        for number, cell in enumerate(topology['nodes']):
+        for number, cell in enumerate(found_cells['nodes']):
             on = cell['host_node']
             if on in nodes:
                 # Nova gives each cell of a server a node of its own.
-                nodes[on][consumer] = _owned(
-                    cell, topology['pagesize_kb'], host.node(on), isolate)
+                nodes[on][consumer] = owned(
+                    cell, found_cells['pagesize_kb'], host.node(on), isolate)
             if emulator and number == 0 and cell['cpu_pinning']:
                 unknown[on] = unknown.get(on, 0) + 1
                 doubts.append(
@@ -101,9 +101,9 @@ def residents(conn: Any, compute_id: str, host: usage.HostState
         isolate, emulator = policies(server)
         pins: dict[int, int] = {}
         idle_siblings: set[int] = set()
-        for cell in _topology(conn, server['id'])['nodes']:
-            idle_siblings |= _owned(cell, None, host.node(cell['host_node']),
-                                    isolate).pcpus
+        for cell in topology(conn, server['id'])['nodes']:
+            idle_siblings |= owned(
+                cell, None, host.node(cell['host_node']), isolate).pcpus
             pins.update((int(vcpu), pcpu) for vcpu, pcpu
                         in cell['cpu_pinning'].items())
         found.append(calendar.Resident(
@@ -138,6 +138,30 @@ def live_change_ids(conn: Any, server_id: str) -> list[str]:
     return [action['request_id'] for action in api.entries(
         conn, f'/servers/{server_id}/os-instance-actions', 'instanceActions',
         links='links') if action['action'] == LIVE_CHANGE]
+
+
+def live_changes(conn: Any, server_id: str, details: int,
+                 since: str) -> list[LiveChange]:
+    """A server's live changes, the newest first, by few requests.
+
+    :param details: of how many failed ones to ask for the reason
+    :param since: of a change that began earlier (ISO 8601) it is taken for
+        granted that it is over; of others Nova is asked
+    """
+    found = []
+    for action in api.get(conn, f'/servers/{server_id}/os-instance-actions')[
+            'instanceActions']:
+        if action['action'] != LIVE_CHANGE:
+            continue
+        failed = action.get('message') is not None
+        change = LiveChange(action['request_id'], action['start_time'],
+                            'Error' if failed else 'Success', '')
+        if (failed and details > 0) or (
+                not failed and change.started >= since):
+            details -= failed
+            change = live_change(conn, server_id, change.request_id)
+        found.append(change)
+    return found
 
 
 def live_change(conn: Any, server_id: str, request_id: str) -> LiveChange:
@@ -309,8 +333,15 @@ def policies(server: Mapping[str, Any]) -> tuple[bool, bool]:
     return isolates('cpu_thread_policy'), isolates('emulator_threads_policy')
 
 
-def _owned(cell: Mapping[str, Any], page_kib: int | None,
-           node: usage.NodeState | None, isolate: bool) -> reserved.Owned:
+def owned(cell: Mapping[str, Any], page_kib: int | None,
+          node: usage.NodeState | None, isolate: bool) -> reserved.Owned:
+    """What a cell has of its host's node.
+
+    :param cell: as Nova's API shows it
+    :param page_kib: the size of its pages, as far as the flavor says
+    :param node: for which pCPUs share a core
+    :param isolate: whether idle siblings are kept for it
+    """
     pins = {int(vcpu): pcpu for vcpu, pcpu in cell['cpu_pinning'].items()}
     pcpus = set(pins.values())
     if isolate and node:
@@ -320,8 +351,11 @@ def _owned(cell: Mapping[str, Any], page_kib: int | None,
         cell['memory_mb'], node.huge_page_kib(page_kib) if node else None)
 
 
-def _topology(conn: Any, server_id: str) -> Any:
-    """Its cells; none where the server was deleted meanwhile."""
+def topology(conn: Any, server_id: str) -> Any:
+    """Its cells, as Nova's API shows them.
+
+    None where the server was deleted meanwhile.
+    """
     try:
         return api.get(conn, f'/servers/{server_id}/topology')
     except exception.NotFound:
@@ -372,6 +406,14 @@ def on_host(conn: Any, compute_id: str) -> list[dict[str, Any]]:
     :param compute_id: uuid of the compute node
     """
     return _with_template(_on_host(conn, compute_id)[1]).known
+
+
+def everywhere(conn: Any) -> Listing:
+    """All servers of a cloud, as an admin may list them.
+
+    :raises kongming.exception.CloudError: if Nova doesn't answer
+    """
+    return _servers(conn, None)
 
 
 def all_on_host(conn: Any, compute_id: str) -> list[dict[str, Any]]:

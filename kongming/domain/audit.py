@@ -238,10 +238,12 @@ def _on_siblings(owner: Resident, vcpu: int, siblings: Pcpus,
 
 # Of one domain.
 
-def _misplaced_memory(each: Resident) -> Iterator[Finding]:
-    domain = each.running.domain
+def misplaced_kib(running: domain_mod.Running) -> dict[
+        tuple[int, ...], int]:
+    """Nodes that memory of a domain may be on -> how much is elsewhere."""
+    domain = running.domain
     away: dict[tuple[int, ...], int] = {}
-    for ram in each.running.ram:
+    for ram in running.ram:
         allowed = ram.bound
         if allowed is None and domain.mode in _BINDING:
             allowed = domain.nodes.union(*domain.memnodes.values())
@@ -252,7 +254,12 @@ def _misplaced_memory(each: Resident) -> Iterator[Finding]:
         if left:
             key = tuple(sorted(allowed))
             away[key] = away.get(key, 0) + left
-    for nodes, kib in sorted(away.items()):
+    return away
+
+
+def _misplaced_memory(each: Resident) -> Iterator[Finding]:
+    domain = each.running.domain
+    for nodes, kib in sorted(misplaced_kib(each.running).items()):
         yield Finding(
             'memory', domain.name, None, (), None,
             f'{kib} KiB of the memory of {domain.name} are elsewhere than on '

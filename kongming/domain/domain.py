@@ -19,6 +19,7 @@ https://libvirt.org/formatdomain.html.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import io
 from typing import NamedTuple
@@ -181,13 +182,38 @@ def pins(root: ElementTree.Element) -> threads.Threads:
          for vcpu in topology.parse_cpu_list(entry.attrib['vcpus'])})
 
 
-def with_sched(xml: str, sched: Mapping[int, threads.Sched]) -> str:
-    """A domain's XML that says how its vCPUs are scheduled, and only these."""
+def with_nodes(xml: str, nodes: Sequence[int]) -> str | None:
+    """A domain's XML that binds its cells to nodes.
+
+    :param nodes: of each cell; with several, each is bound by itself
+    :returns: None where it does so already, or binds no memory
+    """
+    root = _parse_to_write(xml)
+    tune = root.find('./numatune/memory')
+    if tune is None or not nodes:
+        return None
+    wanted: list[tuple[ElementTree.Element, Pcpus]] = [
+        (tune, frozenset(nodes))]
+    wanted += [(element, frozenset({nodes[int(element.attrib['cellid'])]}))
+               for element in root.findall('./numatune/memnode')]
+    if all(_nodes(element) == found for element, found in wanted):
+        return None
+    for element, found in wanted:
+        element.set('nodeset', topology.format_cpu_list(found))
+    return ElementTree.tostring(root, encoding='unicode')
+
+
+def _parse_to_write(xml: str) -> ElementTree.Element:
     for _event, (prefix, uri) in ElementTree.iterparse(
             io.StringIO(xml), events=['start-ns']):
         # So that others' metadata is written as it was.
         ElementTree.register_namespace(prefix, uri)
-    root = ElementTree.fromstring(xml)
+    return ElementTree.fromstring(xml)
+
+
+def with_sched(xml: str, sched: Mapping[int, threads.Sched]) -> str:
+    """A domain's XML that says how its vCPUs are scheduled, and only these."""
+    root = _parse_to_write(xml)
     tune = root.find('./cputune')
     if tune is None:
         tune = ElementTree.SubElement(root, 'cputune')

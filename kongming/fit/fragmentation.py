@@ -40,6 +40,19 @@ def of(host: usage.HostState, assignment: fit.Assignment) -> float:
     return pieces + (left / total if total else 0.0)
 
 
+def stranded(node: usage.NodeState) -> frozenset[int]:
+    """Free pCPUs of a node that hardly any server can have as they are.
+
+    Those of a core of which another thread is owned: no server gets the core
+    as a whole.  Where the node has no memory left, all that are free.
+    """
+    if node.memory_mib and node.memory_used_mib >= node.memory_mib:
+        return frozenset(node.free)
+    return frozenset(
+        pcpu for core in node.siblings if core & node.taken
+        for pcpu in core & node.free)
+
+
 def _broken(node: usage.NodeState, free: Collection[int]) -> int:
     """Cores of which a part is free, out of those that may be owned."""
     count = 0

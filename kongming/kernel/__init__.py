@@ -26,6 +26,8 @@ cpus
 cgroup
     The cgroup of each vCPU below its domain's: weight, quota and period, on
     cgroup v1 and v2.
+numa
+    Where the memory of a process is, and how its pages and policies move.
 accounts
     What the kernel counts of all threads, of interrupts and of pCPUs, for a
     process that reads again and again.
@@ -46,7 +48,8 @@ What it decides
 ---------------
 
 Nothing about servers.  What is written is decided by :mod:`kongming.live.qos`,
-:mod:`kongming.resctrl.clos` and :mod:`kongming.interference.irq`.
+:mod:`kongming.memory.move`, :mod:`kongming.resctrl.clos` and
+:mod:`kongming.interference.irq`.
 
 What it never does
 ------------------
@@ -58,8 +61,9 @@ Public names
 ------------
 
 ``affinity.Reader``, ``process_of``, ``may_hold`` and ``hold``;
-``cpus.online`` and ``read``; ``process.tasks``, ``ram``, ``memory``,
-``vcpu_threads`` and ``set_scheduler``; ``cgroup.read``, ``apply`` and
+``cpus.online`` and ``read``; ``process.tasks``, ``ram``,
+``vcpu_threads`` and ``set_scheduler``; ``mover.Mover`` and the functions of
+``numa``; ``cgroup.read``, ``apply`` and
 ``set_share``; ``resctrlfs.read``, ``look``, ``arrange`` and ``Files``;
 ``accounts.Reader``; ``vcpu_times.Domain``; ``irq.read``, ``machine``,
 ``move``, ``irqbalance``, ``banned`` and ``ban``; ``tracefs.Session``;
@@ -72,9 +76,11 @@ Reading order
 2. ``affinity``: where its threads may run; ``cpus``: what is online.
 3. ``cgroup``: QoS of its vCPUs.
 4. ``resctrlfs``: caches and memory bandwidth of the host.
-5. ``accounts``, ``irq``, ``tracefs``, ``ovs``: who is on which pCPU.
-6. ``vcpu_times``: what the vCPUs of a domain did.
+5. ``numa``: where memory is, and the calls that move it; ``mover``: these
+   calls, in their order, until all is there.
+6. ``accounts``, ``irq``, ``tracefs``, ``ovs``: who is on which pCPU.
+7. ``vcpu_times``: what the vCPUs of a domain did.
 """
 
-__all__ = ('accounts', 'affinity', 'cgroup', 'cpus', 'irq', 'ovs', 'process',
-           'resctrlfs', 'tracefs', 'vcpu_times')
+__all__ = ('accounts', 'affinity', 'cgroup', 'cpus', 'irq', 'mover', 'numa',
+           'ovs', 'process', 'resctrlfs', 'tracefs', 'vcpu_times')

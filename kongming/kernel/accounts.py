@@ -105,6 +105,21 @@ class Reader:
             parse.stolen(self._text('stat', _CHUNK), wanted, self._tick_ns),
             self._queues(wanted))
 
+    def times(self, threads: Iterable[tuple[int, int]]) -> dict[
+            int, snapshot.Times]:
+        """What is counted of some threads; those that have ended are left out.
+
+        :param threads: (pid, thread's id)
+        """
+        found = {}
+        for pid, tid in threads:
+            name = f'{pid}/task/{tid}/schedstat'
+            try:
+                found[tid] = parse.schedstat(self._text(name, 64))
+            except (*_GONE, ValueError):
+                self._forget(name)
+        return found
+
     # Files.
 
     def _text(self, name: str, size: int = _SMALL) -> bytes:

@@ -28,6 +28,7 @@ from typing import Any
 from kongming.domain import domain as domain_mod
 from kongming.host import topology
 from kongming.live import threads
+from kongming.memory import maps as maps_mod
 
 _RUN = pathlib.Path('/run/libvirt/qemu')
 _PROC = pathlib.Path('/proc')
@@ -131,30 +132,6 @@ def may_be_realtime(process: int, thread: int) -> bool:
     return True
 
 
-def memory(process: int) -> dict[int, int]:
-    """node -> KiB of the guest's RAM; needs to be root or the same user.
-
-    That is the largest mapping of the process.
-    """
-    return ram_by_node((_PROC / str(process) / 'numa_maps').read_text())
-
-
-def ram_by_node(numa_maps: str) -> dict[int, int]:
-    """The guest's RAM in the text of ``/proc/PID/numa_maps``.
-
-    :returns: node -> KiB of the mapping with the most pages
-    """
-    most: dict[int, int] = {}
-    for line in numa_maps.splitlines():
-        size = re.search(r'\bkernelpagesize_kB=([0-9]+)', line)
-        nodes = {int(node): int(pages) * int(size[1] if size else 4)
-                 for node, pages in re.findall(r'\bN([0-9]+)=([0-9]+)',
-                                               line)}
-        if sum(nodes.values()) > sum(most.values()):
-            most = nodes
-    return most
-
-
 # All threads of a domain.
 
 #: QEMU's names of threads (-name debug-threads=on, which libvirt sets), cut
@@ -252,25 +229,11 @@ def parse_ram(maps: str, numa_maps: str,
     """The same from the text of ``/proc/PID/maps`` and ``numa_maps``.
 
     A guest's memory is a mapping that has a policy of its own (QEMU binds
-    nothing else), or one that is as large as a cell, writable, and neither
-    code nor a file on disk.
+    nothing else), or one that is as large as a cell and writable.  A policy
+    of a memfd may be of earlier than its pages, and says nothing.
     """
-    sizes = {}
-    for line in maps.splitlines():
-        found = re.match(r'([0-9a-f]+)-([0-9a-f]+) rw-', line)
-        if found:
-            first, last = (int(each, 16) for each in found.groups())
-            sizes[first] = (last - first) // 1024
-    mappings = []
-    for line in numa_maps.splitlines():
-        # Modes may have flags, bind=static:0 (mm/mempolicy.c, mpol_to_str).
-        bound = re.match(r'\S+ bind[^:\s]*:(\S+)', line)
-        address = int(line.partition(' ')[0], 16)
-        if not bound and sizes.get(address, -1) < least_kib:
-            continue
-        size = re.search(r'\bkernelpagesize_kB=([0-9]+)', line)
-        mappings.append(domain_mod.Ram(
-            topology.parse_cpu_list(bound[1]) if bound else None,
-            {int(node): int(pages) * int(size[1] if size else 4)
-             for node, pages in re.findall(r'\bN([0-9]+)=([0-9]+)', line)}))
-    return mappings
+    return [domain_mod.Ram(
+        found.nodes if found.mode == 'bind' and not found.policy_is_of_file
+        else None, found.kib)
+        for found in maps_mod.parse(maps, numa_maps)
+        if found.mode == 'bind' or found.size_kib >= least_kib]

@@ -16,7 +16,8 @@ libvirt moves it where the domain's memory mode is ``restrictive``: then the
 cgroup alone says which nodes it may be on, and changing that takes the pages
 along.  What is bound by a policy of its own (``strict``, ``preferred``,
 ``interleave``) libvirt refuses to change while the domain runs (qemu_driver.c,
-qemuDomainSetNumaParamsLive).
+qemuDomainSetNumaParamsLive).  For domains that are not Nova's; the memory of
+a server is moved by :mod:`kongming.kernel.mover`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from kongming.host import topology
 
 _LIVE, _CONFIG = 1, 2
 #: virDomainXMLFlags
-INACTIVE = 2
+SECURE, INACTIVE = 1, 2
 RESTRICTIVE = 'restrictive'
 #: What is to be left free on a node, KiB: the kernel kills the guest, not the
 #: move, when a node runs out.
@@ -99,15 +100,18 @@ def why_not(memory: Memory) -> str:
     return ''
 
 
-def check_free_memory(connection: Any, memory: Memory, node: int) -> None:
-    """Ask the host whether a node has enough free memory for a domain's.
+def check_free_memory(connection: Any, size_kib: int,
+                      page_kib: int | None, node: int) -> None:
+    """Ask the host whether a node has enough free memory for a guest's.
 
     :param connection: libvirt.virConnect
+    :param size_kib: what is to go there
+    :param page_kib: size of its pages; None: small ones
     :raises kongming.exception.InsufficientMemory: if not
     """
     small = _small_page_kib(connection)
-    page_kib = memory.page_kib or small
-    pages = -(-memory.size_kib // page_kib)
+    page_kib = page_kib or small
+    pages = -(-size_kib // page_kib)
     free = connection.getFreePages([page_kib], node, 1)[node][page_kib]
     spare = _SPARE_KIB // small if page_kib == small else 0
     if free < pages + spare:

@@ -29,6 +29,7 @@ from typing import NamedTuple
 from kongming.fit import demand as demand_mod
 from kongming.fit import fit
 from kongming.host import usage
+from kongming.memory import order
 from kongming.template import guest as guest_mod
 from kongming.template import template as template_mod
 
@@ -177,11 +178,12 @@ def _nodes(host: usage.HostState, resident: Resident) -> list[int]:
 
 
 def _can_not_move(resident: Resident, goals: Sequence[int]) -> str | None:
-    for cell, (node, goal) in enumerate(zip(resident.nodes, goals)):
-        if node != goal and resident.stays:
-            return (f'cell {cell}: its memory is on node {node} and does not '
-                    f'move to node {goal}: {resident.stays}')
-    return None
+    if resident.stays:
+        for cell, (node, goal) in enumerate(zip(resident.nodes, goals)):
+            if node != goal:
+                return (f'cell {cell}: its memory is on node {node} and does '
+                        f'not move to node {goal}: {resident.stays}')
+    return order.why_not(resident.nodes, goals) or None
 
 
 def _targets(host: usage.HostState, pending: Mapping[str, Resident],
@@ -307,6 +309,9 @@ class _Order:
         self.steps: list[Step] = []
         self.stepped: set[tuple[str, int]] = set()
         self.units = []
+        #: server -> the node of each of its cells
+        self.nodes = {server: [*resident.nodes]
+                      for server, resident in pending.items()}
         for server, resident in sorted(pending.items()):
             for number, cell in enumerate(resident.guest.cells):
                 mine = set(cell.dedicated)
@@ -324,8 +329,9 @@ class _Order:
         while self.units:
             if not (self._whole() or self._parts() or self._other_node()
                     or self._via_free_pcpu()):
+                # A cell that waits for others of its server is not why.
                 return [], {unit.server: self._stuck(unit)
-                            for unit in self.units}
+                            for unit in self.units if self._may_cross(unit)}
             self.units = [unit for unit in self.units if not unit.done]
         return self.steps, {}
 
@@ -340,12 +346,18 @@ class _Order:
         self.free[unit.node] |= {unit.now[vcpu] for vcpu in pins}
         self.free[node] -= set(pins.values())
         unit.now.update(pins)
-        unit.node = node
+        unit.node = self.nodes[unit.server][unit.cell] = node
+
+    def _may_cross(self, unit: _Unit) -> bool:
+        return order.keeps(self.nodes[unit.server], unit.cell,
+                           unit.goal_node)
 
     def _whole(self) -> bool:
         """Cells that can go to where they want to be."""
         went = False
         for unit in self.units:
+            if not self._may_cross(unit):
+                continue
             own = set() if unit.crosses else set(unit.now.values())
             if set(unit.goal.values()) - own <= self.free[unit.goal_node]:
                 self._go(unit, unit.goal if unit.crosses else unit.pending(),
@@ -369,7 +381,7 @@ class _Order:
     def _other_node(self) -> bool:
         """A cell that can go to its node at least, for the time being."""
         for unit in self.units:
-            if not unit.crosses:
+            if not unit.crosses or not self._may_cross(unit):
                 continue
             free = self.free[unit.goal_node]
             if len(free) < len(unit.now):

@@ -18,6 +18,8 @@ Times are those of ``/proc/PID/task/TID/schedstat``
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 from typing import NamedTuple
@@ -109,3 +111,19 @@ def between(before: Counters, after: Counters) -> Figures | None:
     # they may be more than it was.
     return Figures(seconds, min(100.0, (run + wait) / had),
                    min(100.0, wait / had), after.remote)
+
+
+def remote(mappings: Iterable[Mapping[int, int]],
+           nodes: Collection[int]) -> float | None:
+    """How much of a guest's memory is on other nodes, in per cent.
+
+    :param mappings: node -> KiB that are there, of each
+    :param nodes: that it is to be on
+    :returns: None where it has touched none yet
+    """
+    total = away = 0
+    for mapping in mappings:
+        for node, kib in mapping.items():
+            total += kib
+            away += 0 if node in nodes else kib
+    return 100 * away / total if total else None

@@ -189,10 +189,7 @@ def _mover(server: dep.FoundServer, host: str,
         cell._replace(page_kib=pages.get(node))
         for cell, (node, _pins) in zip(guest.cells, server.cells)))
     stays = ''
-    if len(guest.cells) > 1:
-        stays = ('libvirt moves the memory of all NUMA cells of a guest '
-                 'together, and this one has several')
-    elif choices.STRICT != desired.memory.get(0, choices.STRICT):
+    if any(mode != choices.STRICT for mode in desired.memory.values()):
         stays = 'its template binds its memory in another way than strict'
     return problem_mod.Ask(
         server.id, (demand_mod.Demand(guest, template_mod.Template(

@@ -10,30 +10,34 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Pictures of a host: nodes, cores, pCPUs and their owners.
+"""Pictures of a host, and of a whole cloud.
 
 What it knows
 -------------
 
 How a :class:`kongming.host.usage.HostState` is drawn: boxes for a host of few
-cores, rows for a wide one, SVG for a browser.
+cores, rows for a wide one, SVG for a browser.  How a cloud of them is: a line
+a host, or one HTML file.
 
 What it decides
 ---------------
 
 The style that suits the width, and which letter or colour stands for which
-server.
+server; what of a cloud can not be (``cloud.conflicts``).
 
 What it never does
 ------------------
 
 It asks nobody about the host, and writes to no terminal and no file: text goes
-back to the caller.
+back to the caller.  Names are others' text: what a terminal or a browser would
+obey in them is escaped.
 
 Public names
 ------------
 
-``text.host``, ``svg.svg``, ``terminal.for_encoding`` and ``pages.size``.
+``text.host``, ``svg.svg``, ``terminal.for_encoding`` and ``pages.size``;
+``cloud.Cloud``, ``Host``, ``Server``, ``Cell`` and ``Change``;
+``overview.overview`` and ``to_json``; ``page.page``.
 
 Reading order
 -------------
@@ -42,6 +46,10 @@ Reading order
 2. ``terminal``: characters that a terminal has.
 3. ``svg``: the same as a drawing.
 4. ``pages``: pages of a node in words.
+5. ``cloud``: the values of a whole cloud, and its sums.
+6. ``overview``: a line a host.
+7. ``page``: the HTML file; ``assets/`` has its script in four parts:
+   ``data.js``, ``parts.js``, ``details.js`` and ``app.js``.
 """
 
-__all__ = ('pages', 'svg', 'terminal', 'text')
+__all__ = ('cloud', 'overview', 'page', 'pages', 'svg', 'terminal', 'text')

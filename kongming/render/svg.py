@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
+from kongming import exception
 from kongming.host import usage
 from kongming.render import pages
 
@@ -70,7 +71,8 @@ class _Drawing:
              **attributes: str | int) -> ElementTree.Element:
         element = ElementTree.SubElement(parent, kind, {
             key.rstrip('_'): str(value) for key, value in attributes.items()})
-        element.text = text
+        # What XML can not hold, and what would turn the line round.
+        element.text = None if text is None else exception.printable(text)
         return element
 
     def _line(self, text: str, class_: str = '') -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 #: What stands for characters that drawings and bars are made of.
 _ASCII = str.maketrans({
     '┌': '+', '┐': '+', '└': '+', '┘': '+', '─': '-', '│': '|',
-    '█': '#', '░': '.', '…': '.'})
+    '█': '#', '▒': '+', '░': '.', '…': '.'})
 
 
 def for_encoding(text: str, encoding: str | None) -> str:

@@ -39,6 +39,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import string
 
+from kongming import exception
 from kongming.host import topology
 from kongming.host import usage
 from kongming.render import pages
@@ -232,7 +233,8 @@ def _legend(letters: _Letters) -> Iterator[tuple[str, str]]:
     """What is drawn means; as it is, and painted."""
     words = {**_WORDS, **({TAKEN: 'others'} if letters.others else {})}
     for mark, text in [
-            *((letter, owner) for owner, letter in letters.items()),
+            *((letter, exception.printable(owner))
+              for owner, letter in letters.items()),
             *((mark, words[mark]) for mark in _WORDS
               if mark in letters.marks)]:
         yield f'{mark} {text}', f'{letters.painted(mark)} {text}'

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import itertools
 from typing import Any
 
 from kongming.fit import demand as demand_mod
@@ -121,7 +122,18 @@ class Model:
             for number, node in enumerate(today.nodes):
                 model.add_implication(
                     stay, self.cell[*where, number, node])
+            self._in_order(today.nodes, where, cells)
         return place
+
+    def _in_order(self, today: Sequence[int], where: tuple[str, str, int],
+                  cells: Sequence[tuple[int, int]]) -> None:
+        """See :mod:`kongming.memory.order`."""
+        ascending = sorted(range(len(today)), key=lambda cell: today[cell])
+        on = {number: sum(node * self.cell[*where, number, node]
+                          for cell, node in cells if cell == number)
+              for number in ascending}
+        for lower, higher in itertools.pairwise(ascending):
+            self.model.add(on[lower] < on[higher])
 
     def _moved(self, key: tuple[str, str, int], cell: int,
                node: int) -> Any:

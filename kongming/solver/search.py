@@ -27,6 +27,7 @@ import itertools
 
 from kongming.fit import fit
 from kongming.host import usage
+from kongming.memory import order
 from kongming.solver import boots
 from kongming.solver import greedy
 from kongming.solver import pins
@@ -260,6 +261,8 @@ def ways(board: problem_mod.Board, ask: problem_mod.Ask, host: str,
          cell.cell.page_kib, cell.node) for cell in demand.cells}) == 1
     make = itertools.combinations if same else itertools.permutations
     for way in itertools.islice(make(nodes, len(demand.cells)), _WAYS):
+        if ask.today is not None and order.why_not(ask.today.nodes, way):
+            continue
         if all(cell.node in (None, node)
                for cell, node in zip(demand.cells, way)):
             yield way

@@ -19,6 +19,7 @@ nova-compute counts anew when it starts.
 
 import dataclasses
 import typing
+from xml.etree import ElementTree
 
 from kongming import exception as km_exc
 from kongming.host import topology
@@ -26,9 +27,9 @@ from kongming.kernel import cgroup
 from kongming.kernel import process
 from kongming.kernel import resctrlfs
 from kongming.libvirt import affinity
-from kongming.libvirt import memory
 from kongming.live import qos
 from kongming.live import threads
+from kongming.memory import refusal
 from kongming.publish import client
 from kongming.publish import manual
 from kongming.resctrl import schemata
@@ -77,6 +78,7 @@ class _Server:
 
     def __init__(self, host, server):
         self.server = server
+        self._host = host
         self.domain = host.domain(server)
         self.topology = server.numa_topology
         self.pid = self.domain and process.pid(self.domain)
@@ -108,9 +110,9 @@ class _Server:
     def _others(self):
         if not self.pid:
             return
-        if self.memory_is_elsewhere():
-            nodes = topology.format_cpu_list(memory.read(self.domain).nodes)
-            yield f'memory: node {nodes} -> {self.topology.cells[0].id}'
+        left = self.misplaced_memory()
+        if left:
+            yield f'memory: {left}'
         specs = self.server.flavor.extra_specs
         try:
             concerns = qos.concerns(template.decode(specs))
@@ -129,13 +131,13 @@ class _Server:
         self.cpu_shares = now, wanted
         yield from qos.changes(now, wanted)
 
-    def memory_is_elsewhere(self):
-        """Whether a move of it was cut short."""
-        if self.topology is None:
-            return False
-        bound = memory.read(self.domain)
-        return (not memory.why_not(bound)
-                and bound.nodes != {self.topology.cells[0].id})
+    def misplaced_memory(self):
+        """In words, what is elsewhere after a move that was cut short."""
+        if self.topology is None or refusal.of_xml(
+                ElementTree.fromstring(self.domain.XMLDesc(0))):
+            return ''
+        return self._host.moves.misplaced(self.server, self.domain,
+                                          self.topology)
 
 
 def _target(before, after):
@@ -158,7 +160,7 @@ class Cleanup:
     def __init__(self, context, driver, dry_run=False):
         self._context, self._driver = context, driver
         self._dry_run = dry_run
-        self._moves = memory_moves.MemoryMoves()
+        self.moves = memory_moves.MemoryMoves()
         self._names = {}
 
     def run(self, inventories=False):
@@ -247,8 +249,9 @@ class Cleanup:
 
     def _restore(self, each):
         if each.domain:
-            if each.memory_is_elsewhere():
-                self._moves.move_home(each.server, each.domain)
+            if each.misplaced_memory():
+                self.moves.move_home(each.server, each.domain,
+                                     each.topology)
             self._run_on(each, each.found.wanted)
         if each.found.target:
             self._drop_target(each)

@@ -22,7 +22,9 @@ _swap_volume, _live_snapshot).
 
 import dataclasses
 
+from kongming.domain import domain as domain_mod
 from kongming.libvirt import affinity
+from kongming.libvirt import memory
 
 from nova_ext import guests
 
@@ -36,8 +38,41 @@ def correct(domain, config, width):
     """
     if not domain.isPersistent():
         return
+    if config.numatune is not None:
+        bind(domain, [min(node.nodeset) for node in config.numatune.memnodes])
     wanted, now = guests.threads_of(config), affinity.read_config(domain)
     # A domain that an older Nova has defined may have no I/O thread.
     affinity.apply_config(domain, dataclasses.replace(wanted, iothreads={
         number: pcpus for number, pcpus in wanted.iothreads.items()
         if number in now.iothreads}), width)
+
+
+def bind(domain, nodes):
+    """Have the memory of a domain's cells on these nodes at its next start.
+
+    libvirt changes the nodes of single cells in no other way than by a
+    definition anew.  A domain that runs goes on with what it was started
+    with, in its XML.
+
+    :param nodes: of each cell
+    """
+    if not domain.isPersistent():
+        return
+    text = domain.XMLDesc(memory.INACTIVE | memory.SECURE)
+    wanted = domain_mod.with_nodes(text, nodes)
+    if wanted is not None:
+        domain.connect().defineXML(wanted)
+
+
+def bind_saved(domain, nodes):
+    """The same of the state that a domain was saved with, by a suspend.
+
+    It has the XML of the domain as it ran, whose nodes are those of its
+    start.
+    """
+    if not domain.hasManagedSaveImage(0):
+        return
+    wanted = domain_mod.with_nodes(
+        domain.managedSaveGetXMLDesc(memory.SECURE), nodes)
+    if wanted is not None:
+        domain.managedSaveDefineXML(wanted)

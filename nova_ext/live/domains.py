@@ -18,10 +18,10 @@ from xml.etree import ElementTree
 from kongming.host import topology as listed
 from kongming.kernel import process
 from kongming.libvirt import affinity
-from kongming.libvirt import memory
 from kongming.live import power as power_mod
 from kongming.live import threads
 from kongming.live import witness as witness_mod
+from kongming.memory import refusal
 from nova.compute import vm_states
 from nova import exception
 from nova import objects
@@ -52,10 +52,8 @@ class Domains:
         #: (server, whether it borrows) -> (what it was worked out of, the
         #: threads that are wanted and what was not obeyed)
         self._wanted = {}
-        #: server -> (XML of its domain, Threads and Memory in it)
+        #: server -> (XML of its domain, Threads in it, why its memory stays)
         self._read = {}
-        #: server -> its Memory, as it was read in this pass
-        self._memory = {}
         #: the host and its key, in this pass
         self._host = None
         self._last_layout = None
@@ -113,7 +111,6 @@ class Domains:
     def forget(self, uuids):
         """Forget what was worked out for others than these, and the host."""
         self._host = None
-        self._memory.clear()
         self.freed.clear()
         self.witness.retain(uuids)
         for known in self._known, self._read:
@@ -137,8 +134,7 @@ class Domains:
         if act:
             self.power_up(server, topology, intent, lent)
         wanted = self._possible(server, topology, intent, lent)
-        now, self._memory[server.uuid] = self._look(server, domain)
-        found = threads.changes(now, wanted)
+        found = threads.changes(self._look(server, domain), wanted)
         if not found and self.witness.freed(server, domain, wanted,
                                             witness.CPUSETS):
             self.freed.add(server.uuid)
@@ -194,25 +190,22 @@ class Domains:
                        f'online brings it back')
 
     def _look(self, server, domain):
-        """All of a domain's threads and its memory, by one question."""
+        """All of a domain's threads."""
+        return self._with_sched(self._parse(server, domain)[1],
+                                process.pid(domain))
+
+    def _parse(self, server, domain):
         text = domain.XMLDesc(0)
         known = self._read.get(server.uuid)
         if known is None or known[0] != text:
             root = ElementTree.fromstring(text)
-            known = text, affinity.of_xml(root), memory.of_xml(root)
+            known = text, affinity.of_xml(root), refusal.of_xml(root)
             self._read[server.uuid] = known
-        return self._with_sched(known[1], process.pid(domain)), known[2]
+        return known
 
-    def memory(self, server):
-        """How its memory is bound, as this pass has read it.
-
-        :returns: kongming.libvirt.memory.Memory; None where it does not run
-        """
-        found = self._memory.get(server.uuid)
-        if found is None:
-            domain = self.domain(server)
-            found = domain and memory.read(domain)
-        return found
+    def stays(self, server, domain):
+        """Why its memory can't move, by its domain's XML; empty: it can."""
+        return self._parse(server, domain)[2]
 
     def run_on(self, server, topology, intent, lent=frozenset(),
                before_each=lambda: None):

@@ -28,6 +28,8 @@ import time
 
 from oslo_log import log as logging
 
+from nova_ext import figures
+
 LOG = logging.getLogger(__name__)
 #: Jobs at once.  With eventlet each may take one of the 20 native threads
 #: that Nova's own calls of libvirt need, too (eventlet.tpool).
@@ -125,6 +127,7 @@ class Jobs:
                     or job.servers & self._running.keys()):
                 return None
             self._running.update(dict.fromkeys(job.servers, job))
+        figures.COUNTS.job_started()
         threading.Thread(target=self._run, args=(job, work), daemon=True,
                          name='kongming-job').start()
         return job

@@ -28,8 +28,10 @@ import threading
 import time
 from typing import Any
 
+from kongming.kernel import process
 from kongming.kernel import vcpu_times
 from kongming.load import decision
+from kongming.load import figures
 from kongming.template import condition
 from kongming.template import template
 import nova.conf
@@ -334,17 +336,16 @@ def _read_memory(wanted):
         pid = known.domain.pid
         if pid is None:
             continue
+        least = min(cell.memory for cell in known.server.numa_topology.cells
+                    if len(cell.total_cpus))
         try:
-            by_node = privileged.memory_by_node(pid)
+            maps, numa_maps, _groups = privileged.texts(pid)
+            known.remote = figures.remote(
+                [each.kib for each in process.parse_ram(
+                    maps, numa_maps, least * 1024)], known.nodes)
         except Exception as exc:
             LOG.debug('Where its memory is can not be read: %s', exc,
                       instance=known.server)
-            continue
-        total = sum(by_node.values())
-        if total:
-            known.remote = 100 * sum(
-                kib for node, kib in by_node.items()
-                if node not in known.nodes) / total
 
 
 def _nodes(server):

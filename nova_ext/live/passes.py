@@ -14,9 +14,12 @@
 
 import random
 import threading
+import time
 
 import nova.conf
 from oslo_log import log as logging
+
+from nova_ext import figures
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -54,13 +57,18 @@ class Passes:
         :param patient: whether to leave alone for a while what failed before
         :returns: whether to look again soon
         """
+        began, failed = time.monotonic(), True
         try:
-            return (self._reconciler.has_work
+            busy = (self._reconciler.has_work
                     and self._reconciler.run(patient))
+            failed = False
+            return busy
         except Exception:
             # Nothing that goes wrong here ends the passes, or nova-compute.
             LOG.exception('A pass over the servers with a template failed')
             return False
+        finally:
+            figures.COUNTS.pass_ended(time.monotonic() - began, failed)
 
     def _run_forever(self):
         pause = interval = CONF.kongming.reconcile_interval

@@ -24,7 +24,6 @@ from typing import Any
 from kongming.host import topology
 from kongming.host import usage
 from kongming.intent import budget
-from kongming.libvirt import memory
 from kongming.live import rearrange
 from nova.compute import resource_tracker
 import nova.conf
@@ -51,6 +50,7 @@ _WAITS = 'it waits for another change on its host'
 class Places:
     """:param domains: nova_ext.live.domains.Domains
 
+    :param moves: nova_ext.live.memory_moves.MemoryMoves
     :param enforcer: nova_ext.live.enforce.Enforcer
     :param failures: nova_ext.live.failures.Failures
     :param jobs: nova_ext.live.jobs.Jobs
@@ -61,9 +61,10 @@ class Places:
     :param affinity_lock: held while servers are left to their jobs
     """
 
-    def __init__(self, domains, enforcer, failures, jobs, changes_, observed,
-                 reclaim, refuse, affinity_lock):
+    def __init__(self, domains, moves, enforcer, failures, jobs, changes_,
+                 observed, reclaim, refuse, affinity_lock):
         self._domains = domains
+        self._moves = moves
         self._enforcer = enforcer
         self._failures = failures
         self._jobs = jobs
@@ -115,7 +116,7 @@ class Places:
         pending: dict[str, rearrange.Resident] = {}
         failed = self._jobs.each(
             {uuid: servers[uuid] for uuid in wanting},
-            'libvirt is asked for its memory', lambda server: (
+            'the kernel is asked for its memory', lambda server: (
                 pending.update({server.uuid: self._resident(
                     server, intents[server.uuid].base)})))
         for uuid, error in failed.items():
@@ -297,7 +298,7 @@ class Places:
             server.uuid, translate.guest_of(server.numa_topology), desired,
             pins,
             [cell.id for cell in server.numa_topology.cells],
-            memory.why_not(memory.read(domain)) if domain is not None else '')
+            self._moves.why_not(domain) if domain is not None else '')
 
 
 def _with_taken(host, taken):

@@ -20,7 +20,6 @@ passes leave alone.
 
 import threading
 
-from kongming.libvirt import memory
 from kongming.template import cache_claims
 from kongming.template import template
 import nova.conf
@@ -96,7 +95,8 @@ class Reconciler:
         self._records = record.Records()
         self._failures = failures.Failures(self._records)
         self._places = places.Places(
-            self._domains, self._enforcer, self._failures, self.jobs,
+            self._domains, self._steps.moves, self._enforcer,
+            self._failures, self.jobs,
             changes.Changes(driver, self._steps, self._enforcer,
                             self._failures, self.jobs, self._records,
                             self.mode),
@@ -285,6 +285,7 @@ class Reconciler:
         :returns: uuid -> kongming.intent.merge.Intent
         """
         everybody = {**servers, **without_numa}
+        self._steps.moves.retain(everybody.keys())
         intents, failed = self._enforcer.enforce(servers, without_numa)
         repaired = self.jobs.each(
             servers, 'what it owns is put in order',
@@ -431,15 +432,13 @@ class Reconciler:
         if not states.is_changeable(server):
             return
         mine = ownership.Ownership(server.numa_topology)
-        node = mine.current.cells[0].id
-        bound = self._domains.memory(server)
-        if bound is not None and not memory.why_not(bound) and (
-                bound.nodes != {node}):
-            LOG.warning('Its memory was bound to node %s and is moved back',
-                        sorted(bound.nodes), instance=server)
-            domain = self._domains.domain(server)
-            if domain is not None:
-                self._steps.move_memory_home(server, domain)
+        domain = self._domains.domain(server)
+        if domain is not None and not self._domains.stays(server, domain):
+            left = self._steps.moves.misplaced(server, domain, mine.current)
+            if left:
+                LOG.warning('Its memory is moved back: %s', left,
+                            instance=server)
+                self._steps.move_memory_home(server, domain, mine.current)
         if mine.has_target:
             # A step was cut short.
             server.numa_topology = self._steps.drop_target(context, server)

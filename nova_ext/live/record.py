@@ -33,6 +33,8 @@ from nova import rpc
 from oslo_log import log as logging
 from oslo_serialization import jsonutils
 
+from nova_ext import figures
+
 LOG = logging.getLogger(__name__)
 #: What 'openstack server event list' shows; servers.LIVE_CHANGE for clients.
 ACTION = 'kongming_live_change'
@@ -140,6 +142,8 @@ class Change:
         LOG.log(logging.WARNING if error else logging.INFO,
                 'Live change: %s', jsonutils.dumps(
                     self._facts, sort_keys=True), instance=self._server)
+        figures.COUNTS.change_ended(self._facts['seconds'], bool(error),
+                                    self.moved_kib)
 
     def end(self, error=None):
         """Record how it ended, and that it began.

@@ -27,7 +27,7 @@ that is seen (``nova/objects/instance.py``, ``save``):
   ``updated_at``.
 
 What somebody writes into the database by hand is read after
-:data:`KEPT_FOR` seconds.
+:data:`CACHED_FOR` seconds.
 """
 
 import time
@@ -36,9 +36,9 @@ from nova import objects
 
 #: What is read of each server each time, and what is kept of it.
 _READ = ['numa_topology', 'metadata', 'migration_context']
-_KEPT = ['flavor', 'system_metadata']
+_CACHED = ['flavor', 'system_metadata']
 #: For how long, in seconds.
-KEPT_FOR = 600.0
+CACHED_FOR = 600.0
 
 
 class ServerList:
@@ -50,7 +50,7 @@ class ServerList:
     def __init__(self, clock=time.monotonic):
         self._clock = clock
         #: node -> server -> (its key, its flavor, its system metadata)
-        self._kept = {}
+        self._cached = {}
         #: node -> when all of it was read
         self._since = {}
 
@@ -61,8 +61,8 @@ class ServerList:
             their ``flavor`` is shared with what was returned before
         """
         now = self._clock()
-        kept = self._kept.get(nodename)
-        if not kept or now - self._since[nodename] >= KEPT_FOR:
+        kept = self._cached.get(nodename)
+        if not kept or now - self._since[nodename] >= CACHED_FOR:
             return self._read_all(context, host, nodename, now)
         found = objects.InstanceList.get_by_host_and_node(
             context, host, nodename, expected_attrs=_READ)
@@ -76,23 +76,23 @@ class ServerList:
         again = objects.InstanceList.get_by_filters(
             context, {'uuid': sorted(new), 'host': host, 'node': nodename,
                       'deleted': False},
-            expected_attrs=_READ + _KEPT) if new else ()
+            expected_attrs=_READ + _CACHED) if new else ()
         same = [server for server in found if server.uuid not in new]
         for server in same:
             _key_then, flavor, system_metadata = kept[server.uuid]
             server.flavor = flavor
             server.system_metadata = dict(system_metadata)
-            server.obj_reset_changes(_KEPT)
-        self._kept[nodename] = {
+            server.obj_reset_changes(_CACHED)
+        self._cached[nodename] = {
             **{server.uuid: kept[server.uuid] for server in same},
-            **{server.uuid: _to_keep(server) for server in again}}
+            **{server.uuid: _to_cache(server) for server in again}}
         return [*same, *again]
 
     def _read_all(self, context, host, nodename, now):
         found = objects.InstanceList.get_by_host_and_node(
-            context, host, nodename, expected_attrs=_READ + _KEPT)
-        self._kept[nodename] = {server.uuid: _to_keep(server)
-                                for server in found}
+            context, host, nodename, expected_attrs=_READ + _CACHED)
+        self._cached[nodename] = {server.uuid: _to_cache(server)
+                                  for server in found}
         self._since[nodename] = now
         return list(found)
 
@@ -103,5 +103,5 @@ def _key(server):
             server.launched_at, server.vm_state, server.task_state)
 
 
-def _to_keep(server):
+def _to_cache(server):
     return _key(server), server.flavor, server.system_metadata

@@ -33,6 +33,7 @@ from nova import utils
 from oslo_log import log as logging
 from oslo_utils import excutils
 
+from nova_ext.live import definition
 from nova_ext.live import memory_moves
 from nova_ext.live import record
 from nova_ext.live import states
@@ -47,12 +48,13 @@ class Steps:
     """:param driver: nova_ext.driver.LibvirtDriver
 
     :param domains: nova_ext.live.domains.Domains
+    :ivar moves: nova_ext.live.memory_moves.MemoryMoves
     """
 
     def __init__(self, driver, domains):
         self._driver = driver
         self._domains = domains
-        self._moves = memory_moves.MemoryMoves()
+        self.moves = memory_moves.MemoryMoves()
 
     def take(self, context, server, step, intent, job):
         """Carry out a step; nothing has changed where this raises.
@@ -100,30 +102,40 @@ class Steps:
 
         try:
             self._own(context, server.uuid, still_both)
-            self._go(server, after, before, intent, job)
+            self._go(server, after, before, intent, job, is_back=True)
             self._own(context, server.uuid, lambda mine: before)
             self._given_up(after, before)
         except Exception:
             LOG.exception('A step could not be rolled back yet',
                           instance=server)
 
-    def _go(self, server, before, after, intent, job):
+    def _go(self, server, before, after, intent, job, is_back=False):
         """Move threads, and memory where the node changes."""
         domain = self._domains.domain(server)
         if domain is None:
             return 0  # stopped: the next start is there
-        nodes = [[cell.id for cell in topology.cells]
-                 for topology in (before, after)]
-        if nodes[0] == nodes[1]:
+        if memory_moves.nodes_of(before) == memory_moves.nodes_of(after):
             self._domains.run_on(server, after, intent)
             return 0
-        return self._moves.move(
-            server, domain, after.cells[0].id,
+        moved = self.moves.move(
+            server, domain, None if is_back else before, after,
             lambda: self._domains.run_on(server, after, intent), job)
+        self._write_down(server, domain, after)
+        return moved
 
-    def move_memory_home(self, server, domain):
+    @staticmethod
+    def _write_down(server, domain, topology):
+        try:
+            definition.bind(domain, memory_moves.nodes_of(topology))
+        except Exception:
+            # It is corrected before Nova starts anything by it.
+            LOG.warning('Its persistent definition names the old nodes of '
+                        'its memory', exc_info=True, instance=server)
+
+    def move_memory_home(self, server, domain, topology):
         """See :meth:`nova_ext.live.memory_moves.MemoryMoves.move_home`."""
-        self._moves.move_home(server, domain)
+        self.moves.move_home(server, domain, topology)
+        self._write_down(server, domain, topology)
 
     @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE,
                         fair=True)

@@ -35,6 +35,7 @@ from nova import utils
 from oslo_log import log as logging
 
 from nova_ext import cache
+from nova_ext import figures
 from nova_ext import limits
 from nova_ext.placement import accounting
 from nova_ext.placement import adapter
@@ -83,6 +84,11 @@ class Publisher:
         self._at_once.set()
         self._wake.set()
 
+    def _changed(self):
+        """Something may be to be published."""
+        figures.COUNTS.publish_wanted()
+        self._wake.set()
+
     def notice(self, nodename):
         """Called under Nova's lock, at each report: wakes what may be slow."""
         compute = self._driver._tracker.compute_nodes.get(nodename)
@@ -90,13 +96,13 @@ class Publisher:
         if compute is not None and (host is None or host.reported != (
                 compute.numa_topology,
                 accounting.here(self._driver._tracker) & host.allocated)):
-            self._wake.set()
+            self._changed()
 
     def look_again(self, nodename):
         """Somebody else has claimed something of a host."""
         if nodename in self._hosts:
             self._hosts[nodename].look_again()
-        self._wake.set()
+        self._changed()
 
     def ownership_changed(self, uuids):
         """Have the allocations of servers follow what they own now.
@@ -105,7 +111,7 @@ class Publisher:
         """
         self.allocations.stale.update(uuids)
         self._at_once.set()
-        self._wake.set()
+        self._changed()
 
     def claimed_here(self, server, allocations):
         """After a server has got its place, or has failed to.
@@ -194,8 +200,11 @@ class Publisher:
         with self._one_run:
             if self._stop.is_set():
                 return True
-            return all([self._publish(nodename, look, anew) for nodename
+            began = time.monotonic()
+            done = all([self._publish(nodename, look, anew) for nodename
                         in list(self._driver._tracker.compute_nodes)])
+            figures.COUNTS.published(began, not done)
+            return done
 
     def _publish(self, nodename, look, anew):
         try:

@@ -26,8 +26,8 @@ Nothing: what a host has is read by :mod:`osc_plugin.cloud`, drawn by
 What it never does
 ------------------
 
-It reads no server's metadata.  ``host list`` loads nothing that draws or
-publishes: each command pays for its own imports only.
+It reads no server's metadata but for ``map --all``.  ``host list`` loads
+nothing that draws or publishes: each command pays for its own imports only.
 
 Public names
 ------------
@@ -38,9 +38,10 @@ Reading order
 -------------
 
 1. ``host``: ``list``, and the sums of a host.
-2. ``map``: ``show`` and ``map``, which draw it.
+2. ``map``: ``show`` and ``map``, which draw it; ``survey``: all hosts with
+   their servers, for ``map --all``.
 3. ``publish``: ``publish`` and ``unpublish``.
 4. ``clean``: what no host needs any more.
 """
 
-__all__ = ('clean', 'host', 'map', 'publish')
+__all__ = ('clean', 'host', 'map', 'publish', 'survey')

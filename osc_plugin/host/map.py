@@ -18,11 +18,13 @@ import shutil
 import sys
 
 from cliff import columns as cliff_columns
+from osc_lib import exceptions
 
 from kongming.host import topology
 from osc_plugin import cloud
 from osc_plugin import command
 from osc_plugin.host import host as host_cmd
+from osc_plugin import progress
 
 
 class MapColumn(cliff_columns.FormattableColumn):
@@ -87,13 +89,24 @@ class ShowHost(command.ShowOne):
 
 
 class MapHost(command.Command):
-    """Draw whose a host's pCPUs are.
+    """Draw whose a host's pCPUs are, or those of all hosts.
 
     In the terminal each core is a box, each pCPU a line of it with the letter
     of its owner; of a wide host each core is a column, its pCPUs one below
     the other. What has no power, as Nova manages that, is named beside its
     node, and marked - where it is free. It is coloured in a terminal, unless
     NO_COLOR is set.
+
+    With --all each host is a line: how many of its dedicated pCPUs servers
+    own, how many are free, and how many of these are stranded: another thread
+    of their core is owned, or their node has no memory left. Drift, conflicts
+    and leftovers are marked. As HTML it is one file that needs no network: all
+    hosts at a glance, the cores of each and the cells of its servers, with a
+    search, and with --history a slider over the live changes of all servers
+    with a template, which takes a request for each of them.
+
+    Where a server's cells are is kept for the next time; the first time of a
+    large cloud takes long, as Nova is asked for each server.
 
     Examples::
 
@@ -102,16 +115,27 @@ class MapHost(command.Command):
         openstack kongming host map compute1 --color always | less -R
         openstack kongming host map compute1 --format svg > compute1.svg
         openstack kongming host map compute1 --format json
+        openstack kongming host map --all
+        openstack kongming host map --all --format html > cloud.html
+        openstack kongming host map --all --history --format html > cloud.html
     """
 
     def get_parser(self, prog_name):
         from kongming.render import text
         parser = super().get_parser(prog_name)
-        parser.add_argument('host', metavar='<host>',
-                            help='Host (name of its compute node) to draw.')
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument('host', metavar='<host>', nargs='?',
+                           help='Host (name of its compute node) to draw.')
+        which.add_argument('--all', action='store_true',
+                           help='Draw all hosts, with their servers (admin '
+                                'only).')
         parser.add_argument('-f', '--format', default='text',
-                            choices=('text', 'svg', 'json'),
-                            help='What to write (default: text).')
+                            choices=('text', 'svg', 'html', 'json'),
+                            help='What to write (default: text); svg is of '
+                                 'one host, html of all.')
+        parser.add_argument('--history', action='store_true',
+                            help='With --all: read the live changes of the '
+                                 'servers, too; for html and json.')
         parser.add_argument('--color', default='auto',
                             choices=('auto', 'always', 'never'),
                             help='Colours in text (default: auto, in a '
@@ -128,9 +152,15 @@ class MapHost(command.Command):
 
     def take_action(self, parsed_args):
         from kongming.render import svg
-        from kongming.render import terminal
         from kongming.render import text
+        self._check(parsed_args)
         conn = self.app.client_manager.kongming
+        coloured = parsed_args.color == 'always' or (
+            parsed_args.color == 'auto' and self.app.stdout.isatty()
+            and not os.environ.get('NO_COLOR'))
+        if parsed_args.all:
+            self._write(self._all(conn, parsed_args, coloured))
+            return
         host, = cloud.hosts(conn, parsed_args.host)
         state = cloud.drawn(conn, host)
         if parsed_args.format == 'svg':
@@ -143,10 +173,37 @@ class MapHost(command.Command):
             drawn = text.host(
                 state, parsed_args.width
                 or shutil.get_terminal_size().columns,
-                parsed_args.color == 'always' or (
-                    parsed_args.color == 'auto'
-                    and self.app.stdout.isatty()
-                    and not os.environ.get('NO_COLOR')),
-                parsed_args.style)
+                coloured, parsed_args.style)
+        self._write(drawn)
+
+    def _check(self, parsed_args):
+        """What does not go together."""
+        one, other = ('--all', '<host>') if parsed_args.all else (
+            '<host>', '--all')
+        if parsed_args.format == ('svg' if parsed_args.all else 'html'):
+            raise exceptions.CommandError(
+                f'--format {parsed_args.format} goes with {other}, not with '
+                f'{one}.')
+        if parsed_args.history and (
+                not parsed_args.all or parsed_args.format == 'text'):
+            raise exceptions.CommandError(
+                '--history goes with --all and --format html or json.')
+
+    def _all(self, conn, parsed_args, coloured):
+        from kongming.render import overview
+        from osc_plugin.host import survey
+        with progress.Waiting(self.app.stderr, 'reading hosts') as waiting:
+            found = survey.survey(conn, parsed_args.history, waiting.say)
+        if parsed_args.format == 'html':
+            from kongming.render import page
+            return page.page(found)
+        if parsed_args.format == 'json':
+            return json.dumps(overview.to_json(found), indent=2)
+        return overview.overview(
+            found, parsed_args.width or shutil.get_terminal_size().columns,
+            coloured)
+
+    def _write(self, drawn):
+        from kongming.render import terminal
         self.app.stdout.write(terminal.for_encoding(
             drawn, self.app.stdout.encoding) + '\n')

@@ -19,8 +19,12 @@ libvirt before 11.0 has a list of the file systems that hosts share, and
 refuses to migrate a domain whose disk is on another one, be it opened
 without a cache (src/util/virfile.c, virFileIsSharedFSType); 9p is not on it.
 What both nested hosts see by it is one file on this machine, so that is told
-to libvirt by VIR_MIGRATE_UNSAFE, for which Nova has no option.  Nothing else
-of nova-compute is different.
+to libvirt by VIR_MIGRATE_UNSAFE, for which Nova has no option.
+
+nova-compute runs outside, where it would ask this machine's kernel for the
+memory of servers; it asks the one inside (tests.nested.kernel).  The folder of
+the nested host is in KONGMING_NESTED, and the one that both see in
+KONGMING_NESTED_SHARE.  Nothing else of nova-compute is different.
 """
 
 import importlib
@@ -56,10 +60,12 @@ if __name__ == '__main__':
     sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
     from tests.nested import host
     from tests.nested import inside
+    from tests.nested import kernel
     from tests.nested import machine
     folder, share = sys.argv[1:3]
     nested = machine.Machine(folder)
     nested.share = pathlib.Path(share)
     inside.Inside(host.Host(of=nested).shell).put(_patch)
+    kernel.Numa(host.Host(of=nested)).setUp()
     sys.argv[:3] = ['nova-compute']
     sys.exit(compute.main())

@@ -24,7 +24,9 @@ from kongming.domain import domain as domain_mod
 from kongming.host import topology
 from kongming.libvirt import affinity
 from kongming.live import witness
+from tests import numa
 
+_INACTIVE = 2
 _DOMAIN = 'nova.tests.fixtures.libvirt.Domain'
 
 
@@ -53,17 +55,23 @@ def _cpu_list(cpumap):
         pcpu for pcpu, on in enumerate(cpumap) if on)
 
 
-def _set_numa_parameters(domain, params, flags):
-    if flags == 3:
-        raise _refuse("Flags 'VIR_DOMAIN_AFFECT_LIVE' and "
-                      "'VIR_DOMAIN_AFFECT_CONFIG' are mutually exclusive")
-    tune = ElementTree.fromstring(domain._def['numatune'])
-    memory = tune.find('./memory')
-    if memory.get('mode', 'strict') != 'restrictive':
-        raise _refuse('Requested operation is not valid: change of nodeset '
-                      'for running domain requires restrictive numa mode')
-    memory.set('nodeset', params['numa_nodeset'])
-    domain._def['numatune'] = ElementTree.tostring(tune, encoding='unicode')
+def _define(connection, xml):
+    """One that runs goes on, and has this for its next start."""
+    root = ElementTree.fromstring(xml)
+    domain = connection._vms.get(root.findtext('./name'))
+    if domain is None or not domain.isActive():
+        return _define.native(connection, xml)
+    domain._def['numatune_later'] = _numatune(root)
+    return domain
+
+
+_define.native = fakelibvirt.Connection.defineXML
+
+
+def _numatune(root):
+    tune = root.find('./numatune')
+    return (None if tune is None
+            else ElementTree.tostring(tune, encoding='unicode'))
 
 
 def _get_free_pages(connection, sizes, start, count, flags=0):
@@ -81,7 +89,6 @@ class LiveTuning(fixtures.Fixture):
         for name, function in (('pinVcpuFlags', _pin_vcpu),
                                ('pinEmulator', _pin_emulator),
                                ('pinIOThread', _pin_iothread),
-                               ('setNumaParameters', _set_numa_parameters),
                                ('connect', lambda domain:
                                 domain._connection)):
             self.useFixture(fixtures.MonkeyPatch(f'{_DOMAIN}.{name}',
@@ -89,6 +96,8 @@ class LiveTuning(fixtures.Fixture):
         self.useFixture(fixtures.MonkeyPatch(
             'nova.tests.fixtures.libvirt.Connection.getFreePages',
             _get_free_pages))
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.tests.fixtures.libvirt.Connection.defineXML', _define))
         self._record_numatune()
 
     def _record_numatune(self):
@@ -98,10 +107,7 @@ class LiveTuning(fixtures.Fixture):
 
         def parse_definition(domain, xml):
             found = parse(domain, xml)
-            tune = ElementTree.fromstring(xml).find('./numatune')
-            found['numatune'] = (None if tune is None else
-                                 ElementTree.tostring(tune,
-                                                      encoding='unicode'))
+            found['numatune'] = _numatune(ElementTree.fromstring(xml))
             return found
 
         def xml_desc(domain, flags):
@@ -112,7 +118,10 @@ class LiveTuning(fixtures.Fixture):
             tune = root.find('./numatune')
             if tune is not None:
                 root.remove(tune)
-            root.append(ElementTree.fromstring(domain._def['numatune']))
+            later = domain._def.get('numatune_later')
+            root.append(ElementTree.fromstring(
+                later if later and flags & _INACTIVE
+                else domain._def['numatune']))
             return ElementTree.tostring(root, encoding='unicode')
 
         for name, function in (('_parse_definition', parse_definition),
@@ -226,8 +235,9 @@ class Kernel(fixtures.Fixture):
     def _pid(self, domain):
         if not domain.isActive():
             return None
-        self._domains.append(domain)
-        return len(self._domains)
+        if domain not in self._domains:
+            self._domains.append(domain)
+        return self._domains.index(domain) + 1
 
     def _tasks(self, pid):
         domain = self._domains[pid - 1]
@@ -238,3 +248,39 @@ class Kernel(fixtures.Fixture):
             for vcpu, pcpus in pins.vcpus.items()] + [
                 domain_mod.Task(domain_mod.EMULATOR, 0, 99,
                                 pins.emulator or frozenset(), 0)]
+
+
+class Numa(Kernel):
+    """A kernel that has the memory of simulated domains, too.
+
+    :ivar numa: tests.numa.Kernel
+    """
+
+    def _setUp(self):
+        super()._setUp()
+        self.numa = numa.Kernel(range(4), {})
+        for name in ('texts', 'in_the_way', 'set_mems', 'migrate_pages',
+                     'move_slice'):
+            self.useFixture(fixtures.MonkeyPatch(
+                f'nova_ext.privileged.{name}', getattr(self.numa, name)))
+        self.useFixture(fixtures.MonkeyPatch(
+            'kongming.kernel.numa.groups', self.numa.groups))
+
+    def _pid(self, domain):
+        pid = super()._pid(domain)
+        if pid is not None and pid not in self.numa.processes:
+            self.numa.processes[pid] = self._process(domain)
+        return pid
+
+    @staticmethod
+    def _process(domain):
+        found = domain_mod.parse(domain.XMLDesc(0))
+        nodes = [min(found.memnodes[cell]) for cell in sorted(found.memnodes)]
+        # The simulated domain forgets how large each cell is.
+        size = sum(found.memory_kib) // len(nodes)
+        return numa.Process(nodes, policy=found.mode != 'restrictive',
+                            sizes_kib=[size] * len(nodes))
+
+    def memory_of(self, domain):
+        """The numa.Process of a running domain."""
+        return self.numa.processes[self._pid(domain)]

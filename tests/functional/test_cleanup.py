@@ -32,7 +32,6 @@ from keystoneauth1 import session
 
 from kongming import exception as km_exc
 from kongming.libvirt import affinity
-from kongming.libvirt import memory
 from kongming.live import threads
 from nova.conductor import manager
 from nova import context as nova_context
@@ -146,7 +145,7 @@ class CleanupBase(CleanupMixin, test_life.LifeBase):
     def setUp(self):
         super().setUp()
         self.hosts()
-        self.kernel = self.useFixture(hypervisor.Kernel())
+        self.kernel = self.useFixture(hypervisor.Numa())
 
     def connect(self, args):
         context, driver = super().connect(args)
@@ -232,7 +231,8 @@ class MoveOfMemoryTest(CleanupBase):
     def test_threads_and_memory_come_back(self):
         domain = self.domain(self.server)
         self.run_on(self.server, v0={5}, v1={2})
-        domain.setNumaParameters({'numa_nodeset': '0'}, 1)
+        kernel = self.kernel.numa
+        kernel.set_mems(self.kernel._pid(domain), [0])
         self.stop()
         dry = self.clean_up('--dry-run')
         self.assertEqual({0: only(5), 1: only(2)}, self.pins(self.server)[0])
@@ -242,10 +242,12 @@ class MoveOfMemoryTest(CleanupBase):
         self.assertEqual([
             'a change that was cut short: pCPU 2,5, node 0',
             'vCPU 0: pCPU 5 -> 13', 'vCPU 1: pCPU 2 -> 10',
-            'emulator: pCPU 2,5 -> 10,13', 'memory: node 0 -> 1'], found)
+            'emulator: pCPU 2,5 -> 10,13'], found[:-1])
+        self.assertIn('memory: 8 pages of 4 KiB of cell 0 are on node 0 and '
+                      'not on node 1', found[-1])
         self.assertEqual({0: only(13), 1: only(10)},
                          self.pins(self.server)[0])
-        self.assertEqual({1}, memory.read(domain).nodes)
+        self.assertEqual([{1}], self.kernel.memory_of(domain).where())
         self.assertEqual(self.AT_HOME, self.saved(self.server))
 
     def test_twice(self):

@@ -46,8 +46,7 @@ class HostileBase(test_live.LiveBase):
         super().setUp()
         #: What is written because of a server, by kind.
         self.writes = collections.Counter()
-        for name in ('pinVcpuFlags', 'pinEmulator', 'pinIOThread',
-                     'setNumaParameters'):
+        for name in ('pinVcpuFlags', 'pinEmulator', 'pinIOThread'):
             self._counted(f'nova.tests.fixtures.libvirt.Domain.{name}',
                           'libvirt')
         self._counted('nova_ext.ownership.write_ahead.write', 'ownership')

@@ -17,6 +17,7 @@ from unittest import mock
 
 import fixtures
 
+from kongming.domain import domain as domain_mod
 from kongming.libvirt import affinity
 from kongming.libvirt import memory
 from nova.compute import rpcapi
@@ -30,6 +31,7 @@ from nova_ext.live import record
 from nova_ext.ownership import write_ahead
 from oslo_serialization import jsonutils
 from tests.embedded import guests
+from tests.embedded import hypervisor
 from tests.functional import test_boot
 from tests.functional import test_life
 
@@ -44,8 +46,7 @@ class LiveBase(test_life.LifeBase):
         self.samples = []
         # A checker that looks after every write of ownership and of pins.
         for where in ('nova_ext.ownership.write_ahead.write',
-                      'kongming.libvirt.affinity.apply',
-                      'kongming.libvirt.memory.set_nodes'):
+                      'kongming.libvirt.affinity.apply'):
             self._sampled(where)
 
     def _sampled(self, where):
@@ -223,19 +224,45 @@ class ChangeTest(LiveBase):
         self.assertIn(f'({native["id"]})', details)
 
 
-class MemoryTest(LiveBase):
+class MemoryBase(LiveBase):
     """A cell changes its node, and its memory goes with it."""
 
-    def bound(self, server):
-        """(mode, nodes) as libvirt says."""
-        return memory.read(self.connection_of(server['id'])
-                           .lookupByUUIDString(server['id']))[:2]
+    def setUp(self):
+        super().setUp()
+        self.kernel = self.useFixture(hypervisor.Numa())
+        self.numa = self.kernel.numa
+
+    def domain(self, server):
+        return self.connection_of(server['id']).lookupByUUIDString(
+            server['id'])
+
+    def process(self, server):
+        """Its memory, as the kernel has it."""
+        return self.kernel.memory_of(self.domain(server))
+
+    def defined(self, server, flags=memory.INACTIVE):
+        """(mode, cell -> nodes) as libvirt says."""
+        found = domain_mod.parse(self.domain(server).XMLDesc(flags))
+        return found.mode, dict(found.memnodes)
+
+    def assertOnNodes(self, server, nodes, pins):
+        self.assertEverywhere(server, pins)
+        self.assertEqual(list(nodes), [
+            cell.id for cell in self.instance(
+                server['id']).numa_topology.cells])
+        process = self.process(server)
+        self.assertEqual([{node} for node in nodes], process.where())
+        self.assertEqual(list(nodes), process.bound())
+        self.assertEqual({frozenset(nodes)}, set(process.groups.values()))
+        self.assertEqual(('strict', {
+            cell: only(node) for cell, node in enumerate(nodes)}),
+            self.defined(server))
+
+
+class MemoryTest(MemoryBase):
 
     def assertOnNode(self, server, node, pins):
-        self.assertEverywhere(server, pins)
-        cell, = self.instance(server['id']).numa_topology.cells
-        self.assertEqual(node, cell.id)
-        self.assertEqual(('restrictive', {node}), self.bound(server))
+        self.assertOnNodes(server, [node], pins)
         self.assertEqual({node: 1024, 1 - node: 0}, {
             at: used for at, (_pcpus, used) in self.usage().items()})
 
@@ -263,7 +290,7 @@ class MemoryTest(LiveBase):
         self.want(server, node_0='0')
         self.assertEqual({0: frozenset({0, 1}), 1: frozenset({0, 1})},
                          self.pins(server)[0])
-        self.assertEqual({0}, set(self.bound(server)[1]))
+        self.assertEqual([{0}], self.process(server).where())
 
     def test_two_change_nodes(self):
         one = self.boot(self.template('0:13'))
@@ -276,16 +303,18 @@ class MemoryTest(LiveBase):
         self.assertEverywhere(one, {0: 2})
         self.assertEverywhere(two, {0: 13})
 
-    def test_a_guest_of_several_cells_stays(self):
-        server = self.boot(self.flavor(
-            {'node.0': '0', 'node.1': '1', 'grant': 'template'}, vcpus=2,
-            numa_nodes='2'))
-        before = self.pins(server)
-        self.want(server, node_0='1', node_1='0')
-        self.assertEqual(before, self.pins(server))
-        (result, details), = self.actions(server)
-        self.assertEqual('Error', result)
-        self.assertIn('this one has several', details)
+    def test_started_as_an_older_one_was(self):
+        """Bound by its cgroup alone; its next start is as Nova has it."""
+        server = self.boot(self.template('0:13 1:10'))
+        domain = self.domain(server)
+        domain._def['numatune'] = domain._def['numatune'].replace(
+            'strict', 'restrictive')
+        self.numa.processes.clear()
+        self.want(server, node_0='0', pin_0='0:5 1:2')
+        self.assertEqual([{0}], self.process(server).where())
+        self.assertEqual([('Success', None)], self.actions(server))
+        self._reboot_server(server, hard=True)
+        self.assertOnNode(server, 0, {0: 5, 1: 2})
 
     def test_insufficient_memory_is_refused_up_front(self):
         server = self.boot(self.template('0:13 1:10'))
@@ -297,36 +326,105 @@ class MemoryTest(LiveBase):
         self.assertOnNode(server, 1, {0: 13, 1: 10})
         (_result, details), = self.actions(server)
         self.assertIn('node 0 has 1000 free pages of 4 KiB', details)
+        self.assertEqual([], self.numa.calls)
 
-    def test_libvirt_refuses_in_the_middle(self):
+    def test_what_the_kernel_knows_is_refused_up_front(self):
         server = self.boot(self.template('0:13 1:10'))
-
-        def refuse(*args):
-            raise RuntimeError('libvirt said no')
-
-        with mock.patch.object(fakelibvirt.Domain, 'setNumaParameters',
-                               create=True, new=refuse):
+        said = self.process(server).said
+        for key, value, words in (
+                ('devices', ['/dev/vfio/7'], '/dev/vfio/7 open'),
+                ('pinned_kib', 512, '512 KiB of its memory are pinned')):
+            was, said[key] = said[key], value
             self.want(server, node_0='0', pin_0='0:5 1:2')
+            self.assertIn(words, self.actions(server)[0][1])
+            said[key] = was
+        self.assertEqual([], self.numa.calls)
         self.assertOnNode(server, 1, {0: 13, 1: 10})
-        self.assertIn('libvirt said no', self.actions(server)[0][1])
+        # Where no memory moves, nothing is in the way.
+        said['pinned_kib'] = 512
+        self.unwant(server, 'pin.0', 'node.0')
+        self.want(server, pin_0='0:15 1:10')
+        self.assertOnNode(server, 1, {0: 15, 1: 10})
+
+    def test_pages_that_stay(self):
+        """All is rolled back: pages, policy, threads and ownership."""
+        self.flags(group='kongming', memory_move_timeout=1)
+        server = self.boot(self.template('0:13 1:10'))
+        process = self.process(server)
+        process.pinned = {(process.mappings[0].first, 2)}
+        self.want(server, node_0='0', pin_0='0:5 1:2')
+        self.assertIn('1 pages of 4 KiB of cell 0 are on node 1',
+                      self.actions(server)[0][1])
+        self.assertOnNode(server, 1, {0: 13, 1: 10})
+        process.pinned = set()
         self.ring(server)
-        self.assertEqual(0, self.instance(
-            server['id']).numa_topology.cells[0].id)
+        self.assertOnNode(server, 0, {0: 5, 1: 2})
+
+    def test_the_kernel_refuses_in_the_middle(self):
+        server = self.boot(self.template('0:13 1:10'))
+        for what in ('move_slice', 'set_mems emulator', 'set_mems vcpu0'):
+            def refuse(now, what=what):
+                if now == what:
+                    self.numa.before = lambda what: None
+                    raise RuntimeError(f'no {what}')
+
+            self.numa.before = refuse
+            self.want(server, node_0='0', pin_0='0:5 1:2')
+            self.assertIn(f'no {what}', self.actions(server)[0][1])
+            self.assertOnNode(server, 1, {0: 13, 1: 10})
+            self.unwant(server, 'node.0', 'pin.0')
+        self.want(server, node_0='0', pin_0='0:5 1:2')
+        self.assertOnNode(server, 0, {0: 5, 1: 2})
 
     def test_somebody_moved_it_by_hand(self):
         server = self.boot(self.template('0:13 1:10'))
-        self.connection_of(server['id']).lookupByUUIDString(
-            server['id']).setNumaParameters({'numa_nodeset': '0'}, 1)
+        self.numa.set_mems(self.kernel._pid(self.domain(server)), [0])
+        self.assertEqual([{0}], self.process(server).where())
         self.ring(server)
         self.assertOnNode(server, 1, {0: 13, 1: 10})
         self.assertIn('is moved back', self.stdlog.logger.output)
+
+    def test_memfd_is_looked_at_in_each_pass(self):
+        server = self.boot(self.template('0:13 1:10'))
+        mapping, = self.process(server).mappings
+        mapping.file = '/memfd:memory-backend-memfd'
+        self.want(server, node_0='0', pin_0='0:5 1:2')
+        self.assertEqual(([{0}], [1]), (self.process(server).where(),
+                                        self.process(server).bound()))
+        self.assertEqual([('Success', None)], self.actions(server))
+        self.assertIn('memfd memory stays bound', self.stdlog.logger.output)
+        mapping.pages[3] = 1
+        self.ring(server)
+        self.assertEqual([{0}], self.process(server).where())
+        self._reboot_server(server, hard=True)
+        self.assertOnNode(server, 0, {0: 5, 1: 2})
+
+    def test_resumed_where_it_has_moved_to(self):
+        server = self.boot(self.template('0:13 1:10'))
+        self.want(server, node_0='0', pin_0='0:5 1:2')
+        self.assertEqual(only(1), self.defined(server, 0)[1][0])
+        saved = []
+        with mock.patch.object(
+                fakelibvirt.Domain, 'managedSaveGetXMLDesc', create=True,
+                new=lambda domain, flags: domain.XMLDesc(0)), \
+            mock.patch.object(
+                fakelibvirt.Domain, 'managedSaveDefineXML', create=True,
+                new=lambda domain, xml: saved.append(xml)):
+            self.api.post_server_action(server['id'], {'suspend': {}})
+            self._wait_for_state_change(server, 'SUSPENDED')
+            self.api.post_server_action(server['id'], {'resume': {}})
+            self._wait_for_state_change(server, 'ACTIVE')
+        self.assertEqual([{0: only(0)}], [
+            dict(domain_mod.parse(xml).memnodes) for xml in saved])
 
     def test_defined_anew_in_the_middle(self):
         """A hard reboot then knows nothing of the place that it goes to."""
         server = self.boot(self.template('0:13 1:10'))
         xml = []
 
-        def reboot(*args):
+        def reboot(what):
+            if xml:
+                return
             driver = self.computes['compute1'].driver
             instance = self.instance(server['id'])
             self.assertEqual(2, len(instance.numa_topology.cells))
@@ -335,10 +433,69 @@ class MemoryTest(LiveBase):
                 objects.ImageMeta.from_instance(instance))))
             raise RuntimeError('enough')
 
-        with mock.patch.object(fakelibvirt.Domain, 'setNumaParameters',
-                               create=True, new=reboot):
-            self.want(server, node_0='0', pin_0='0:5 1:2')
+        self.numa.before = reboot
+        self.want(server, node_0='0', pin_0='0:5 1:2')
         self.assertEqual({0: only(13), 1: only(10)}, xml[0].vcpus)
+
+
+class CellsTest(MemoryBase):
+    """Guests of several cells, on a host of four nodes."""
+
+    SHAPE = {'cpu_nodes': 4, 'cpu_sockets': 1, 'cpu_cores': 4,
+             'cpu_threads': 2, 'kB_mem': 16 * 1024 ** 2}
+    SHARED = '0-1,8-9,16-17,24-25'
+    DEDICATED = '2-7,10-15,18-23,26-31'
+
+    def two(self, **extra):
+        return self.boot(self.flavor(
+            {'node.0': '0', 'node.1': '1', 'pin.0': '0:5', 'pin.1': '1:13',
+             'grant': 'template', **extra}, vcpus=2, numa_nodes='2'))
+
+    def test_each_cell_goes(self):
+        server = self.two()
+        self.assertOnNodes(server, (0, 1), {0: 5, 1: 13})
+        for nodes, pins in (((0, 2), '1:21'), ((0, 3), '1:29')):
+            self.want(server, node_1=str(nodes[1]), pin_1=pins)
+            self.assertOnNodes(server, nodes, {
+                0: 5, 1: int(pins.partition(':')[2])})
+        # Both, the upper one first.
+        self.want(server, node_0='1', pin_0='0:13', node_1='2',
+                  pin_1='1:21')
+        self.assertOnNodes(server, (1, 2), {0: 13, 1: 21})
+        self.audit()
+        self._reboot_server(server, hard=True)
+        self.assertOnNodes(server, (1, 2), {0: 13, 1: 21})
+        self.unwant(server, 'node.0', 'pin.0', 'node.1', 'pin.1')
+        self.assertOnNodes(server, (0, 1), {0: 5, 1: 13})
+        self.assertEqual([('Success', None)] * 4, self.actions(server))
+        self._delete_server(server)
+        self.assertEqual({(frozenset(), 0)}, {
+            (frozenset(pcpus), used)
+            for pcpus, used in self.usage().values()})
+
+    def test_order_is_refused(self):
+        server = self.two()
+        self.want(server, node_0='1', node_1='0', pin_0='0:13', pin_1='1:5')
+        self.assertOnNodes(server, (0, 1), {0: 5, 1: 13})
+        (result, details), = self.actions(server)
+        self.assertEqual('Error', result)
+        self.assertIn('the kernel keeps the order of the cells', details)
+
+    def test_rolled_back_as_a_whole(self):
+        """The second cell can't go, and the first one comes back."""
+        server = self.two()
+
+        def refuse(what):
+            if what == 'move_slice' and self.process(server).where() == [
+                    {0}, {2}]:
+                self.numa.before = lambda what: None
+                raise RuntimeError('no')
+
+        self.numa.before = refuse
+        self.want(server, node_0='1', pin_0='0:13', node_1='2',
+                  pin_1='1:21')
+        self.assertEqual('Error', self.actions(server)[0][0])
+        self.assertOnNodes(server, (0, 1), {0: 5, 1: 13})
 
 
 class ThreadTest(LiveBase):

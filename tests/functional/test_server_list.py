@@ -195,8 +195,8 @@ class ServerListTest(test_life.LifeBase):
             vcpu=1, memory_mb=64, disk=1, ephemeral=0, swap=0),
             networks='none')['id']
         self.assertFresh(requests=2)
-        self.assertNotIn(gone, self.list._kept[
-            next(iter(self.list._kept))])
+        self.assertNotIn(gone, self.list._cached[
+            next(iter(self.list._cached))])
 
     def test_one_that_goes_between_the_requests(self):
         """It is on another host by then, and no pass of this one's."""
@@ -241,5 +241,5 @@ class ServerListTest(test_life.LifeBase):
         server.flavor.extra_specs['kongming:node.0'] = '1'
         server.save()
         self.assertEqual({}, self.read()[self.first].flavor.extra_specs)
-        self.seconds += server_list.KEPT_FOR
+        self.seconds += server_list.CACHED_FOR
         self.assertFresh(requests=1)

@@ -50,10 +50,9 @@ class CrashMixin:
         self.killer.inside = in_pass
         for owner, name in ((libvirt.virDomain, 'pinVcpuFlags'),
                             (libvirt.virDomain, 'pinEmulator'),
-                            (libvirt.virDomain, 'setNumaParameters'),
                             (record.Change, 'start'),
                             (record.Change, 'end')):
-            self.killer._wrap(owner, name, writes=True)
+            self.killer.add(owner, name, writes=True)
         # A process that is gone doesn't say so.
         self.useFixture(fixtures.MonkeyPatch(
             'threading.excepthook', lambda args: None))

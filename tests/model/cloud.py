@@ -403,7 +403,7 @@ class Cloud:
         lost = self.bus.lost
         with self.hook():
             waits = write_ahead.resolve(self.context, host.rt,
-                                        host.steps.leave)
+                                        host.steps._domains.leave)
         if self.bus.lost != lost:
             raise Broken(f'{host.name}: nobody noticed a lost message')
         if waits != bool(write_ahead.uncertain(host.rt)):
@@ -551,7 +551,8 @@ class Cloud:
                 if row['vm_state'] == vm_states.RESCUED:
                     self.unrescue(self.read(uuid))
                     self.check()
-            write_ahead.resolve(self.context, host.rt, host.steps.leave)
+            write_ahead.resolve(self.context, host.rt,
+                                host.steps._domains.leave)
             self.check()
             host.audit()
             self.check()

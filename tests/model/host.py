@@ -201,6 +201,10 @@ class Driver(hook.LibvirtDriver, _Native):
             'jobs.of.return_value': None})
         # Placement is not part of this.
         self.publisher = mock.Mock(cache_claims={})
+        # All pCPUs have power, and nobody can say whether they are online.
+        self.cpu_api = mock.Mock(**{
+            'online.return_value': None, 'off.return_value': frozenset(),
+            'ensure.return_value': frozenset()})
         self._lifecycle = Lifecycle(self)
         self.virtapi = mock.Mock()
 
@@ -214,6 +218,13 @@ class Domains(domains.Domains):
     @staticmethod
     def check_left(domain, pcpus):
         """There is no kernel to be asked."""
+
+    def power_up(self, *_args):
+        """All have power; nothing is offline."""
+        return frozenset()
+
+    def power_down(self, *_args):
+        """Nothing is managed."""
 
     def __init__(self, host):
         super().__init__(host.driver)
@@ -243,7 +254,7 @@ class Steps(steps.Steps):
         finally:
             self._model.unlocked()
 
-    def _go(self, server, before, after, intent, job):
+    def _go(self, server, before, after, intent, job, is_back=False):
         self._domains.run_on(server, after)
         return 0
 

@@ -73,6 +73,19 @@ class Host:
             self._machine.ssh('sh', '-s'), cwd=self._machine.folder,
             input=script, check=True, capture_output=True, text=True).stdout
 
+    def ssh(self, *words):
+        """The command that runs something inside; its cwd is our folder."""
+        return self._machine.ssh(*words)
+
+    @property
+    def folder(self):
+        """Where the command of :meth:`ssh` is to run."""
+        return self._machine.folder
+
+    def pid(self, domain_name):
+        """The QEMU process of a domain, inside."""
+        return int(self.shell(f'cat /run/libvirt/qemu/{domain_name}.pid'))
+
     def threads(self, domain_name):
         """As :func:`tests.embedded.witness.threads`."""
         return witness.threads(domain_name, self.shell)

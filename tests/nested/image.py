@@ -32,7 +32,7 @@ MIRROR = os.environ.get('KONGMING_MIRROR', 'http://deb.debian.org/debian')
 KERNEL = 'linux-image-amd64'
 PACKAGES = (KERNEL, 'busybox-static', 'iproute2', 'kmod', 'libvirt-daemon',
             'libvirt-daemon-driver-qemu', 'mount', 'numactl',
-            'openssh-server', 'qemu-system-x86', 'qemu-utils')
+            'openssh-server', 'python3', 'qemu-system-x86', 'qemu-utils')
 #: Kernel modules that are worth their place.
 _DRIVERS = ('virtio', 'net/virtio_net.ko', 'net/net_failover.ko',
             'block/virtio_blk.ko', 'char/hw_random', 'char/virtio_console.ko')

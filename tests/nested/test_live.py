@@ -14,20 +14,22 @@
 
 import os
 import random
-from unittest import mock
 from xml.etree import ElementTree
 
-import fixtures
 import testtools
 
 from kongming.compute import servers as servers_mod
+from kongming.domain import domain as domain_mod
+from kongming.kernel import mover
 from kongming.libvirt import memory
+from kongming.memory import move
 from kongming.placement import inventory
 from tests.embedded import witness
 from tests.functional import test_life
 from tests.libvirt import boot
 from tests.libvirt import crash
 from tests.nested import cloud
+from tests.nested import kernel
 
 
 #: Its init starts libvirtd anew.
@@ -46,11 +48,7 @@ class LiveBase(boot.Base, cloud.NestedCloud):
     def setUp(self):
         super().setUp()
         # Its kernel is another one than the one that this process sees.
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova_ext.live.memory_moves.MemoryMoves.memory_by_node',
-            staticmethod(lambda server, domain: {
-                node: int(mib * 1024) for node, mib in
-                self.nested.memory(domain).mib.items()})))
+        self.useFixture(kernel.Numa(self.nested))
 
     def dedicated(self, node):
         return sorted(set(self.shape.pcpus(node)) & set(self.cpu_sets()[1]))
@@ -99,11 +97,12 @@ class LiveBase(boot.Base, cloud.NestedCloud):
         self.assertEqual({node}, set(self.memory(server).pages))
         self.assertEqual(str(node), self.nested.cgroup(
             self.domain(server).name(), 'cpuset.mems'))
-        for flags in (0, 2):  # live, VIR_DOMAIN_XML_INACTIVE
-            bound = ElementTree.fromstring(
-                self.domain(server).XMLDesc(flags)).find('./numatune/memory')
-            self.assertEqual(('restrictive', str(node)),
-                             (bound.get('mode'), bound.get('nodeset')))
+        bound = ElementTree.fromstring(
+            self.domain(server).XMLDesc(memory.INACTIVE)).find(
+                './numatune/memory')
+        self.assertEqual(('strict', str(node)),
+                         (bound.get('mode'), bound.get('nodeset')))
+        self.assertEqual(f'bind:{node}', self.memory(server).policy)
         cell, = self.instance(server['id']).numa_topology.cells
         self.assertEqual((node, dict(enumerate(pcpus)), None),
                          (cell.id, cell.cpu_pinning, cell.cpuset_reserved))
@@ -156,7 +155,7 @@ class MemoryTest(MemoryBase):
         self.assertEqual(2048, self.memory(server).page_kib)
 
     def test_node_without_free_memory(self):
-        """Told before anything is touched."""
+        """Refused before anything is touched."""
         server = self.start()
         domain = self.domain(server)
         # Leave the node with less than the guest and the spare.
@@ -181,24 +180,77 @@ class MemoryTest(MemoryBase):
         self.ring(server)
         self.assertIsOn(server, self.far)
 
-    def test_libvirtd_is_killed_before_memory_moves(self):
+    def test_suspended_and_resumed(self):
+        """The saved state names the node that it was started on."""
         server = self.start()
-        real = memory.set_nodes
-
-        def set_nodes(*args):
-            patch.stop()
-            self.shell(RESTART)
-            return real(*args)
-
-        patch = mock.patch.object(memory, 'set_nodes', set_nodes)
-        patch.start()
-        self.addCleanup(patch.stop)
         self.go(server, self.far)
-        self.assertEqual('Error', self.last_change(server)[0])
-        # Where it was, or somewhere on its way; and then it gets there.
-        self.assertRunsOnItsOwn(server)
-        self.ring(server)
+        self.api.post_server_action(server['id'], {'suspend': {}})
+        self._wait_for_state_change(server, 'SUSPENDED')
+        self.api.post_server_action(server['id'], {'resume': {}})
+        self._wait_for_state_change(server, 'ACTIVE')
         self.assertIsOn(server, self.far)
+
+
+class CellsTest(LiveBase):
+    """Guests of two cells, on a host of four nodes."""
+
+    def setUp(self):
+        super().setUp()
+        if self.shape.nodes < 4:
+            self.skipTest('needs a host of four nodes: '
+                          'tools/nested up --nodes 4')
+
+    def start(self, nodes):
+        return self.boot(
+            image='dirty', vcpus=2, grant='template',
+            **self.template(nodes), native={'hw:numa_nodes': '2'})
+
+    def template(self, nodes):
+        found = {}
+        for cell, node in enumerate(nodes):
+            found[f'node_{cell}'] = str(node)
+            found[f'pin_{cell}'] = f'{cell}:{self.dedicated(node)[0]}'
+        return found
+
+    def assertIsOn(self, server, nodes):
+        """Kernel, libvirt, Nova and the tracker say the same."""
+        cells = self.instance(server['id']).numa_topology.cells
+        self.assertEqual(list(nodes), [cell.id for cell in cells])
+        self.assertEqual({
+            cell: frozenset({self.dedicated(node)[0]})
+            for cell, node in enumerate(nodes)}, self.threads(server))
+        domain = self.domain(server)
+        seen = mover.Mover(kernel.Inside, kernel.Inside.pid(domain), [
+            cell.memory * 1024 for cell in cells]).look(nodes)
+        self.assertTrue(move.is_there(seen, nodes), seen)
+        self.assertEqual({frozenset(nodes)}, set(seen.groups.values()))
+        found = domain_mod.parse(domain.XMLDesc(memory.INACTIVE))
+        self.assertEqual({cell: frozenset({node}) for cell, node in
+                          enumerate(nodes)}, dict(found.memnodes))
+        self.assertEqual({node: 32 if node in nodes else 0
+                          for node in range(self.shape.nodes)}, {
+            node: used for node, (_pcpus, used) in self.usage().items()})
+
+    def test_there_and_back_again(self):
+        server = self.start((0, 1))
+        self.assertIsOn(server, (0, 1))
+        for nodes in ((0, 3), (1, 2)):
+            self.want(server, **self.template(nodes))
+            self.assertEqual(('Success', None), self.last_change(server))
+            self.assertIsOn(server, nodes)
+        self.audit()
+        self.api.post_server_action(server['id'], {'suspend': {}})
+        self._wait_for_state_change(server, 'SUSPENDED')
+        self.api.post_server_action(server['id'], {'resume': {}})
+        self._wait_for_state_change(server, 'ACTIVE')
+        self.assertIsOn(server, (1, 2))
+        self.shell(RESTART)
+        self.ring(server)
+        self.assertIsOn(server, (1, 2))
+        self.api.post_server_action(server['id'],
+                                    {'reboot': {'type': 'HARD'}})
+        self._wait_for_state_change(server, 'ACTIVE')
+        self.assertIsOn(server, (1, 2))
 
 
 @test_life.long
@@ -207,6 +259,8 @@ class CrashTest(crash.CrashMixin, MemoryBase):
     def test_at_every_point(self):
         # What Placement is told afterwards is no different here.
         self.killer.counts = lambda where: 'ReportClient' not in where
+        for name in ('set_mems', 'move_slice'):
+            self.killer.add(kernel.Inside, name, writes=True)
         server = self.start()
         nodes = 0, self.far
 
@@ -217,9 +271,8 @@ class CrashTest(crash.CrashMixin, MemoryBase):
         points = self.kill_at_every_point(
             ask, lambda number: self.assertIsOn(server, nodes[number % 2]),
             lambda: self.assertRunsOnItsOwn(server))
-        self.assertLessEqual({'before virDomain.setNumaParameters',
-                              'after virDomain.setNumaParameters'},
-                             set(points))
+        self.assertLessEqual({'before Inside.move_slice',
+                              'after Inside.set_mems'}, set(points))
 
 
 class ManyChangesTest(LiveBase):

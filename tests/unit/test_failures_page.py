@@ -75,9 +75,25 @@ MADE = {
     '``pCPUs are to change hands in a ring, and there is no free one to '
     'start with``': 'functional.test_live:ChangeTest.'
         'test_ring_without_a_free_pcpu',
-    '``libvirt moves the memory of all NUMA cells of a guest together``':
+    '``the kernel keeps the order of the cells of a running guest``':
+        'functional.test_live:CellsTest.test_order_is_refused',
+    '``the kernel moves no memory that is pinned for ...``, ``open, for '
+    'which its memory is pinned``, ``are pinned (VmPin ...)``':
         'functional.test_live:MemoryTest.'
-        'test_a_guest_of_several_cells_stays',
+        'test_what_the_kernel_knows_is_refused_up_front',
+    '``real-time threads of this host never sleep``':
+        'nested.test_memory:RefusalTest.test_threads_that_never_sleep',
+    '``cpuset.mems of its thread group ...``':
+        'nested.test_memory:RefusalTest.test_thread_groups_that_differ',
+    '``whoever moves its pages may use node ... only``':
+        'unit.memory.test_refusal:RefusalTest.test_nodes_of_the_mover',
+    '``memfd memory stays bound to the node of its start``':
+        'functional.test_live:MemoryTest.'
+        'test_memfd_is_looked_at_in_each_pass',
+    '``Its memory is moved back``':
+        'functional.test_live:MemoryTest.test_somebody_moved_it_by_hand',
+    '``after ... s ... pages of ... KiB of cell ... are on node ...``':
+        'functional.test_live:MemoryTest.test_pages_that_stay',
     '``node ... has ... free pages of ... KiB``':
         'functional.test_live:MemoryTest.'
         'test_insufficient_memory_is_refused_up_front',
@@ -142,8 +158,7 @@ NOT_MADE = {
     '``It owns fewer pCPUs than it needs``',
     '``Rebuilt with the pins that it had``',
     '``the server is busy (...)``',
-    '``a hard reboot binds it so that it can move``',
-    '``of the memory stay on node ... after ... s``',
+    '``its process is not on this machine``',
     "``the host gives real-time threads no time in the domain's cgroup``",
     '``The answer to a change of what it owns was lost; both stay taken``',
     '``A step could not be rolled back``',

@@ -184,8 +184,7 @@ class EachMachineTest(base.TestCase):
                 return {node: {size: 4096 for size in sizes}}
 
         def check(mib):
-            memory.check_free_memory(Connection(), memory.Memory(
-                'strict', frozenset({0}), 1, mib * 1024, None), 1)
+            memory.check_free_memory(Connection(), mib * 1024, None, 1)
 
         check(128)  # 4096 x 64 KiB less 128 MiB
         error = self.assertRaises(exception.InsufficientMemory, check, 129)

@@ -30,13 +30,13 @@ class OwnedTest(base.TestCase):
     def test_dedicated_and_shared(self):
         self.assertEqual(
             reserved.Owned(frozenset({2, 3}), 2, 512, 2048),
-            servers._owned(cell({0: 2, 1: 3}, [0, 1, 2, 3]), 2048, NODE,
-                           False))
+            servers.owned(cell({0: 2, 1: 3}, [0, 1, 2, 3]), 2048, NODE,
+                          False))
 
     def test_isolate_has_the_siblings_too(self):
         self.assertEqual(
             reserved.Owned(frozenset({2, 10}), 0, 512),
-            servers._owned(cell({0: 2}, [0]), None, NODE, True))
+            servers.owned(cell({0: 2}, [0]), None, NODE, True))
 
 
 class PoliciesTest(base.TestCase):

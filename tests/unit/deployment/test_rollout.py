@@ -422,10 +422,10 @@ class PlanTest(base.TestCase):
         self.assertIn('(one: 2025b, here: 2026f)', warned(
             berlin, differ, '2026f', a={'host': 'one'}))
         self.assertIn('one: not said', warned(berlin, {'two': '2026f'}))
-        for quiet in ((utc, differ, '2026f'),
-                      (berlin, dict.fromkeys(HOSTS, '2026f'), '2026f'),
-                      (berlin, dict.fromkeys(HOSTS, '2026f'))):
-            self.assertEqual('', warned(*quiet))
+        for silent in ((utc, differ, '2026f'),
+                       (berlin, dict.fromkeys(HOSTS, '2026f'), '2026f'),
+                       (berlin, dict.fromkeys(HOSTS, '2026f'))):
+            self.assertEqual('', warned(*silent))
         self.assertEqual('', warned(berlin, differ, '2026f',
                                     a={'host': 'two'}))
 

@@ -138,6 +138,30 @@ class SchedTest(base.TestCase):
             './cputune/vcpusched').get('scheduler'))
 
 
+class NodesTest(base.TestCase):
+
+    XML = ('<domain><numatune><memory mode="strict" nodeset="0-1" />'
+           '<memnode cellid="0" mode="strict" nodeset="0" />'
+           '<memnode cellid="1" mode="strict" nodeset="1" /></numatune>'
+           '</domain>')
+
+    def test_each_cell(self):
+        found = domain.parse(domain.with_nodes(self.XML, (1, 3)))
+        self.assertEqual((pcpus(1, 3), {0: pcpus(1), 1: pcpus(3)}),
+                         (found.nodes, dict(found.memnodes)))
+        self.assertEqual('strict', found.mode)
+
+    def test_nothing_to_change(self):
+        self.assertIsNone(domain.with_nodes(self.XML, (0, 1)))
+        self.assertIsNone(domain.with_nodes('<domain/>', (0, 1)))
+
+    def test_without_cells(self):
+        xml = ('<domain><numatune><memory mode="restrictive" nodeset="0" />'
+               '</numatune></domain>')
+        self.assertEqual(xml.replace('"0"', '"2"'),
+                         domain.with_nodes(xml, (2,)))
+
+
 MAPS = """\
 55bfa471f000-55bfa4b1f000 rw-p 00000000 00:00 0     [heap]
 7f0000000000-7f0004000000 rw-p 00000000 00:00 0

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from kongming.host import usage
 from kongming.live import rearrange
+from kongming.memory import order
 from kongming.template import guest
 from kongming.template import template
 from tests import base
@@ -43,6 +44,19 @@ def resident(name, pins, desired, node=0, memory=64, emulator=None, **kwargs):
             emulator_isolated=emulator is not None),
         template.decode({f'kongming:{k}': v for k, v in desired.items()}),
         owned, [node], **kwargs)
+
+
+def of_cells(name, cells, desired, stays=''):
+    """:param cells: for each its node, and the pCPU of each vCPU"""
+    made, owned = [], {}
+    for _node, pins in cells:
+        vcpus = range(len(owned), len(owned) + len(pins))
+        made.append(guest.Cell(frozenset(vcpus), frozenset(), 64, None))
+        owned.update(zip(vcpus, pins))
+    return rearrange.Resident(
+        name, guest.Guest(tuple(made), emulator_isolated=False),
+        template.decode({f'kongming:{k}': v for k, v in desired.items()}),
+        owned, [node for node, _pins in cells], stays)
 
 
 def carry_out(plan, owned):
@@ -243,6 +257,77 @@ class PlanTest(base.TestCase):
         for step in plan.steps:
             self.assertEqual({step.node},
                              {m.target // pcpus for m in step.moves})
+
+    def test_cells_go_one_after_the_other(self):
+        plan, now = self.plan([of_cells('a', [(0, [1]), (1, [9])], {
+            'node.0': '1', 'pin.0': '0:9', 'node.1': '2', 'pin.1': '1:17'})],
+            nodes=3)
+        self.assertEqual(['cell 1 node 1->2 1:9->17',
+                          'cell 0 node 0->1 0:1->9'],
+                         [str(step) for step in plan.steps])
+        self.assertEqual({('a', 0): 9, ('a', 1): 17}, now)
+
+    def test_cells_do_not_change_their_order(self):
+        for desired in ({'node.0': '1', 'node.1': '0'}, {'node.0': '2'}):
+            plan, _now = self.plan([of_cells(
+                'a', [(0, [1]), (1, [9])], desired)], nodes=3)
+            self.assertEqual((), plan.steps)
+            self.assertIn('the kernel keeps the order', plan.refused['a'])
+
+    def test_cell_that_waits_for_one_that_can_not_go(self):
+        plan, _now = self.plan(
+            [of_cells('a', [(0, [1]), (1, [9])], {
+                'pin.0': '0:10', 'pin.1': '1:17'}),
+             of_cells('b', [(1, [10]), (2, [17])], {
+                 'pin.0': '0:1', 'pin.1': '1:9'})], nodes=3,
+            others=[*range(2, 8), 0, 8, *range(11, 17), *range(18, 24)])
+        self.assertEqual((), plan.steps)
+        self.assertEqual({
+            'a': 'node 2: the cell needs 1 pCPU(s) there to begin with, and '
+                 '0 are free',
+            'b': 'node 0: the cell needs 1 pCPU(s) there to begin with, and '
+                 '0 are free'}, plan.refused)
+
+    @hypothesis.given(st.data())
+    @hypothesis.settings(max_examples=int(os.environ.get(
+        'KONGMING_TEST_CHANGES', 300)))
+    def test_any_joint_change_of_cells(self, data):
+        """The kernel would bind each cell where a step says."""
+        pcpus = 4
+        free = {node: [*data.draw(st.permutations(range(
+            pcpus * node, pcpus * (node + 1))))] for node in range(4)}
+        goal = {node: [*pins] for node, pins in free.items()}
+        residents = []
+        for number in range(data.draw(st.integers(1, 4))):
+            count = data.draw(st.integers(1, 3))
+            nodes = st.permutations(range(4)).map(lambda p: p[:count])
+            now, then = data.draw(nodes), data.draw(nodes)
+            if any(not free[n] for n in now) or any(
+                    not goal[n] for n in then):
+                continue
+            targets = [goal[node].pop() for node in then]
+            residents.append(of_cells(
+                f's{number}', [(node, [free[node].pop()]) for node in now],
+                {f'pin.{cell}': f'{cell}:{pcpu}'
+                 for cell, pcpu in enumerate(targets)}))
+        plan, now = self.plan(residents, nodes=4, pcpus=pcpus)
+        places = {r.id: [*r.nodes] for r in residents}
+        for step in plan.steps:
+            mine = places[step.server]
+            self.assertEqual(step.source_node, mine[step.cell])
+            old = frozenset(mine)
+            new = old - {step.source_node} | {step.node}
+            self.assertEqual(len(old), len(new))
+            after = [*mine]
+            after[step.cell] = step.node
+            self.assertEqual(after, [order.remap(node, old, new)
+                                     for node in mine])
+            places[step.server] = after
+        for r in residents:
+            wanted = {cell: pins[0].targets[0].low
+                      for cell, pins in r.desired.pins.items()}
+            self.assertEqual(r.pins if r.id in plan.refused else wanted,
+                             {v: now[r.id, v] for v in r.pins})
 
     @staticmethod
     def _take(order, count, pcpus):

@@ -249,16 +249,6 @@ class MemoryTest(base.TestCase):
                                'mode="restrictive" nodeset="0-1"/>'
                                '</numatune>')))
 
-    def test_numa_maps(self):
-        self.assertEqual({0: 4 * 40, 1: 4 * 24500}, process.ram_by_node(
-            '7f00 default file=/lib/x.so mapped=3 N0=3 kernelpagesize_kB=4'
-            '\n7f10 bind:1 anon=24540 dirty=24540 N0=40 N1=24500 '
-            'kernelpagesize_kB=4\n7f20 default stack anon=2 N1=2\n'))
-        self.assertEqual({1: 2048 * 48}, process.ram_by_node(
-            '7f10 default file=/dev/hugepages/x huge dirty=48 N1=48 '
-            'kernelpagesize_kB=2048'))
-        self.assertEqual({}, process.ram_by_node(''))
-
     def test_scheduler_of_a_real_thread(self):
         """QEMU names its threads; this one names itself."""
         child = subprocess.Popen(

@@ -56,3 +56,12 @@ class BetweenTest(base.TestCase):
                                 counters(seconds, *after))
         if found is not None:
             self.assertTrue(0 <= found.wait <= found.use <= 100)
+
+
+class RemoteTest(base.TestCase):
+
+    def test_of_all_mappings(self):
+        self.assertEqual(25.0, figures.remote(
+            [{0: 100, 1: 50}, {1: 50}, {}], {0, 2}) / 2)
+        self.assertEqual(0.0, figures.remote([{0: 4}], {0}))
+        self.assertIsNone(figures.remote([{}], {0}))

@@ -141,7 +141,7 @@ class TerminalTest(MapTest):
                 f'{node.memory_mib} free   {len(node.dedicated)} dedicated '
                 f'pCPUs, {node.n_free} free'), title)
 
-    def test_pages_of_every_size_are_told(self, machine):
+    def test_pages_of_every_size_are_reported(self, machine):
         """But for small pages of 4 KiB, which hosts have as a rule."""
         state = machine.state()
         text = text_mod.host(state, WIDTH)

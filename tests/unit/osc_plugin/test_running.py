@@ -32,7 +32,7 @@ class WaitTest(base.TestCase):
 
     def setUp(self):
         super().setUp()
-        self.now, self.pauses, self.answers, self.told = 0.0, [], [], []
+        self.now, self.pauses, self.answers, self.reported = 0.0, [], [], []
         for owner, name, value in (
                 (time, 'sleep', self._sleep),
                 (time, 'monotonic', lambda: self.now),
@@ -52,7 +52,7 @@ class WaitTest(base.TestCase):
     def wait(self, *answers, timeout=120):
         self.answers = list(answers)
         return running.Wait(self.server, (), False, timeout,
-                            self.told.append).run()
+                            self.reported.append).run()
 
     def test_done_at_once(self):
         self.assertEqual(CHANGE, self.wait('').newest)
@@ -61,7 +61,7 @@ class WaitTest(base.TestCase):
     def test_what_goes_on_is_looked_at_soon_and_then_each_second(self):
         self.wait(*['a live change, 1 s'] * 6, '')
         self.assertEqual([0.1, 0.2, 0.4, 1.0, 1.0, 1.0], self.pauses)
-        self.assertEqual(['du-1: a live change, 1 s\n'], self.told)
+        self.assertEqual(['du-1: a live change, 1 s\n'], self.reported)
 
     def test_time_is_up(self):
         error = self.assertRaises(exceptions.CommandError, self.wait,

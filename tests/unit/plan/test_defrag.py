@@ -17,6 +17,7 @@ import random
 
 from kongming.deployment import deployment as dep
 from kongming.fit import demand
+from kongming.memory import order as memory_order
 from kongming.placement import reserved
 from kongming.plan import defrag
 from kongming.plan import figures
@@ -130,6 +131,8 @@ class Brute:
         for nodes in itertools.permutations(self.free, len(shape.cells)):
             if ask.stays and nodes != ask.today.nodes:
                 continue
+            if ask.today and memory_order.why_not(ask.today.nodes, nodes):
+                continue
             if any(cell.node not in (None, node)
                    for cell, node in zip(shape.cells, nodes)):
                 continue
@@ -236,12 +239,16 @@ class DefragTest(base.TestCase):
                            test_solve.asked(1, pin_0='0:1'))
         self.assertEqual((0, 1, 0), answer.layout.score)
 
-    def test_nodes_are_left_only_one_by_one(self):
-        """Cells of a server with several don't go to other nodes."""
-        servers = [server('a', (0, [0, 1]), (1, [4]))]
-        self.assertEqual((0, 0, 0), self.make(
-            servers, test_solve.asked(3)).layout.score)
-        self.assertIsNone(self.make(servers, test_solve.asked(4)).layout)
+    def test_cells_go_to_other_nodes_in_their_order(self):
+        servers = [server('a', (0, [0]), (1, [4]))]
+        for nodes in (3, 2):
+            answer = self.make(servers, test_solve.asked(4, node_0='1'),
+                               state=test_solve.host(nodes=nodes))
+            # Of two nodes, cell 1 could go to the one below cell 0's only.
+            self.assertEqual(nodes > 2, answer.layout is not None)
+            if answer.layout:
+                self.assertEqual((0, 1, 32), answer.layout.score)
+                self.assertEqual((0, 2), answer.layout.spots['a'].nodes)
 
     def test_together_where_each_waits_for_the_other(self):
         # 0-1 and 4-5 change places by the one pCPU that is free.

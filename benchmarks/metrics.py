@@ -1,0 +1,137 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What ``kongming metrics`` costs on a host: ``python -m benchmarks.metrics``.
+
+Paused domains of this machine's libvirtd (as root), a hundred vCPUs in all,
+each vCPU a thread as real as any. ``kongming metrics --listen`` is scraped
+every 15 seconds, as by Prometheus; printed is the CPU time of its process
+after its first look at the host, as a share of one core, and that of libvirtd
+meanwhile. The one-shot's cost is what it says itself.
+"""
+
+import argparse
+import contextlib
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import libvirt
+
+from benchmarks import natives
+
+INTERVAL = 15.0
+#: Of one core.
+GOAL = 0.001
+_PROGRAM = [sys.executable, '-W', 'ignore', '-c',
+            'import sys; from kongming.cli import app; '
+            'sys.exit(app.main())', 'metrics', '--config-file', '/dev/null']
+_XML = """
+<domain type='qemu'>
+  <name>kongming-metrics-{number}</name>
+  <memory unit='MiB'>16</memory>
+  <vcpu>{vcpus}</vcpu>
+  <cputune>{pins}</cputune>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+</domain>
+"""
+
+
+@contextlib.contextmanager
+def domains(number, vcpus):
+    """Paused ones, gone at the end."""
+    connection = libvirt.open('qemu:///system')
+    pins = ''.join(f"<vcpupin vcpu='{vcpu}' cpuset='0'/>"
+                   for vcpu in range(vcpus))
+    made = []
+    try:
+        for each in range(number):
+            made.append(connection.createXML(_XML.format(
+                number=each, vcpus=vcpus, pins=pins),
+                libvirt.VIR_DOMAIN_START_PAUSED))
+        yield
+    finally:
+        for domain in made:
+            domain.destroy()
+        connection.close()
+
+
+def libvirtd():
+    """Its pid; None where another one is to blame."""
+    for name in ('libvirtd', 'virtqemud'):
+        found = subprocess.run(['pgrep', '-x', name], text=True,
+                               stdout=subprocess.PIPE).stdout.split()
+        if found:
+            return int(found[0])
+    return None
+
+
+def serve(seconds):
+    """Print what scrapes cost."""
+    process = subprocess.Popen([*_PROGRAM, '--listen', '0'], text=True,
+                               stderr=subprocess.PIPE)
+    try:
+        url = process.stderr.readline().strip()
+        size = len(urllib.request.urlopen(url).read())
+        daemon = libvirtd()
+        pids = [process.pid, *([daemon] if daemon else [])]
+        before = [*map(natives.cpu_seconds, pids)]
+        begun = time.monotonic()
+        scrapes = 0
+        while time.monotonic() < begun + seconds:
+            time.sleep(INTERVAL)
+            urllib.request.urlopen(url).read()
+            scrapes += 1
+        taken = time.monotonic() - begun
+        fractions = [(natives.cpu_seconds(pid) - used) / taken
+                     for pid, used in zip(pids, before)]
+        print(f'  {scrapes} scrapes of {size} bytes in {taken:.0f} s: '
+              f'{100 * fractions[0]:.3f} % of a core   goal '
+              f'{100 * GOAL:g} %')
+        if daemon:
+            print(f'  libvirtd meanwhile: {100 * fractions[1]:.3f} %',
+                  flush=True)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def once():
+    """Print what the one-shot costs."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / 'kongming.prom'
+        for _round in range(3):
+            said = subprocess.run(
+                [*_PROGRAM, '--output', path], check=True, text=True,
+                stderr=subprocess.PIPE).stderr.strip().rpartition(': ')[2]
+            print(f'  once: {said}, {path.stat().st_size} bytes', flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog='python -m benchmarks.metrics', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--domains', type=int, default=25)
+    parser.add_argument('--vcpus', type=int, default=4)
+    parser.add_argument('--seconds', type=float, default=300)
+    args = parser.parse_args()
+    print(f'{args.domains} domains of {args.vcpus} vCPUs', flush=True)
+    with domains(args.domains, args.vcpus):
+        once()
+        serve(args.seconds)
+
+
+if __name__ == '__main__':
+    main()

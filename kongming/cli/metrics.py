@@ -1,0 +1,225 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``kongming metrics``: figures of this host for Prometheus."""
+
+import argparse
+from importlib import metadata
+import ipaddress
+import re
+import resource
+import sys
+import threading
+
+from cliff import command
+
+from kongming.cli import exporter
+from kongming.cli import help as help_mod
+from kongming.cli import source
+from kongming.cli import survey
+from kongming.compute import nova_conf
+from kongming import exception
+
+_LOOPBACK, _PORT = '127.0.0.1', 9177
+
+
+def address(text):
+    """Type of an argument: ``[HOST:]PORT``, an IPv6 address in brackets."""
+    match = re.fullmatch(r'(?:(\[[0-9a-fA-F:.]+\]|[^:\[\]]+):)?([0-9]{1,5})',
+                         text)
+    if match is None or not 0 <= int(match[2]) <= 65535:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no [ADDRESS:]PORT (for instance {_PORT}, or "
+            f'[::1]:{_PORT})')
+    return (match[1] or _LOOPBACK).strip('[]'), int(match[2])
+
+
+def _is_loopback(name):
+    if name == 'localhost':
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class Metrics(help_mod.Help, command.Command):
+    """Tell Prometheus of this host's pCPUs, domains and live changes.
+
+    Once, to standard output or with --output into a file for node_exporter's
+    textfile collector, which is replaced as a whole; or with --listen
+    whenever Prometheus asks. What nova-compute knows (live changes, passes,
+    jobs, how far Placement lags) it writes into the file that [kongming]
+    metrics_file of nova.conf names, and it is told where that is there.
+
+    --listen takes connections of this host only, unless it is given an
+    address. Another one than loopback's needs TLS and certificates of the
+    clients: there is no other authentication. libvirt is asked at most every
+    --survey-interval seconds, and the memory of domains is walked through at
+    most every --memory-interval seconds; the kernel's accounts are read each
+    time.
+
+    It needs Prometheus' client library (pip install 'kongming[metrics]'),
+    and to be root for the memory of domains.
+
+    Examples::
+
+        kongming metrics
+        kongming metrics --output /var/lib/prometheus/node-exporter/km.prom
+        kongming metrics --listen 9177
+        kongming metrics --listen 192.0.2.7:9177 --tls-cert host.pem \\
+            --tls-key host.key --tls-client-ca prometheus-ca.pem
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        where = parser.add_mutually_exclusive_group()
+        where.add_argument('--output', metavar='<file>',
+                           help='Write into this file, and say on standard '
+                                'error what that cost.')
+        where.add_argument('--listen', metavar='<[address:]port>',
+                           type=address,
+                           help=f'Serve them until it is ended (the usual '
+                                f'port is {_PORT}).')
+        parser.add_argument('--tls-cert', metavar='<file>',
+                            help='With --listen: certificate (PEM).')
+        parser.add_argument('--tls-key', metavar='<file>',
+                            help='With --listen: its key (PEM).')
+        parser.add_argument('--tls-client-ca', metavar='<file>',
+                            help='With --listen: who has to have signed the '
+                                 "certificates of clients (PEM).")
+        parser.add_argument('--nova-compute', metavar='<file>',
+                            help="The file that nova-compute writes "
+                                 "(default: nova.conf's [kongming] "
+                                 'metrics_file).')
+        for name, default, what in (
+                ('survey', 60, 'a look at the host holds'),
+                ('memory', 600, 'a walk through the memory of domains '
+                                'holds')):
+            parser.add_argument(
+                f'--{name}-interval', metavar='<seconds>', type=float,
+                default=float(default),
+                help=f'With --listen: for how long {what} (default: '
+                     f'{default}).')
+        survey.add_arguments(parser)
+        return parser
+
+    def take_action(self, parsed_args):
+        try:
+            import prometheus_client
+            from prometheus_client import registry as registry_mod
+        except ImportError as exc:
+            raise exception.KongmingError(
+                f"Prometheus' client library is not there ({exc}): 'pip "
+                f"install prometheus-client' installs it") from exc
+        _check(parsed_args)
+        listens = parsed_args.listen is not None
+        registry = registry_mod.CollectorRegistry(auto_describe=False)
+        found = exporter.Exporter(
+            parsed_args, _account(parsed_args), metadata.version('kongming'),
+            parsed_args.survey_interval if listens else 0.0,
+            parsed_args.memory_interval if listens else 0.0)
+        if listens:
+            _serve(parsed_args, found, registry)
+            return
+        registry.register(_Once(found))
+        if parsed_args.output is None:
+            sys.stdout.write(
+                prometheus_client.generate_latest(registry).decode())
+            return
+        try:
+            prometheus_client.write_to_textfile(parsed_args.output, registry)
+        except OSError as exc:
+            raise exception.CloudError(
+                f'{parsed_args.output}: {exc.strerror}') from exc
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print(f'{parsed_args.output}: {used.ru_utime + used.ru_stime:.2f} s '
+              f'of CPU time', file=sys.stderr)
+
+
+class _Once:
+    """A registry asks a collector when it gets it, and again for the text."""
+
+    def __init__(self, collector):
+        self._found = collector.collect()
+
+    def collect(self):
+        return self._found
+
+
+def _account(args):
+    """Where nova-compute's file is; None where nobody said so."""
+    if args.nova_compute:
+        return args.nova_compute
+    files = args.config_file or [source.NOVA_CONF]
+    try:
+        return nova_conf.metrics_file(files)
+    except exception.CloudError:
+        if args.config_file:
+            raise
+        return None
+
+
+def _check(args):
+    """
+    :raises kongming.exception.KongmingError: if options don't go together
+    """
+    tls = {'--tls-cert': args.tls_cert, '--tls-key': args.tls_key,
+           '--tls-client-ca': args.tls_client_ca}
+    given = [name for name, value in tls.items() if value]
+    if args.listen is None:
+        if given:
+            raise exception.KongmingError(f'{given[0]} goes with --listen.')
+        return
+    if not _is_loopback(args.listen[0]) and len(given) < len(tls):
+        raise exception.KongmingError(
+            f'{args.listen[0]} is no address of loopback: whoever reaches it '
+            f'would see the names of servers. Say '
+            f'{", ".join(name for name in tls if name not in given)} as '
+            f'well, or listen on {_LOOPBACK}.')
+    if bool(args.tls_cert) != bool(args.tls_key) or (
+            args.tls_client_ca and not args.tls_cert):
+        raise exception.KongmingError(
+            '--tls-cert and --tls-key go together, and --tls-client-ca with '
+            'both.')
+    for name in ('survey', 'memory'):
+        if not getattr(args, f'{name}_interval') >= 0:
+            raise exception.KongmingError(
+                f'--{name}-interval is a number of seconds from 0 on.')
+
+
+def _serve(args, collector, registry):
+    import prometheus_client
+    registry.register(collector)
+    where, port = args.listen
+    try:
+        server, thread = prometheus_client.start_http_server(
+            port, where, registry, args.tls_cert, args.tls_key,
+            args.tls_client_ca,
+            client_auth_required=bool(args.tls_client_ca))
+    except OSError as exc:
+        raise exception.KongmingError(
+            f'{where}:{port}: {exc.strerror or exc}') from exc
+    scheme = 'https' if args.tls_cert else 'http'
+    host = f'[{where}]' if ':' in where else where
+    print(f'{scheme}://{host}:{server.server_port}/metrics',
+          file=sys.stderr, flush=True)
+    try:
+        _until_ended()
+    except KeyboardInterrupt:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _until_ended():
+    threading.Event().wait()
