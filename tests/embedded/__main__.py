@@ -32,6 +32,7 @@ import yaml
 from tests.embedded import cells
 from tests.embedded import cloud
 from tests.embedded import front
+from tests.embedded import hypervisor
 from tests.embedded import load
 
 
@@ -68,6 +69,8 @@ def _served(args):
             self.useFixture(nova_fixtures.RealPolicyFixture())
             if args.idle:
                 self.useFixture(load.Idle())
+            if args.hypervisor == 'simulated':
+                self.useFixture(hypervisor.Numa())
             for number in range(args.hosts):
                 self.start_host(f'compute{number + 1}')
             if args.max_limit:

@@ -268,9 +268,14 @@ class Numa(Kernel):
 
     def _pid(self, domain):
         pid = super()._pid(domain)
-        if pid is not None and pid not in self.numa.processes:
-            self.numa.processes[pid] = self._process(domain)
+        if pid is not None:
+            self.adopt(pid, domain)
         return pid
+
+    def adopt(self, pid, domain):
+        """Give a process the memory of a domain, where it has none."""
+        if pid not in self.numa.processes:
+            self.numa.processes[pid] = self._process(domain)
 
     @staticmethod
     def _process(domain):

@@ -22,6 +22,7 @@ run on has the hardware; what it would make of it is not tested anywhere.
 
 import fixtures
 
+from tests.embedded import hypervisor
 from tests.functional import test_boot
 from tests.functional import test_live
 from tests import resctrl as fake
@@ -158,6 +159,16 @@ class LifeTest(CacheBase):
 
     def test_moves_to_the_other_node(self):
         """What it claims goes along, and so do its ways."""
+        memory = self.useFixture(hypervisor.Numa())
+
+        def pid(domain):
+            found = self._pid(domain)
+            if domain.isActive():
+                memory.adopt(found, domain)
+            return found
+
+        self.useFixture(fixtures.MonkeyPatch('kongming.kernel.process.pid',
+                                             pid))
         server = self.boot(self.template(
             '0:13 1:10', grant='template', cache='0-1:l3=20%'))
         self.ring(server)

@@ -44,6 +44,7 @@ class FiguresTest(test_live.LiveBase):
         server = self.boot(self.template('0:13 1:10'))
         before = self.account()
         self.want(server, pin_0='0:15')
+        self.reconcile()
         found = self.account()
         self.assertEqual(1, found.changes['success'].count)
         self.assertEqual(0, found.changes['error'].count)

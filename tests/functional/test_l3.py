@@ -22,6 +22,7 @@
 
 import fixtures
 
+from tests.embedded import hypervisor
 from tests.functional import test_live
 
 _L3 = {pcpu: pcpu // 4 for pcpu in range(16)}
@@ -44,6 +45,7 @@ class WholeL3Test(test_live.LiveBase):
         self.assertEqual({12, 13, 14, 15}, self.owned()[1])
 
     def test_live(self):
+        self.useFixture(hypervisor.Numa())
         server = self.boot(self.open(0))
         self.assertEqual({4, 5, 6, 7}, self.owned()[0])
         self.want(server, node_0='1')
