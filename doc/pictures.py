@@ -10,22 +10,27 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""``python doc/pictures.py FOLDER``: the pictures of ``host map``.
+"""``python doc/pictures.py FOLDER``: the pictures of ``host map``, and a day
+of a server whose profile goes by its load.
 
 Names of hosts after the folder (see ``tests/machines.py``) draw these, too.
 Drawn by the code that the command draws with; what is in the documentation is
 compared with that by ``tools/style``.
 """
 
+import datetime
 import pathlib
 import re
 import sys
 from xml.etree import ElementTree
 
 from kongming.host import usage
+from kongming.load import decision
+from kongming.load import figures
 from kongming.render import overview
 from kongming.render import svg
 from kongming.render import text as text_mod
+from kongming.template import template
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
@@ -125,10 +130,91 @@ def runs(line):
             look = {}
 
 
+#: From an hour on, per cent of the time that a server's vCPUs run.
+DAY = ((0, 4), (6, 22), (7, 55), (8.5, 78), (10, 64), (12, 12), (13.2, 70),
+       (15, 48), (17, 24), (19, 9), (20.5, 40), (21.5, 6), (24, 4))
+STEP = 60
+
+
+def busy_idle():
+    """What a host decides about such a day, by the code that it has."""
+    wanted = template.decode({
+        'kongming:profile.idle.when': 'use<15% until 30% for 10m',
+        'kongming:profile.idle.lend': 'true'})
+    decider = decision.Decider()
+    used, lent = [], []
+    run = 0
+    for at in range(0, 86400, STEP):
+        hour = at / 3600
+        use = next(use for begin, use in reversed(DAY) if begin <= hour)
+        # Minutes differ, the same way each time that this is drawn.
+        use = max(1, use + (at // STEP * 37 % 11 - 5) * use / 60)
+        run += use * STEP * 10 ** 7
+        decider.read(wanted, figures.Counters(
+            at, {0: figures.Times(round(run), 0)}), at)
+        profile = decider.decide(
+            wanted, {}, datetime.datetime(2026, 11, 27, tzinfo=datetime.UTC)
+            + datetime.timedelta(seconds=at), at).profile
+        used.append(use)
+        if profile and (not lent or lent[-1][1] != at - STEP):
+            lent.append([at, at])
+        elif profile:
+            lent[-1][1] = at
+    return chart(used, lent)
+
+
+def chart(used, lent):
+    """:param used: per cent, a value each STEP
+
+    :param lent: [from, to], in seconds
+    """
+    left, top, width, height = 50, 14, 720, 180
+
+    def across(at):
+        return f'{left + at * width / 86400:.1f}'
+
+    def up(use):
+        return f'{top + height * (1 - use / 100):.1f}'
+
+    size = {'width': str(left + width + 20), 'height': str(top + height + 70)}
+    root = ElementTree.Element(
+        'svg', xmlns='http://www.w3.org/2000/svg',
+        viewBox=f'0 0 {size["width"]} {size["height"]}', **size)
+    ElementTree.SubElement(root, 'style').text = (
+        f'text{{font:12px sans-serif;fill:{FORE}}}')
+    ElementTree.SubElement(root, 'rect', fill=BACK, rx='6', **size)
+    for use, label in ((0, '0%'), (15, '15%'), (30, '30%'), (100, '100%')):
+        ElementTree.SubElement(
+            root, 'line', x1=str(left), x2=str(left + width), y1=up(use),
+            y2=up(use), stroke=DIM,
+            **({'stroke-dasharray': '4 4'} if use in (15, 30) else {}))
+        ElementTree.SubElement(
+            root, 'text', x='8', y=f'{float(up(use)) + 4:.1f}').text = label
+    for hour in range(0, 25, 6):
+        ElementTree.SubElement(
+            root, 'text', x=f'{float(across(hour * 3600)) - 14:.1f}',
+            y=str(top + height + 18)).text = f'{hour:02}:00'
+    ElementTree.SubElement(
+        root, 'polyline', fill='none', stroke='#5fafff',
+        points=' '.join(f'{across(number * STEP)},{up(use)}'
+                        for number, use in enumerate(used)))
+    for begin, end in lent:
+        ElementTree.SubElement(
+            root, 'rect', fill='#87d75f', x=across(begin),
+            y=str(top + height + 30),
+            width=f'{(end - begin) * width / 86400:.1f}', height='14')
+    ElementTree.SubElement(
+        root, 'text', x=str(left), y=str(top + height + 62)).text = (
+            'use of its vCPUs (blue); profile idle: one pCPU is lent (green)')
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding='unicode')
+
+
 def main(folder, *names):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (
+            ('busy-idle', busy_idle()),
             ('host-map', svg.svg('compute1', small())),
             ('host-map-terminal', terminal(
                 text_mod.host(small(), 90, colour=True))),

@@ -136,10 +136,57 @@ Related options:
 How many servers of this host may be changed in any minute. When more are to \
 be changed, those of the project that has had the least of it come first; the \
 others wait, which is no failure. Servers that give pCPUs to one another \
-change as a whole. One client that waits for each of its changes does not get \
-to the default. 0 is no limit.
+change as a whole. A profile that begins by its server's load is a change, \
+one that ends is none. One client that waits for each of its changes does \
+not get to the default. 0 is no limit.
 
 It can be changed while nova-compute runs (SIGHUP).
+"""),
+    cfg.StrOpt(
+        'by_load',
+        default='advise',
+        mutable=True,
+        choices=[
+            ('act', 'Profiles begin and end by their conditions on the '
+                    "servers' load, too"),
+            ('advise', 'Conditions are looked at, and what they would do is '
+                       'reported (log, ``openstack kongming server show``, '
+                       '``openstack kongming advise``); profiles begin and '
+                       'end as if no condition held'),
+            ('off', 'Conditions are not looked at; none holds'),
+        ],
+        help="""
+What this host does with conditions in ``kongming:profile.NAME.when``, such \
+as ``use<15% for 10m``. It goes by what the servers' vCPUs did, which it \
+reads from the kernel every five seconds, ten times a second of a server that \
+has given something up by its load. A host without such servers reads nothing.
+
+With ``live_changes`` other than ``act`` nothing is done but advised.
+
+It can be changed while nova-compute runs (SIGHUP).
+
+Related options:
+
+* ``live_changes``
+* ``changes_per_minute``
+* ``load_switches_per_hour``
+"""),
+    cfg.IntOpt(
+        'load_switches_per_hour',
+        default=12,
+        min=0,
+        mutable=True,
+        help="""
+How often the profile of a server may switch by its load in any hour. A \
+profile does not begin where less than two of these are left, so that what \
+has begun can always end. 0 is no limit. Windows and metadata switch beside \
+it.
+
+It can be changed while nova-compute runs (SIGHUP).
+
+Related options:
+
+* ``by_load``
 """),
     cfg.IntOpt(
         'memory_move_timeout',

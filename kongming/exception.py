@@ -168,6 +168,12 @@ class NotMoved(KongmingError):
     """Memory that stayed where it was."""
 
 
+class InvalidRecording(KongmingError):
+    """A file of recorded figures that can't be read."""
+
+    msg_fmt = 'Line %(line)s of the recorded figures: %(reason)s'
+
+
 class MemoryUnknown(KongmingError):
     """A process in which the memory of a guest's cells is not to be told."""
 

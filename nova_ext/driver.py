@@ -249,17 +249,21 @@ class LibvirtDriver(driver.LibvirtDriver):
     def get_instance_diagnostics(self, instance):
         """The trigger: what can be done within a second is done.
 
-        What goes on is in ``hypervisor_os``, the only text that Nova has for
-        an admin there.
+        What goes on, and what is known of its load, is in ``hypervisor_os``,
+        the only text that Nova has for an admin there.
         """
-        going_on = ''
+        going_on, load = '', None
         if template.has_template(instance.flavor.extra_specs):
             try:
                 going_on = self._reconciler.look(instance.uuid, _PATIENCE)
+                load = self._reconciler.load.advice(instance.uuid)
             except Exception:
                 LOG.exception('It is not looked after now', instance=instance)
         found = (_known(instance) if self._is_blocked(instance)
                  else super().get_instance_diagnostics(instance))
+        if load is not None:
+            found.hypervisor_os = progress.add_load(
+                found.hypervisor_os, load)
         if going_on:
             found.hypervisor_os = progress.add(
                 found.hypervisor_os, going_on)

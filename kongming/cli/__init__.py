@@ -43,12 +43,12 @@ Reading order
 1. ``app``: the program.
 2. ``help``, ``columns``, ``source``: what commands share.
 3. ``survey``: the domains of a host and their threads; ``observe``: what the
-   kernel counts of them (both private).
-4. ``topology``, ``ps``, ``check``, ``watch``, ``report``, ``apply``,
-   ``publish``: a command each.
+   kernel counts of them; ``record``: the same as a file (all private).
+4. ``topology``, ``ps``, ``check``, ``watch``, ``report``, ``replay``,
+   ``apply``, ``publish``: a command each.
 5. ``metrics``: figures for Prometheus; ``exporter``: what they are read from,
    and for how long that holds.
 """
 
 __all__ = ('app', 'apply', 'check', 'columns', 'exporter', 'help', 'metrics',
-           'ps', 'publish', 'report', 'source', 'topology', 'watch')
+           'ps', 'publish', 'replay', 'report', 'source', 'topology', 'watch')

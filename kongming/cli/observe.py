@@ -121,9 +121,10 @@ class Observer:
             trace=trace, not_traced=not_traced)
 
 
-def ticks(observer, length, interval):
+def ticks(observers, length, interval):
     """Read at each interval, and once at the end of the length.
 
+    :param observers: whose ``tick`` is called
     :param length: seconds; None: for ever
     """
     begin = time.monotonic()
@@ -133,7 +134,8 @@ def ticks(observer, length, interval):
         number += 1
         # What a reading takes does not add up.
         time.sleep(max(0.0, min(begin + number * interval, end) - now))
-        observer.tick()
+        for observer in observers:
+            observer.tick()
         yield
 
 

@@ -86,7 +86,7 @@ class Report(help_mod.Help, command.Command):
         with contextlib.ExitStack() as stack:
             session, why_not = _session(parsed_args, observer, stack)
             trace = trace_mod.Trace()
-            for _ in observe.ticks(observer, parsed_args.seconds, 1.0):
+            for _ in observe.ticks([observer], parsed_args.seconds, 1.0):
                 if session:
                     trace.add(session.lines())
             if session:

@@ -12,6 +12,7 @@
 
 """``kongming watch``: who is on owned pCPUs, live."""
 
+import contextlib
 import json
 import sys
 import time
@@ -20,6 +21,8 @@ from cliff import command
 
 from kongming.cli import help as help_mod
 from kongming.cli import observe
+from kongming.cli import record
+from kongming import exception
 from kongming.interference import text
 
 TABLE, JSON = 'table', 'json'
@@ -49,11 +52,16 @@ class Watch(help_mod.Help, command.Command):
     lines, or with '-f json' one line of JSON of that second. Ctrl-C ends it.
     It needs no cloud, and no more rights than libvirt's socket asks for.
 
+    With --record what the vCPUs of all domains did (of one, where one is
+    named) goes to a file as well, for 'kongming replay': some 150 bytes a
+    domain and reading. Where no domain owns a pCPU, that is all that is done.
+
     Examples::
 
         kongming watch
         kongming watch vnf-1 --seconds 30
         kongming watch instance-0000002a -f json --seconds 60 > figures.json
+        kongming watch --record week.jsonl --interval 5 --seconds 604800
     """
 
     def get_parser(self, prog_name):
@@ -66,21 +74,51 @@ class Watch(help_mod.Help, command.Command):
             '--interval', metavar='<n>', type=observe.seconds, default=1.0,
             help='Seconds between two readings (default: 1).')
         parser.add_argument(
+            '--record', metavar='<file>',
+            help="Write readings to this file, for 'kongming replay'.")
+        parser.add_argument(
             '-f', '--format', choices=(TABLE, JSON), default=TABLE,
             help='table (default), or json: a line of JSON for each reading.')
         return parser
 
     def take_action(self, parsed_args):
-        observer = observe.Observer(parsed_args)
+        with contextlib.ExitStack() as stack:
+            recorder = None
+            if parsed_args.record:
+                recorder = record.Recorder(
+                    parsed_args, stack.enter_context(_new(
+                        parsed_args.record)))
+            self._watch(parsed_args, recorder)
+
+    def _watch(self, parsed_args, recorder):
+        try:
+            observer = observe.Observer(parsed_args)
+        except exception.NotFound:
+            if recorder is None:
+                raise
+            observer = None
         show = _json if parsed_args.format == JSON else (
             _screen if sys.stdout.isatty() else _lines)
         try:
-            for _ in observe.ticks(observer, parsed_args.seconds,
-                                   parsed_args.interval):
-                show(observer)
+            for _ in observe.ticks(
+                    [each for each in (observer, recorder) if each],
+                    parsed_args.seconds, parsed_args.interval):
+                if observer:
+                    show(observer)
                 sys.stdout.flush()
         except KeyboardInterrupt:
             print(file=sys.stderr)
+
+
+def _new(name):
+    """
+    :raises kongming.exception.NotFound: if it can't be written
+    """
+    try:
+        return open(name, 'w', encoding='utf-8')
+    except OSError as exc:
+        raise exception.NotFound(
+            f"'{name}' can not be written: {exc.strerror}") from exc
 
 
 def _json(observer):

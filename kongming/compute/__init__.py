@@ -34,7 +34,7 @@ Public names
 ------------
 
 ``nova_conf.read`` and ``CpuSets``; ``servers.occupied``, ``residents``,
-``live_change``, ``going_on``, ``find``, ``create`` and ``listing``;
+``live_change``, ``going_on``, ``load``, ``find``, ``create`` and ``listing``;
 ``hosts.find`` and ``services``; ``scheduling.Scheduling``; ``api.get`` and
 ``entries``.
 

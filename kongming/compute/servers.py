@@ -114,6 +114,8 @@ def residents(conn: Any, compute_id: str, host: usage.HostState
 
 #: The instance action of a live change, as nova-compute records it.
 LIVE_CHANGE = 'kongming_live_change'
+#: The beginning of an event in it: what of the server's load has led to it.
+_BY_LOAD = 'kongming_by_load: '
 
 
 class LiveChange(NamedTuple):
@@ -122,7 +124,7 @@ class LiveChange(NamedTuple):
     :ivar request_id: names it; each change has its own
     :ivar result: None while it runs, else 'Success' or 'Error'
     :ivar details: why it was refused or rolled back, as far as this user may
-        know
+        know; what of its load has led to it
     """
 
     request_id: str
@@ -167,13 +169,17 @@ def live_change(conn: Any, server_id: str, request_id: str) -> LiveChange:
     action = api.get(
         conn, f'/servers/{server_id}/os-instance-actions/{request_id}')[
             'instanceAction']
-    events = action.get('events') or [{}]
+    everything = action.get('events') or [{}]
+    by_load = [event['event'].removeprefix(_BY_LOAD) for event in everything
+               if event.get('event', '').startswith(_BY_LOAD)]
+    events = [event for event in everything
+              if not event.get('event', '').startswith(_BY_LOAD)] or [{}]
     failed = action.get('message') is not None
     result = events[0].get('result') or ('Error' if failed else None)
     return LiveChange(
         request_id, action['start_time'], result,
         exception.printable(events[0].get('details') or (
-            'only an admin may see why' if failed else '')))
+            'only an admin may see why' if failed else ''.join(by_load))))
 
 
 def going_on(conn: Any, server_id: str) -> str | None:
@@ -191,6 +197,21 @@ def going_on(conn: Any, server_id: str) -> str | None:
     except exception.CloudError:
         return None
     return progress.read(found.get('hypervisor_os'))
+
+
+def load(conn: Any, server_id: str) -> dict[str, Any] | None:
+    """What its host knows of a server's load, and what that calls for.
+
+    The host looks at the server for that, as for :func:`going_on`.
+
+    :returns: None where its flavor has no conditions, its host does not look
+        at them, or this user is no admin
+    """
+    try:
+        found = api.get(conn, f'/servers/{server_id}/diagnostics')
+    except exception.CloudError:
+        return None
+    return progress.read_load(found.get('hypervisor_os'))
 
 
 def look(conn: Any, server_id: str) -> bool:

@@ -190,7 +190,8 @@ def _without_effect(desired: template_mod.Template) -> tuple[
     if any(profile.power for profile in desired.profiles.values()):
         notes.append('power: nobody powers down what a profile leaves')
     if any(profile.when for profile in desired.profiles.values()):
-        notes.append('profiles begin and end by --profile only, not on time')
+        notes.append('profiles begin and end by --profile only, not on time '
+                     'and not by load')
     if desired.grant:
         notes.append('grant: the domain has no metadata')
     return dataclasses.replace(

@@ -15,17 +15,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import itertools
 
 from kongming.fit import demand as demand_mod
 from kongming.host import usage
 from kongming.template import choices
+from kongming.template import condition as condition_mod
 from kongming.template import grammar
 from kongming.template import template as template_mod
 from kongming.template import tuning
+from kongming.template import when
 
 #: From here on a vCPU competes with the kernel's own real-time threads
 #: (migration and watchdog are at 99; threaded interrupts at 50).
 _HIGH_PRIORITY = 50
+#: Hundredths of a per cent between two thresholds; figures differ by as much
+#: from one time to the next.
+_NARROW = 100
+#: Seconds for which what lowers its own figure should hold.
+_HOLD = 120
 
 
 def lint(demand: demand_mod.Demand,
@@ -65,6 +73,50 @@ def _lint_profiles(template: template_mod.Template) -> Iterator[str]:
                    else f'profile {name} changes nothing')
     if 'profile' in template.grant and not template.profiles:
         yield 'a choice of profile is granted, but there is no profile'
+    for name, profile in template.profiles.items():
+        for clause in profile.when:
+            yield from _lint_clause(name, profile, clause)
+    for first, second in itertools.combinations(sorted(template.profiles), 2):
+        if _is_shadowed(template.profiles[second].when,
+                        template.profiles[first].when):
+            yield (f'profile {second} is never active by its conditions: '
+                   f'profile {first}, which comes before it by name, is '
+                   f'active whenever they hold')
+
+
+def _lint_clause(name: str, profile: template_mod.Profile,
+                 clause: when.Clause) -> Iterator[str]:
+    """Conditions that never hold together, or that make a server flap."""
+    for one, other in itertools.combinations(clause.conditions, 2):
+        if one.excludes(other):
+            yield (f'profile {name}: {one} and {other} exclude each other, '
+                   f'so that it is never active by them')
+    for condition in clause.conditions:
+        if abs(condition.ends_at - condition.threshold) < min(
+                _NARROW, condition.threshold):
+            yield (f'profile {name}: {condition} ends at '
+                   f'{condition_mod.format_percent(condition.ends_at)}, so '
+                   f'near to where it begins that the server would flap')
+        if (not condition.below and condition.figure != condition_mod.USE
+                and (profile.pins or profile.qos)
+                and condition.holds < _HOLD):
+            yield (f'profile {name}: it lowers {condition.figure} by itself, '
+                   f'and {condition} holds for no more than '
+                   f'{condition_mod.format_duration(condition.holds)}, so '
+                   f'that the server would flap; hold 10m is usual')
+
+
+def _is_shadowed(later: when.When, first: when.When) -> bool:
+    """Whether of two profiles by load alone the first is always active when
+    the later one would be.
+    """
+    return bool(later) and all(
+        clause.window is None and any(
+            other.window is None and all(
+                any(mine.implies(theirs) for mine in clause.conditions)
+                for theirs in other.conditions)
+            for other in first)
+        for clause in later)
 
 
 def _vcpus(ranges: tuple[grammar.Range, ...]) -> set[int]:

@@ -20,11 +20,13 @@ all are obeyed or none, since half of a new placement is no placement.
 
 Precedence: a profile that the metadata names (and the flavor grants) wins over
 the windows; of several profiles whose windows are open at a moment, the first
-by name is active.
+by name is active.  Whether the conditions of a window's clause hold is an
+argument (:mod:`kongming.template.when`); none holds where it is left out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Mapping
 import dataclasses
 import datetime
@@ -32,9 +34,11 @@ import datetime
 from kongming import exception
 from kongming.intent import ceiling
 from kongming.intent import limits as limits_mod
+from kongming.template import condition
 from kongming.template import grammar
 from kongming.template import template as template_mod
 from kongming.template import tuning
+from kongming.template import when
 from kongming.template import window
 
 _NOTHING = template_mod.Profile()
@@ -100,7 +104,8 @@ def merge(flavor: template_mod.Template,
           metadata: Mapping[str, str] | None = None,
           moment: datetime.datetime | None = None,
           limits: limits_mod.Limits = limits_mod.NONE,
-          quota: int | None = None) -> Intent:
+          quota: int | None = None,
+          met: Collection[condition.Condition] = ()) -> Intent:
     """What a server is to be at a moment.
 
     :param metadata: the server's, all of it; other keys are skipped
@@ -108,6 +113,7 @@ def merge(flavor: template_mod.Template,
     :param limits: of the host, for metadata; the flavor's template is within
         them
     :param quota: by Nova's flavor, see :func:`kongming.intent.ceiling.above`
+    :param met: conditions of its profiles that hold
     """
     mine = template_mod.ours(metadata or {})
     wanted = mine.pop(_PROFILE, None)
@@ -123,7 +129,7 @@ def merge(flavor: template_mod.Template,
     if wanted is not None:
         profile = _requested(flavor, wanted, refused)
     if profile is None and moment is not None:
-        profile = _open(flavor, moment)
+        profile = _open(flavor, moment, met)
     return Intent(base, profile, _few(refused), beyond)
 
 
@@ -137,29 +143,45 @@ def _few(refused: list[exception.Problem]) -> tuple[exception.Problem, ...]:
 
 def next_change(flavor: template_mod.Template,
                 metadata: Mapping[str, str] | None,
-                moment: datetime.datetime) -> datetime.datetime | None:
+                moment: datetime.datetime,
+                met: Collection[condition.Condition] = ()
+                ) -> datetime.datetime | None:
     """When windows make another profile active, or none.
 
     :param moment: aware of its time zone
+    :param met: conditions that hold, and go on to
     :returns: after ``moment``, in UTC; None where metadata names the profile,
         or nothing changes within two years
     """
     wanted = (metadata or {}).get(_PROFILE)
     if wanted is not None and _requested(flavor, wanted, []) is not None:
         return None
-    current = _open(flavor, moment)
+    current = _open(flavor, moment, met)
     # While a profile is active those after it by name have no say.
     return min(filter(None, (
-        window.next_change(profile.when, moment)
+        window.next_change(when.windows(profile.when, met), moment)
         for name, profile in flavor.profiles.items()
         if current is None or name <= current)), default=None)
 
 
-def _open(flavor: template_mod.Template,
-          moment: datetime.datetime) -> str | None:
-    """The first profile by name that has a window open."""
-    return next((name for name in sorted(flavor.profiles)
-                 if window.active(flavor.profiles[name].when, moment)), None)
+def active(flavor: template_mod.Template, metadata: Mapping[str, str] | None,
+           moment: datetime.datetime,
+           met: Collection[condition.Condition] = ()) -> str | None:
+    """The profile that :func:`merge` finds active, and nothing else of it."""
+    wanted = (metadata or {}).get(_PROFILE)
+    if wanted is not None:
+        requested = _requested(flavor, wanted, [])
+        if requested is not None:
+            return requested
+    return _open(flavor, moment, met)
+
+
+def _open(flavor: template_mod.Template, moment: datetime.datetime,
+          met: Collection[condition.Condition]) -> str | None:
+    """The first profile by name that has a clause which is true."""
+    return next((
+        name for name in sorted(flavor.profiles) if window.active(
+            when.windows(flavor.profiles[name].when, met), moment)), None)
 
 
 def _requested(flavor: template_mod.Template, wanted: str,

@@ -31,6 +31,8 @@ numa
 accounts
     What the kernel counts of all threads, of interrupts and of pCPUs, for a
     process that reads again and again.
+vcpu_times
+    What the vCPUs of some domains did, read many times a second.
 irq
     Interrupts of devices and their affinities; irqbalance, where it runs.
 tracefs
@@ -63,8 +65,9 @@ Public names
 ``vcpu_threads`` and ``set_scheduler``; ``mover.Mover`` and the functions of
 ``numa``; ``cgroup.read``, ``apply`` and
 ``set_share``; ``resctrlfs.read``, ``look``, ``arrange`` and ``Files``;
-``accounts.Reader``; ``irq.read``, ``machine``, ``move``, ``irqbalance``,
-``banned`` and ``ban``; ``tracefs.Session``; ``ovs.pmd``.
+``accounts.Reader``; ``vcpu_times.Domain``; ``irq.read``, ``machine``,
+``move``, ``irqbalance``, ``banned`` and ``ban``; ``tracefs.Session``;
+``ovs.pmd``.
 
 Reading order
 -------------
@@ -76,7 +79,8 @@ Reading order
 5. ``numa``: where memory is, and the calls that move it; ``mover``: these
    calls, in their order, until all is there.
 6. ``accounts``, ``irq``, ``tracefs``, ``ovs``: who is on which pCPU.
+7. ``vcpu_times``: what the vCPUs of a domain did.
 """
 
 __all__ = ('accounts', 'affinity', 'cgroup', 'cpus', 'irq', 'mover', 'numa',
-           'ovs', 'process', 'resctrlfs', 'tracefs')
+           'ovs', 'process', 'resctrlfs', 'tracefs', 'vcpu_times')

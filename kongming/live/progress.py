@@ -14,12 +14,18 @@
 
 ``GET /servers/{id}/diagnostics`` has one text that is for people,
 ``hypervisor_os``: Nova says ``linux``.  While something is not done yet it is
-``linux; kongming: a live change: 0:13->15, step 1 of 2, 3 s``.
+``linux; kongming: a live change: 0:13->15, step 1 of 2, 3 s``.  What is known
+of a server's load goes before that, as JSON: ``linux; kongming-load: {...}``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+import json
+from typing import Any
+
 _SEPARATOR = '; kongming: '
+_LOAD = '; kongming-load: '
 
 
 def add(hypervisor_os: str | None, going_on: str) -> str:
@@ -33,3 +39,21 @@ def add(hypervisor_os: str | None, going_on: str) -> str:
 def read(hypervisor_os: str | None) -> str:
     """What goes on; empty where all is done."""
     return (hypervisor_os or '').partition(_SEPARATOR)[2]
+
+
+def add_load(hypervisor_os: str | None, load: Mapping[str, Any]) -> str:
+    """Nova's text with what is known of a server's load.
+
+    Before :func:`add`, if at all.
+    """
+    return f'{hypervisor_os or ""}{_LOAD}{json.dumps(load)}'
+
+
+def read_load(hypervisor_os: str | None) -> dict[str, Any] | None:
+    """What is known of it; None where nothing is."""
+    text = (hypervisor_os or '').partition(_LOAD)[2].partition(_SEPARATOR)[0]
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

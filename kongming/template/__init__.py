@@ -21,7 +21,8 @@ template
     and grants.
 profile
     A named overlay on the template, such as ``night``.  It is active in
-    windows of local time or on request.
+    windows of local time, while conditions on the server's load hold, or on
+    request.
 grant
     What the flavor lets the metadata of a server ask for.
 guest
@@ -54,13 +55,15 @@ Public names
 ``document.parse`` and ``to_document``; ``schema.keys``; ``guest.Guest`` and
 ``from_flavor``; ``metadata.express``; ``grammar.resolve``; the entries
 ``tuning.Sched``, ``Qos`` and ``Cache``; ``cache_claims.claims``;
-``window.active``; ``zones.zone``; ``markup.load``.
+``window.active``; ``when.windows``; ``condition.Condition``; ``zones.zone``;
+``markup.load``.
 
 Reading order
 -------------
 
 1. ``grammar``: ids, addresses and pins; columns of errors.
-2. ``choices``, ``tuning``, ``zones``, ``window``: the other kinds of values.
+2. ``choices``, ``tuning``, ``zones``, ``window``, ``condition``, ``when``: the
+   other kinds of values.
 3. ``template``: the template and its flat keys.
 4. ``markup``, ``schema``, ``document``: a template as a document.
 5. ``guest``: what Nova's own keys ask for.
@@ -69,6 +72,7 @@ Reading order
 """
 
 __all__ = (
-    'cache_claims', 'choices', 'document', 'grammar', 'guest', 'markup',
-    'metadata', 'schema', 'template', 'tuning', 'window', 'zones',
+    'cache_claims', 'choices', 'condition', 'document', 'grammar', 'guest',
+    'markup', 'metadata', 'schema', 'template', 'tuning', 'when', 'window',
+    'zones',
 )

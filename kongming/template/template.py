@@ -30,7 +30,7 @@ from kongming import exception
 from kongming.template import choices
 from kongming.template import grammar
 from kongming.template import tuning
-from kongming.template import window
+from kongming.template import when as when_mod
 
 PREFIX = 'kongming:'
 
@@ -52,7 +52,8 @@ PinMaps = Mapping[int, tuple[grammar.Pin, ...]]
 class Profile:
     """A named overlay on the template.
 
-    :ivar when: windows in which it is active; none: by request only
+    :ivar when: windows in which it is active and conditions on the server's
+        load; none: by request only
     :ivar pins: cell -> map that replaces the cell's own; here a dedicated
         vCPU may float, over what its server owns and the shared set
     :ivar lend: whether others may use, meanwhile, what this leaves of the
@@ -61,7 +62,7 @@ class Profile:
         a low governor, or ``off``, offline; None: they stay as they are
     """
 
-    when: tuple[window.Window, ...] = ()
+    when: when_mod.When = ()
     pins: PinMaps = dataclasses.field(default_factory=dict)
     emulator: grammar.Threads | None = None
     sched: tuple[tuning.Sched, ...] = ()
@@ -115,9 +116,9 @@ class Template:
     @property
     def goes_by_zones(self) -> bool:
         """Whether a window depends on a database of time zones."""
-        return any(window_.zone not in (None, 'UTC')
+        return any(clause.window and clause.window.zone not in (None, 'UTC')
                    for profile in self.profiles.values()
-                   for window_ in profile.when)
+                   for clause in profile.when)
 
 
 def has_template(specs: Mapping[str, str]) -> bool:
@@ -170,7 +171,7 @@ _CACHE = _Key('cache', 'cache', tuning.parse_cache, _join)
 _OVERLAY = dataclasses.replace(_PIN, parse=grammar.parse_overlay)
 _LEND = _Key('lend', 'lend', choices.parse_flag, choices.format_flag)
 _POWER = _Key('power', 'power', choices.parse_power)
-_WHEN = _Key('when', 'when', window.parse_windows, window.format_windows)
+_WHEN = _Key('when', 'when', when_mod.parse, when_mod.format_when)
 
 TEMPLATE_KEYS = {key.stem: key for key in (
     _Key('node', 'nodes', choices.parse_node, str, MAX_CELL), _PIN,

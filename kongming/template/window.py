@@ -103,21 +103,45 @@ def _clock(minutes: int) -> str:
     return f'{minutes // 60:02}:{minutes % 60:02}'
 
 
-def parse_windows(value: str) -> tuple[Window, ...]:
-    """Several windows, ``;`` between them.
+def parse_window(words: list[tuple[int, str]], offset: int,
+                 length: int) -> Window:
+    """One window.
 
+    :param words: with their columns
+    :param offset: of its text in the value
+    :param length: of its text
     :raises kongming.template.grammar.Malformed: with the column
     """
-    windows = []
-    start = 0
-    for part in value.split(';'):
-        windows.append(_parse_window(part, start))
-        start += len(part) + 1
-    return tuple(windows)
-
-
-def format_windows(windows: tuple[Window, ...]) -> str:
-    return '; '.join(map(str, windows))
+    words = list(words)
+    if not words:
+        raise grammar.Malformed(offset + 1, f'a window is empty; {_FORM}')
+    days = None
+    if not words[0][1][:1].isdigit():
+        column, word = words.pop(0)
+        days = _parse_days(word, column)
+    if not words:
+        raise grammar.Malformed(offset + length, f'no hours; {_FORM}')
+    column, word = words.pop(0)
+    match = _TIMES.fullmatch(word)
+    if match is None:
+        raise grammar.Malformed(column, f"'{word}' are no hours; {_FORM}")
+    start = _minutes(match[1], match[2], column)
+    end = _minutes(match[3], match[4], column + 6)
+    if start == _WHOLE_DAY:
+        raise grammar.Malformed(column, 'a window can not begin at 24:00; '
+                                        'write 00:00')
+    if start == end:
+        raise grammar.Malformed(column, f"'{word}' is an empty window; "
+                                        f'00:00-24:00 is the whole day')
+    zone = None
+    if words:
+        column, zone = words.pop(0)
+        _check_zone(zone, column)
+    if words:
+        raise grammar.Malformed(
+            words[0][0], f"'{words[0][1]}' is one word too many; {_FORM}, "
+                         f'a semicolon between windows')
+    return Window(days, start, end, zone)
 
 
 def active(windows: tuple[Window, ...], moment: datetime.datetime) -> bool:
@@ -178,39 +202,6 @@ def _shift(zone: zoneinfo.ZoneInfo, begin: datetime.datetime,
         else:
             high = middle
     return begin + datetime.timedelta(seconds=high)
-
-
-def _parse_window(text: str, offset: int) -> Window:
-    words = [(column + offset, word) for column, word in grammar.words(text)]
-    if not words:
-        raise grammar.Malformed(offset + 1, f'a window is empty; {_FORM}')
-    days = None
-    if not words[0][1][:1].isdigit():
-        column, word = words.pop(0)
-        days = _parse_days(word, column)
-    if not words:
-        raise grammar.Malformed(offset + len(text), f'no hours; {_FORM}')
-    column, word = words.pop(0)
-    match = _TIMES.fullmatch(word)
-    if match is None:
-        raise grammar.Malformed(column, f"'{word}' are no hours; {_FORM}")
-    start = _minutes(match[1], match[2], column)
-    end = _minutes(match[3], match[4], column + 6)
-    if start == _WHOLE_DAY:
-        raise grammar.Malformed(column, 'a window can not begin at 24:00; '
-                                        'write 00:00')
-    if start == end:
-        raise grammar.Malformed(column, f"'{word}' is an empty window; "
-                                        f'00:00-24:00 is the whole day')
-    zone = None
-    if words:
-        column, zone = words.pop(0)
-        _check_zone(zone, column)
-    if words:
-        raise grammar.Malformed(
-            words[0][0], f"'{words[0][1]}' is one word too many; {_FORM}, "
-                         f'a semicolon between windows')
-    return Window(days, start, end, zone)
 
 
 def _parse_days(text: str, column: int) -> tuple[grammar.Range, ...]:

@@ -77,16 +77,17 @@ class Enforcer:
     """:param domains: nova_ext.live.domains.Domains
 
     :param jobs_: nova_ext.live.jobs.Jobs; whoever has one is left alone
+    :param intents_: nova_ext.live.intents.Intents
     """
 
-    def __init__(self, domains, jobs_):
+    def __init__(self, domains, jobs_, intents_=None):
         self._domains = domains
         self._jobs = jobs_
         #: server -> what was last found of it, in a pass that asked Nova
         self._last, self._last_without_numa = {}, {}
         #: server -> (wanted, problems) that it was given last
         self._given = {}
-        self.intents = intents.Intents()
+        self.intents = intents_ or intents.Intents()
         self._lending = lending.Lending(
             domains, jobs_, lambda server: self._look(server, None),
             self._late)
@@ -189,6 +190,66 @@ class Enforcer:
         """Profiles that begin or end by now, by what was known last."""
         if self.next_change is not None and now() >= self.next_change:
             self.enforce(dict(self._last), dict(self._last_without_numa))
+
+    def lends(self, uuid, profile):
+        """The pCPUs that a server would lend in a profile.
+
+        :param uuid: of a server
+        :returns: nothing where nobody has looked at it yet
+        """
+        server = self._last.get(uuid)
+        if server is None:
+            return NOTHING
+        intent = dataclasses.replace(self.intents.of(server, None),
+                                     profile=profile)
+        current = ownership.Ownership(server.numa_topology).current
+        wanted, _problems = self._domains.wanted(server, current, intent)
+        return threads.lends(wanted, ownership.Ownership(current).owned,
+                             intent)
+
+    def switch_by_load(self, ending, others):
+        """Servers whose load calls for another profile than before.
+
+        Who wants back what it lends is not made to wait for anybody else.
+
+        :param ending: uuids of those that end a profile by load
+        :param others: uuids of those that begin one
+        """
+        if ending:
+            self._end(ending)
+        if others - self._jobs.servers:
+            self.enforce(dict(self._last), dict(self._last_without_numa))
+
+    def _end(self, servers):
+        moment = now()
+        ending = {}
+        for uuid in servers & self._last.keys() - self._jobs.servers:
+            try:
+                ending[uuid] = self._look(self._last[uuid], moment)
+            except Exception:
+                # A pass reports why.
+                LOG.warning('It can not be looked at', exc_info=True,
+                            instance=self._last[uuid])
+        with self._lending.lock:
+            lent = (self._lending.lent or NOTHING).difference(*(
+                each.wanted.pcpus for each in ending.values()))
+            still_used = self._lending.leave({}, lent)
+
+        def enforce(each):
+            self._put_back(each, still_used)
+            self._cpu_shares.enforce(each.server, each.intent)
+
+        failed = self._jobs.each(
+            ending, 'its threads are put where they are meant to be', enforce,
+            self._late)
+        for uuid, error in failed.items():
+            # The next pass, which follows, tries again and reports it.
+            LOG.warning('It has not all that it owns back yet: %s', error,
+                        instance=self._last.get(uuid))
+        without = servers & self._last_without_numa.keys()
+        for uuid in without - self._jobs.servers:
+            server = self._last_without_numa[uuid]
+            self._cpu_shares.enforce(server, self.intents.of(server, moment))
 
     def _next_change(self, server, intent, moment):
         return self.intents.next_change(server, intent, moment)

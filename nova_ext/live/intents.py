@@ -36,9 +36,15 @@ _TOO_OFTEN = ('its metadata ask for other things too often ([kongming] '
 
 
 class Intents:
-    """The servers of a host, and what was reported of them."""
+    """The servers of a host, and what was reported of them.
 
-    def __init__(self):
+    :param met: called with a server, its flavor's template, its metadata as
+        far as they are not too many, and a moment; returns the conditions
+        of its profiles that count then
+    """
+
+    def __init__(self, met=lambda *_args: frozenset()):
+        self._met = met
         self._rate_limiter: rate_limit.RateLimiter[dict[str, str]] = (
             rate_limit.RateLimiter())
         self._started = time.monotonic()
@@ -76,15 +82,16 @@ class Intents:
             CONF.kongming.change_interval)
         if too_often:
             self._refuse(server, _TOO_OFTEN)
-        key = flavor, metadata, limits.of_host(), quota
+        met = self._met(server, flavor, metadata, moment)
+        key = flavor, metadata, limits.of_host(), quota, met
         known = self._merged.get(server.uuid)
         if known is not None and known[0] == key and (
                 known[1] <= moment < (known[2] or moment + _SOON)):
             return known[3]
-        intent = merged(metadata, moment)
+        intent = merged(metadata, moment, met=met)
         self._merged[server.uuid] = (
-            key, moment, merge.next_change(intent.base, metadata, moment),
-            intent)
+            key, moment,
+            merge.next_change(intent.base, metadata, moment, met), intent)
         if self._reported.get(server.uuid, ((), ())) != (
                 beyond, intent.refused):
             self._reported[server.uuid] = beyond, intent.refused

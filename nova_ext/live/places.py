@@ -17,6 +17,7 @@ servers that want something else jointly, beside what is being changed.
 """
 
 import dataclasses
+import threading
 import time
 from typing import Any
 
@@ -73,6 +74,7 @@ class Places:
         self._refuse = refuse
         self._affinity_lock = affinity_lock
         self._budget = budget.Budget()
+        self._budget_lock = threading.Lock()
         #: server -> what it is to be, what it owns and the host's layout,
         #: with which it was found where it is to be
         self._satisfied = {}
@@ -161,9 +163,7 @@ class Places:
         for step in plan.steps:
             found.setdefault(group[step.server], {})[step.server] = (
                 servers[step.server].project_id)
-        admitted = self._budget.admit(
-            list(found.values()), CONF.kongming.changes_per_minute,
-            time.monotonic())
+        admitted = self._admit(list(found.values()))
         now = {uuid for each in admitted for uuid in each}
         for uuid in group.keys() - now:
             reasons[uuid] = (
@@ -172,6 +172,18 @@ class Places:
                 f'([kongming] changes_per_minute)')
         return dataclasses.replace(plan, steps=tuple(
             step for step in plan.steps if step.server in now))
+
+    def admits(self, server, project):
+        """Whether a server may be changed now; that is counted.
+
+        :param server: its uuid
+        """
+        return bool(self._admit([{server: project}]))
+
+    def _admit(self, groups):
+        with self._budget_lock:
+            return self._budget.admit(
+                groups, CONF.kongming.changes_per_minute, time.monotonic())
 
     def _is_there(self, server, desired, state, layout):
         """See :func:`nova_ext.ownership.claim.satisfied`.

@@ -33,8 +33,10 @@ from nova_ext.live import domains
 from nova_ext.live import enforce
 from nova_ext.live import failures
 from nova_ext.live import history
+from nova_ext.live import intents
 from nova_ext.live import interrupts
 from nova_ext.live import jobs
+from nova_ext.live import load
 from nova_ext.live import mode
 from nova_ext.live import observe
 from nova_ext.live import owned
@@ -65,6 +67,7 @@ class Reconciler:
     :ivar present: nova_ext.live.present.Present
     :ivar mode: nova_ext.live.mode.Mode
     :ivar observed: nova_ext.live.observe.Observed
+    :ivar load: nova_ext.live.load.Load
     :ivar interrupts: nova_ext.live.interrupts.Interrupts
     """
 
@@ -75,7 +78,11 @@ class Reconciler:
         self._steps = steps.Steps(driver, self._domains)
         self.jobs = jobs.Jobs(self._job_ended)
         self.present = present.Present()
-        self._enforcer = enforce.Enforcer(self._domains, self.jobs)
+        self.load = load.Load(
+            self._acts, self._admits, self._switch_by_load, self._lends,
+            self._now)
+        self._enforcer = enforce.Enforcer(
+            self._domains, self.jobs, intents.Intents(self.load.met))
         self._one_pass = threading.Lock()
         #: held while threads are moved, but for those of servers with a job
         self._affinity_lock = threading.Lock()
@@ -153,6 +160,7 @@ class Reconciler:
         busy = [self._resolve(context, rt)]
         if not self.present or self.mode.current == mode.OFF:
             self.observed.clear()
+            self.load.retain(())
             if self.interrupts.has_work and self.mode.current != mode.OFF:
                 self._follow(owned.by_pcpu(
                     server for nodename in rt.compute_nodes
@@ -192,6 +200,7 @@ class Reconciler:
             server for server in everybody
             if template.has_template(server.flavor.extra_specs)]
         listed.update(server.uuid for server in with_template)
+        self.load.retain({server.uuid for server in with_template})
         owners = owned.by_pcpu(everybody)
         # Asked again, as somebody may have moved while Nova read them.
         if owned.conflict(everybody):
@@ -303,7 +312,8 @@ class Reconciler:
         done, refused = self._enforcer.done, self._enforcer.intents.refused
         while done:
             server, words = done.pop(0)
-            self._records.end(record.Change(server, host, words))
+            self._records.end(record.Change(
+                server, host, words, self.load.evidence(server.uuid)))
         while refused:
             server, error = refused.pop(0)
             self._records.end(record.Change(server, host), error)
@@ -331,6 +341,32 @@ class Reconciler:
             self._enforcer.switch()
         self._set_alarm()
 
+    def _acts(self):
+        """Whether running servers are changed."""
+        return self.mode.current == mode.ACT
+
+    def _lends(self, server, profile):
+        """See :meth:`nova_ext.live.enforce.Enforcer.lends`."""
+        return self._enforcer.lends(server, profile)
+
+    @staticmethod
+    def _now():
+        return enforce.now()
+
+    def _admits(self, server, project):
+        """See :meth:`nova_ext.live.places.Places.admits`."""
+        return self._places.admits(server, project)
+
+    def _switch_by_load(self, ending, others):
+        """See :meth:`nova_ext.live.enforce.Enforcer.switch_by_load`."""
+        if self.mode.current != mode.ACT:
+            return
+        with self._affinity_lock:
+            self._enforcer.switch_by_load(ending, others)
+        self._set_alarm()
+        # What was changed is recorded by a pass.
+        self._driver.wake()
+
     def _set_alarm(self):
         """Switch when the next profile begins or ends."""
         self._cancel_alarm()
@@ -354,6 +390,7 @@ class Reconciler:
     def start(self):
         """nova-compute has started."""
         self.jobs.is_stopped = False
+        self.load.start()
 
     def stop(self):
         """Switch by itself no more, and end what is ended soon.
@@ -362,6 +399,7 @@ class Reconciler:
         what it has and what it goes to, and the first pass ends it.
         """
         self._cancel_alarm()
+        self.load.stop()
         self.jobs.stop(_END)
         for job in self.jobs.all:
             LOG.warning('nova-compute ends during %s; its next start ends '

@@ -39,6 +39,11 @@ LOG = logging.getLogger(__name__)
 #: What 'openstack server event list' shows; servers.LIVE_CHANGE for clients.
 ACTION = 'kongming_live_change'
 EVENT = 'kongming_repin'
+#: An event of the same action that has ended before it: why a profile
+#: switched by its server's load, in words after a colon.
+EVIDENCE = 'kongming_by_load'
+#: What Nova stores of its name (nova/db/main/models.py, InstanceActionEvent).
+_LONGEST = 255
 #: Of a notification.
 EVICTION = 'kongming_eviction'
 STOP = 'kongming_live_changes_stopped'
@@ -57,14 +62,16 @@ class Change:
     :ivar steps: what was done, in words
     :ivar desired: fingerprint of what was desired; empty: not known
     :ivar moved_kib: memory that went to another node with it
+    :param evidence: what of the server's load has led to it, in words
     """
 
-    def __init__(self, server, host, steps=()):
+    def __init__(self, server, host, steps=(), evidence=''):
         # Each has a request of its own.
         self._context = nova.context.get_admin_context()
         self._server = server
         self._host = host
         self.steps = [str(step) for step in steps]
+        self._evidence = self._why = evidence
         self._began = time.monotonic()
         self.moved_kib = 0
         #: what was done of recording it; the rest can be done later
@@ -91,6 +98,15 @@ class Change:
                 self._context, self._server.uuid, ACTION, want_result=False)
             self._recorded = 1
         if self._recorded < 2:
+            if self._evidence:
+                name = f'{EVIDENCE}: {self._evidence}'[:_LONGEST]
+                objects.InstanceActionEvent.event_start(
+                    self._context, self._server.uuid, name,
+                    want_result=False, host=self._host)
+                objects.InstanceActionEvent.event_finish(
+                    self._context, self._server.uuid, name,
+                    want_result=False)
+                self._evidence = ''
             objects.InstanceActionEvent.event_start(
                 self._context, self._server.uuid, EVENT, want_result=False,
                 host=self._host)
@@ -119,7 +135,8 @@ class Change:
             'request_id': self._context.request_id,
             'result': 'Error' if error else 'Success',
             'reason': str(error) if error else None,
-            'steps': self.steps, 'moved_kib': self.moved_kib,
+            'steps': self.steps, 'by_load': self._why or None,
+            'moved_kib': self.moved_kib,
             'seconds': round(time.monotonic() - self._began, 3),
             'times': self._times}
         LOG.log(logging.WARNING if error else logging.INFO,

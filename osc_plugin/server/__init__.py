@@ -34,14 +34,15 @@ Public names
 ------------
 
 ``running.Server``, ``Wait`` and ``write``; the commands, as entry points:
-``server`` and ``history``.
+``server``, ``history`` and ``advise``.
 
 Reading order
 -------------
 
 1. ``running``: a server, and waiting for it.
-2. ``server``: ``set``, ``unset``, ``show``.
-3. ``history``: ``list``, ``wait``, ``history``.
+2. ``advise``: what a server's load calls for.
+3. ``server``: ``set``, ``unset``, ``show``.
+4. ``history``: ``list``, ``wait``, ``history``.
 """
 
-__all__ = ('history', 'running', 'server')
+__all__ = ('advise', 'history', 'running', 'server')

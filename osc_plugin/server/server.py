@@ -20,10 +20,12 @@ from cliff import columns as cliff_columns
 from osc_lib import exceptions
 
 from kongming.cli import columns
+from kongming.compute import servers
 from kongming.template import grammar
 from kongming.template import metadata as metadata_mod
 from kongming.template import template
 from osc_plugin import command
+from osc_plugin.server import advise
 from osc_plugin.server import running
 from osc_plugin import template_options
 
@@ -281,6 +283,10 @@ class ShowServer(command.ShowOne):
     answers. Where it does not run, or did not get there, or an admin's rights
     are missing, 'actual' is not known (-, null in JSON).
 
+    Where the flavor has conditions on load, 'load' is what the host has
+    measured and what that calls for, which only an admin may see; 'profile'
+    is then as the host has it, if it switches by load at all.
+
     Examples::
 
         openstack kongming server show du-1
@@ -296,4 +302,12 @@ class ShowServer(command.ShowOne):
     def take_action(self, parsed_args):
         server = running.Server.find(self.app.client_manager.kongming,
                                      parsed_args.server)
-        return row(server, server.look())
+        names, values = row(server, server.look())
+        if not advise.has_conditions(server.specs):
+            return names, values
+        found = dict(zip(names, values))
+        load = servers.load(server.conn, server.id)
+        if load is not None and load['mode'] == 'act':
+            found['profile'] = load['profile']
+        found['load'] = advise.LoadColumn(load)
+        return tuple(found), tuple(found.values())

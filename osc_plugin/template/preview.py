@@ -21,6 +21,8 @@ from osc_lib import exceptions
 
 from kongming.compute import servers
 from kongming.intent import calendar
+from kongming.load import recording
+from kongming.load import replay
 from kongming.template import template
 from kongming.template import zones
 from osc_plugin import cloud
@@ -82,6 +84,11 @@ class PreviewTemplate(command.Lister):
     and tzdata's. A warning tells of hosts that go by another version than
     this command.
 
+    Conditions on load (use<15% for 10m) are not known ahead: no row of these
+    has a profile by them. With --figures it is shown instead which profile
+    was active when, by figures that 'kongming watch --record' has recorded,
+    for each server in them.
+
     Without a time it is the coming week. A time without an offset is in the
     time zone of --zone, and so is what is shown; of an hour that comes twice
     the first is meant.
@@ -92,6 +99,7 @@ class PreviewTemplate(command.Lister):
         openstack kongming template preview --flavor nfv.l \\
             --from 2026-10-24 --to 2026-10-26 --zone Europe/Berlin
         openstack kongming template preview --host compute1
+        openstack kongming template preview web.yaml --figures week.jsonl
         openstack kongming template preview --host compute1 \\
             --at 2026-10-25T02:30+01:00 -f json
     """
@@ -106,6 +114,9 @@ class PreviewTemplate(command.Lister):
                           help='Flavor (name or ID) that has a template.')
         what.add_argument('--host', metavar='<host>',
                           help='Host (name of its compute node).')
+        parser.add_argument(
+            '--figures', metavar='<file>',
+            help="What 'kongming watch --record' wrote; not with --host.")
         parser.add_argument('--at', metavar='<time>', type=_time,
                             help='Only what is active then.')
         parser.add_argument('--from', metavar='<time>', type=_time,
@@ -123,10 +134,12 @@ class PreviewTemplate(command.Lister):
         return 1 if self._conflicts else 0
 
     def take_action(self, parsed_args):
-        begin, end = _span(parsed_args)
         self._zone = parsed_args.zone
         self._conflicts = False
         conn = self.app.client_manager.kongming
+        if parsed_args.figures:
+            return self._of_figures(conn, parsed_args)
+        begin, end = _span(parsed_args)
         if parsed_args.host:
             return self._of_host(conn, parsed_args.host, begin, end)
         if parsed_args.flavor:
@@ -159,6 +172,28 @@ class PreviewTemplate(command.Lister):
             (*self._times(entry.period), entry.server.name,
              entry.period.profile, _change(entry.server.flavor, entry.period),
              ConflictsColumn(entry.conflicts)) for entry in entries]
+
+    def _of_figures(self, conn, parsed_args):
+        if parsed_args.host or any((parsed_args.at, parsed_args.begin,
+                                    parsed_args.end)):
+            raise exceptions.CommandError(
+                '--figures goes with a document or --flavor, and has its own '
+                'times; leave out --host, --at, --from and --to.')
+        desired = template.decode(cloud.template_flavor(
+            conn, parsed_args.flavor).extra_specs) if (
+                parsed_args.flavor) else template_options.described(
+                    parsed_args.file, {})
+        try:
+            with open(parsed_args.figures, encoding='utf-8') as file:
+                found = replay.periods(recording.load(file), desired)
+        except OSError as exc:
+            raise exceptions.CommandError(
+                f"'{parsed_args.figures}' can not be read: "
+                f'{exc.strerror}') from exc
+        return ('from', 'to', 'server', 'profile', 'because', 'change'), [
+            (*self._times(period), server.name, period.profile,
+             because or None, _change(desired, period))
+            for server, period, because in found]
 
     def _warn_of_flavor(self, conn):
         mine = zones.database().version

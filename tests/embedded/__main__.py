@@ -33,6 +33,7 @@ from tests.embedded import cells
 from tests.embedded import cloud
 from tests.embedded import front
 from tests.embedded import hypervisor
+from tests.embedded import load
 
 
 def clouds_yaml(url):
@@ -66,6 +67,8 @@ def _served(args):
             # back for the whole process.
             self.flags(enforce_new_defaults=True, group='oslo_policy')
             self.useFixture(nova_fixtures.RealPolicyFixture())
+            if args.idle:
+                self.useFixture(load.Idle())
             if args.hypervisor == 'simulated':
                 self.useFixture(hypervisor.Numa())
             for number in range(args.hosts):
@@ -79,8 +82,10 @@ def _served(args):
                 yaml.safe_dump(clouds_yaml(url)))
             (args.folder / 'ready').write_text(self.HYPERVISOR)
             parent = os.getppid()
+            by_load = args.folder / 'by_load'
             while not stop.wait(1) and os.getppid() == parent:
-                pass
+                if by_load.exists():
+                    self.flags(by_load=by_load.read_text(), group='kongming')
             server.shutdown()
 
     return Served('serve')
@@ -104,6 +109,10 @@ def main():
                         help="Nova's own driver and filters")
     parser.add_argument('--dedicated', action='store_true',
                         help='with libvirt, no pCPU is shared')
+    parser.add_argument('--idle', action='store_true',
+                        help='guests are idle, and ten minutes of that are '
+                             'a quarter of one; [kongming] by_load is in the '
+                             'file by_load of the folder, if there is one')
     parser.add_argument('--port', type=int, default=0,
                         help='on 127.0.0.1 (default: a free one)')
     args = parser.parse_args()

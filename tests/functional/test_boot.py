@@ -339,7 +339,11 @@ class BadInputTest(BootBase):
                 ('pin.0.1', '2:', "'' is not a pCPU"),
                 ('pin.x', '0:1', "'x' in the key is no number"),
                 ('qos', '0:weight=0', 'the lowest weight is 1'),
-                ('profile.n.when', 'Mo 1:00', "'Mo' is not a day")):
+                ('profile.n.when', 'Mo 1:00', "'Mo' is not a day"),
+                ('profile.n.when', 'use<15 for 10m',
+                 "column 5: '15' is not per cent"),
+                ('profile.n.when', 'use<15% and load>1%',
+                 "column 13: 'load' is not measured")):
             response = self.api.api_post(
                 f'/flavors/{flavor_id}/os-extra_specs',
                 {'extra_specs': {f'kongming:{key}': value}},

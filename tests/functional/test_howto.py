@@ -31,10 +31,12 @@ from oslo_config import cfg
 from placement import conf as placement_conf
 import testtools
 
+from kongming.cli import app
 from kongming.template import template
 from tests import base
 from tests import documents
 from tests.functional import test_cli
+from tests.unit.load import test_replay
 
 CONF = nova.conf.CONF
 _GROUPS = ('openstack.cli', 'openstack.common', 'openstack.compute.v2',
@@ -116,6 +118,66 @@ class HowToTest(test_cli.CliBase):
 
     def test_readme(self):
         self.follow('README.rst', without='ran-site-')
+
+
+class BusyIdleTest(HowToTest):
+    """The same with guests that are idle, and commands of a host."""
+
+    CLOUD = ('--idle',)
+    test_nfv = test_day_and_night = test_readme = None
+
+    def setUp(self):
+        super().setUp()
+        self.shown = []
+
+    def do(self, command):
+        words = command.words
+        if words[0] == 'kongming':
+            self.do_on_host(words)
+            return
+        if 'load' in words or 'advise' in words:
+            if pathlib.Path('nova.conf').exists():
+                conf = configparser.ConfigParser()
+                conf.read('nova.conf')
+                self.by_load(conf['kongming']['by_load'])
+            self.wait_for('idle', self.advised)
+        super().do(command)
+
+    def by_load(self, mode):
+        (self.cloud.folder / 'by_load').write_text(mode)
+        self.wait_for(mode, lambda: self.advice()['by_load'])
+
+    def advice(self):
+        found, = self.json('kongming', 'advise')
+        return found
+
+    def advised(self):
+        found = self.advice()
+        return found['advice'] or found['profile']
+
+    def do_on_host(self, words):
+        if words[1] == 'watch':
+            # tests.libvirt.test_load records real domains.
+            pathlib.Path(words[3]).write_text(''.join(test_replay.lines(
+                *test_replay.day((7200,), step=60))))
+            return
+        out = io.StringIO()
+        with mock.patch('sys.stdout', out):
+            self.assertEqual(0, app.main(words[1:]), words)
+        self.shown.append(out.getvalue())
+
+    def test_busy_and_idle(self):
+        self.addCleanup((self.cloud.folder / 'by_load').write_text, 'advise')
+        self.follow('doc/source/user/busy-idle.rst')
+        self.assertIn('below 15% for 10m', self.shown[0])
+        self.assertIn('most_in_an_hour', self.shown[1])
+        found = self.advice()
+        self.assertEqual(('act', 'idle', {'lends': [15], 'saves': None}), (
+            found['by_load'], found['profile'], found['gain']))
+        change, = self.json('kongming', 'server', 'history', 'elastic-1')
+        # For longer, where the machine was too busy to read in time.
+        self.assertRegex(change['details'],
+                         r'^profile idle: use 3\.0%, below 15% for \d+m$')
 
 
 @functools.cache

@@ -75,6 +75,34 @@ class LintTest(base.TestCase):
         self.assertEqual([], list(lint.lint(
             asked(pin_0='0-3:0-3'), host())))
 
+    def test_profiles_by_load(self):
+        for specs, words in (
+                ({'x': 'use<15% and use>20%'},
+                 'profile x: use<15% and use>20% exclude each other'),
+                ({'x': 'use<15% until 15.5%'},
+                 'profile x: use<15% until 15.5% ends at 15.5%, so near'),
+                ({'x': 'wait>5% hold 0s'},
+                 'profile x: it lowers wait by itself, and wait>5% hold 0s '
+                 'holds for no more than 0s'),
+                ({'a': 'use<30%', 'b': 'use<15%'},
+                 'profile b is never active by its conditions: profile a')):
+            self.check(words, asked(**{
+                key: value for name, when in specs.items() for key, value in (
+                    (f'profile_{name}_when', when),
+                    (f'profile_{name}_qos', '0:weight=9'))}))
+
+    def test_profiles_by_load_that_are_meant_so(self):
+        for specs in ({'x': 'use<15% for 10m'}, {'x': 'wait>5%'},
+                      {'x': 'use>15% and use<60%'},
+                      {'a': 'use<15%', 'b': 'use<30%'},
+                      {'a': 'use<30% for 1h', 'b': 'use<15% for 5m'},
+                      {'a': '22:00-06:00 and use<30%', 'b': 'use<15%'},
+                      {'x': 'use<0.5% until 1%'}):
+            self.assertEqual([], list(lint.lint(asked(**{
+                key: value for name, when in specs.items() for key, value in (
+                    (f'profile_{name}_when', when),
+                    (f'profile_{name}_qos', '0:weight=9'))}))), specs)
+
     def test_profiles(self):
         self.check('profile x is never active', asked(profile_x_qos='0:weight'
                                                                     '=9'))

@@ -20,13 +20,16 @@ import datetime
 import os
 import random
 import threading
+from unittest import mock
 
 import fixtures
 from nova import objects
 
 from kongming.host import usage
 from kongming.live import threads
+from kongming.load import decision
 from nova_ext.live import enforce
+from nova_ext.live import intents
 from nova_ext.live import jobs
 from nova_ext.ownership import ownership
 from tests import base
@@ -137,7 +140,10 @@ class Steps:
 def make(rng, number, pcpus):
     specs = {}
     if pcpus:
-        specs = {'kongming:profile.night.when': '22:00-06:00',
+        specs = {'kongming:profile.calm.when': 'use<15%',
+                 'kongming:profile.calm.pin.0': f'0-{len(pcpus) - 1}~0',
+                 'kongming:profile.calm.lend': 'true',
+                 'kongming:profile.night.when': '22:00-06:00',
                  'kongming:profile.night.pin.0':
                      f'0-{len(pcpus) - 1}~v0-{rng.randrange(len(pcpus))}',
                  'kongming:profile.night.lend': rng.choice(['true', 'false']),
@@ -297,7 +303,8 @@ class RandomTest(base.TestCase):
 
     def play(self, seed):
         rng, steps, servers = self.host(seed)
-        enforcer = enforce.Enforcer(steps, jobs.Jobs())
+        self.calm = set()
+        enforcer = self.enforcer(steps)
         for _ in range(30):
             self.moment = DAY + datetime.timedelta(
                 minutes=rng.randrange(24 * 60))
@@ -320,8 +327,11 @@ class RandomTest(base.TestCase):
             elif what == 2:
                 enforcer.switch()
             elif what == 3:
-                # nova-compute starts anew.
-                enforcer = enforce.Enforcer(steps, jobs.Jobs())
+                # nova-compute starts anew, and knows of no load.
+                self.calm.clear()
+                enforcer = self.enforcer(steps)
+            elif what == 4:
+                self.load_changes(rng, enforcer, servers)
             idle = {uuid: each for uuid, each in servers.items()
                     if rng.random() < 0.9}
             enforcer.begin()
@@ -348,6 +358,22 @@ class RandomTest(base.TestCase):
                 self.assertEqual(lent, steps.now[uuid].vcpus[0] - SHARED)
         return len(lent)
 
+    def enforcer(self, steps):
+        def met(server, flavor, _metadata, _moment):
+            return decision.of_template(flavor) if (
+                server.uuid in self.calm) else frozenset()
+
+        return enforce.Enforcer(steps, jobs.Jobs(), intents.Intents(met))
+
+    def load_changes(self, rng, enforcer, servers):
+        """Some are idle now, some are busy, in the middle of anything."""
+        some = set(rng.sample(sorted(servers), rng.randint(
+            1, min(3, len(servers)))))
+        ending, others = some & self.calm, some - self.calm
+        self.calm ^= some
+        enforcer.switch_by_load(ending, others)
+        self.ended |= ending
+
     def evict(self, enforcer, steps, pcpus):
         """By the kernel, as for a native server."""
         moved = enforcer.evict(pcpus)
@@ -358,7 +384,7 @@ class RandomTest(base.TestCase):
 
     def setUp(self):
         super().setUp()
-        self.refused = 0
+        self.refused, self.ended = 0, set()
         enforce.LOG.logger.disabled = True
         self.addCleanup(setattr, enforce.LOG.logger, 'disabled', False)
         self.moment = DAY
@@ -369,3 +395,31 @@ class RandomTest(base.TestCase):
             self.play(seed)
             for seed in range(SEEDS)))
         self.assertLess(0, self.refused)
+        self.assertNotEqual(set(), self.ended)
+
+    def test_who_is_busy_waits_for_nobody(self):
+        """It has all that it owns before anybody else is looked at."""
+        rng = random.Random(1)
+        steps = Steps(self, rng)
+        owner, borrower = make(rng, 0, [2, 3, 4]), make(rng, 1, [])
+        borrower.flavor.extra_specs['kongming:borrow'] = 'host'
+        servers = {each.uuid: each for each in (owner, borrower)}
+        for server in servers.values():
+            steps.own(server)
+            steps.define(server)
+        self.calm = {owner.uuid}
+        enforcer = self.enforcer(steps)
+        enforcer.begin()
+        enforcer.first(servers.values())
+        enforcer.enforce(dict(servers), {})
+        self.assertLess(frozenset(), steps.now[borrower.uuid].vcpus[0]
+                        - SHARED)
+        self.calm = set()
+        with mock.patch.object(enforcer, 'enforce', self.fail):
+            enforcer.switch_by_load({owner.uuid}, set())
+        self.assertEqual({0: frozenset({2}), 1: frozenset({3}),
+                          2: frozenset({4})}, steps.now[owner.uuid].vcpus)
+        self.assertLessEqual(steps.now[borrower.uuid].pcpus, SHARED)
+        self.assertEqual([], steps.violations)
+        (server, words), = enforcer.done[1:]
+        self.assertIs(owner, server)

@@ -17,10 +17,19 @@ import hypothesis
 from hypothesis import strategies as st
 
 from kongming.template import grammar
+from kongming.template import when
 from kongming.template import window
 from tests import base
 
 UTC = datetime.timezone.utc
+
+
+def parse_windows(value):
+    return when.windows(when.parse(value))
+
+
+def format_windows(windows):
+    return '; '.join(map(str, windows))
 
 
 def at(text, zone='UTC'):
@@ -31,7 +40,7 @@ def at(text, zone='UTC'):
 class ContainsTest(base.TestCase):
 
     def check(self, value, inside=(), outside=(), zone='UTC'):
-        windows = window.parse_windows(value)
+        windows = parse_windows(value)
         for text in inside:
             self.assertTrue(window.active(windows, at(text, zone)), text)
         for text in outside:
@@ -72,7 +81,7 @@ class ContainsTest(base.TestCase):
 
     def test_daylight_saving(self):
         """Berlin skips 02:00-03:00 on 2026-03-29, repeats it 2026-10-25."""
-        windows = window.parse_windows('02:00-03:00 Europe/Berlin')
+        windows = parse_windows('02:00-03:00 Europe/Berlin')
         minutes = {}
         for day in ('2026-03-28', '2026-03-29', '2026-10-25', '2026-10-26'):
             start = at(f'{day}T00:00', 'Europe/Berlin').astimezone(UTC)
@@ -132,7 +141,7 @@ class NextChangeTest(base.TestCase):
 
     def check(self, value, after, *expected):
         """The changes after a moment, one from another."""
-        windows = window.parse_windows(value)
+        windows = parse_windows(value)
         moment = at(after)
         for text in expected:
             moment = window.next_change(windows, moment)
@@ -140,7 +149,7 @@ class NextChangeTest(base.TestCase):
             self.assertIs(UTC, moment.tzinfo)
 
     def year(self, value):
-        windows = window.parse_windows(value)
+        windows = parse_windows(value)
         start, end = at('2026-01-01T00:00'), at('2027-01-01T00:00:01')
         self.assertEqual(changes_by_minute(windows, start, end),
                          changes(windows, start, end))
@@ -152,7 +161,7 @@ class NextChangeTest(base.TestCase):
                    '2026-11-23T06:00')
 
     def test_any_zone_in(self):
-        windows = window.parse_windows('22:00-06:00')
+        windows = parse_windows('22:00-06:00')
         self.assertEqual(
             at('2026-11-22T22:00'), window.next_change(
                 windows, at('2026-11-23T05:59', 'Asia/Shanghai')))
@@ -167,7 +176,7 @@ class NextChangeTest(base.TestCase):
                       'Mon-Fri 00:00-24:00; Sat,Sun 06:00-24:00; '
                       'Sat-Sun 00:00-06:00'):
             self.assertIsNone(window.next_change(
-                window.parse_windows(value), at('2026-11-22T12:00')))
+                parse_windows(value), at('2026-11-22T12:00')))
         self.assertIsNone(window.next_change((), at('2026-11-22T12:00')))
 
     def test_skipped_hour(self):
@@ -259,7 +268,7 @@ class BadTest(base.TestCase):
                 ('06:00-07:00 Mars/Base', 13, "is not a time zone"),
                 ('06:00-07:00 ../../etc/passwd', 13, 'is not a time zone'),
                 ('06:00-07:00 UTC; 08:00-09:00 UTC x', 34, 'too many')):
-            exc = self.assertRaises(grammar.Malformed, window.parse_windows,
+            exc = self.assertRaises(grammar.Malformed, parse_windows,
                                     value)
             self.assertEqual(column, exc.column, (value, exc.reason))
             self.assertIn(words, exc.reason)
@@ -305,8 +314,8 @@ class PropertyTest(base.TestCase):
     def test_round_trip(self, on, start, end, zone):
         hypothesis.assume(start != end)
         windows = (window.Window(on, start, end, zone),)
-        self.assertEqual(windows, window.parse_windows(
-            window.format_windows(windows)))
+        self.assertEqual(windows, parse_windows(
+            format_windows(windows)))
 
     @hypothesis.given(st.integers(0, 1439), st.integers(0, 1439),
                       st.datetimes(datetime.datetime(2025, 1, 1),

@@ -20,6 +20,7 @@ import zoneinfo
 
 from kongming import exception
 from kongming.template import template
+from kongming.template import when
 from kongming.template import window
 from kongming.template import zones
 from tests import base
@@ -91,7 +92,7 @@ class DisagreementTest(base.TestCase):
 
     def decided(self, name, moment):
         """Whether 22:00 to 23:00 there holds the moment, by old and new."""
-        windows = window.parse_windows(f'22:00-23:00 {name}')
+        windows = when.windows(when.parse(f'22:00-23:00 {name}'))
         found = []
         for database in (OLD, NEW):
             with by(database):
@@ -107,7 +108,7 @@ class DisagreementTest(base.TestCase):
 
     def test_next_change(self):
         for name, moment in self.CASES:
-            windows = window.parse_windows(f'22:00-23:00 {name}')
+            windows = when.windows(when.parse(f'22:00-23:00 {name}'))
             found = []
             for database in (OLD, NEW):
                 with by(database):

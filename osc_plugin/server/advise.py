@@ -1,0 +1,154 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``openstack kongming advise``: what the load of servers calls for."""
+
+from concurrent import futures
+
+from cliff import columns as cliff_columns
+from osc_lib import exceptions
+
+from kongming.compute import hosts
+from kongming.compute import servers
+from kongming import exception
+from kongming.host import topology
+from kongming.load import decision
+from kongming.template import template
+from osc_plugin import command
+from osc_plugin import progress
+from osc_plugin.server import running
+
+#: Requests at a time.
+_AT_ONCE = 8
+
+
+class GainColumn(cliff_columns.FormattableColumn):
+    """What a profile would free: a line for people, parts for programs."""
+
+    def human_readable(self):
+        if self._value is None:
+            return '-'
+        parts = []
+        if self._value['lends']:
+            parts.append(f'lends pCPU '
+                         f'{topology.format_cpu_list(self._value["lends"])}')
+        if self._value['saves']:
+            parts.append(f'saves at most {self._value["saves"]}% wait')
+        return ', '.join(parts) or '-'
+
+    def machine_readable(self):
+        return self._value and {key: self._value[key]
+                                for key in ('lends', 'saves')}
+
+
+class LoadColumn(cliff_columns.FormattableColumn):
+    """What a host knows of a server's load, for people in some lines."""
+
+    def human_readable(self):
+        found = self._value
+        if found is None:
+            return '-'
+        lines = [measured(found) or 'nothing measured yet']
+        if found['profile'] != found['usual']:
+            lines.append(f'{_MODES[found["mode"]]} profile '
+                         f'{found["profile"]}: {found["because"]}')
+        if found['waits']:
+            lines.append(f'waits: {found["waits"]}')
+        return '\n'.join([*lines, *found['progress']])
+
+    def machine_readable(self):
+        return self._value
+
+
+_MODES = {'act': 'in', 'advise': 'advised:'}
+
+
+def measured(found):
+    """What of a server was measured last, in words; empty: nothing was."""
+    return ', '.join(f'{figure} {found[figure]}%'
+                     for figure in ('use', 'wait', 'remote')
+                     if found[figure] is not None)
+
+
+def has_conditions(specs):
+    """Whether a flavor's template has profiles by load."""
+    try:
+        return bool(decision.of_template(template.decode(specs)))
+    except exception.InvalidTemplate:
+        return False
+
+
+class Advise(command.Lister):
+    """Show which profiles servers' load calls for, and what that would gain.
+
+    Of each server whose flavor has conditions (kongming:profile.NAME.when,
+    such as use<15% for 10m): the profile that is active, the one that its host
+    would switch to by what it has measured, with the evidence, and the gain:
+    pCPUs that others could use meanwhile, and the wait that could be saved at
+    most. 'advice' is empty where nothing would change.
+
+    Hosts with [kongming] by_load = advise, which is the default, change
+    nothing by load and show here what they would do; those with act do it.
+    Hosts with off, and servers that do not run, have no figures. Only an
+    admin sees them.
+
+    Examples::
+
+        openstack kongming advise
+        openstack kongming advise compute1
+        openstack kongming advise compute1 -f json
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument('host', metavar='<host>', nargs='?',
+                            help="Host, by its service's or its hypervisor's "
+                                 'name (default: all).')
+        return parser
+
+    def take_action(self, parsed_args):
+        conn = self.app.client_manager.kongming
+        service = None
+        if parsed_args.host is not None:
+            found = hosts.find(conn, parsed_args.host)
+            if found is None:
+                raise exceptions.CommandError(
+                    f"Nova knows no host '{parsed_args.host}'; 'openstack "
+                    f"kongming host list' shows those there are.")
+            service = found.service
+        listed = servers.listing(conn, service, True)
+        for doubt in listed.doubts():
+            self.app.stderr.write(f'warning: {doubt}\n')
+        known = [running.Server(conn, server) for server in listed.known]
+        known = [server for server in known if has_conditions(server.specs)]
+        with progress.Waiting(self.app.stderr, 'asking hosts'), (
+                futures.ThreadPoolExecutor(_AT_ONCE)) as pool:
+            loads = list(pool.map(
+                lambda server: servers.load(conn, server.id), known))
+        return ('server', 'id', 'host', 'by_load', 'profile', 'advice',
+                'because', 'measured', 'gain', 'waits'), [
+                    _row(server, load) for server, load in zip(known, loads)]
+
+
+def _row(server, load):
+    if load is None:
+        return (server.name, server.id, server.host, None,
+                server.intent().profile, *[None] * 3, GainColumn(None), None)
+    acts = load['mode'] == 'act'
+    wanted = load['profile']
+    differs = wanted != load['usual']
+    return (server.name, server.id, server.host, load['mode'],
+            wanted if acts else load['usual'],
+            wanted if differs and not acts else None,
+            load['because'] or None if differs else None,
+            measured(load) or None, GainColumn(load if differs else None),
+            load['waits'] or None)

@@ -1,0 +1,123 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+from unittest import mock
+
+from kongming.compute import servers
+from osc_plugin.server import advise
+from osc_plugin.server import running
+from tests import base
+
+LOAD = {'mode': 'advise', 'profile': 'idle', 'usual': None,
+        'because': 'use 3.0%, below 15% for 10m', 'waits': '', 'use': 3.0,
+        'wait': 0.0, 'remote': None, 'progress': [], 'lends': [14, 15],
+        'saves': None}
+SPECS = {'kongming:profile.idle.when': 'use<15%'}
+
+
+def server(specs=None):
+    return {'id': 'u', 'name': 'web-1', 'metadata': {},
+            'flavor': {'extra_specs': specs or SPECS},
+            'OS-EXT-SRV-ATTR:hypervisor_hostname': 'compute1'}
+
+
+def row(load):
+    found = advise._row(running.Server(None, server()), load)
+    return [getattr(value, 'human_readable', lambda value=value: value)()
+            for value in found[3:]]
+
+
+class AdviseTest(base.TestCase):
+
+    def test_advised(self):
+        self.assertEqual(
+            ['advise', None, 'idle', 'use 3.0%, below 15% for 10m',
+             'use 3.0%, wait 0.0%', 'lends pCPU 14-15', None], row(LOAD))
+
+    def test_done(self):
+        self.assertEqual(['act', 'idle', None], row(
+            {**LOAD, 'mode': 'act'})[:3])
+
+    def test_nothing_to_do(self):
+        self.assertEqual(
+            ['advise', None, None, None, 'use 50.0%, wait 0.0%', '-',
+             'profile idle: it waits'],
+            row({**LOAD, 'profile': None, 'use': 50.0,
+                 'waits': 'profile idle: it waits'}))
+
+    def test_not_known(self):
+        self.assertEqual([None, None, None, None, None, '-', None],
+                         row(None))
+
+    def test_what_could_be_saved(self):
+        column = advise.GainColumn({**LOAD, 'lends': [], 'saves': 8.1})
+        self.assertEqual('saves at most 8.1% wait', column.human_readable())
+        self.assertEqual({'lends': [], 'saves': 8.1},
+                         column.machine_readable())
+
+    def test_show(self):
+        self.assertEqual(
+            'use 3.0%, wait 0.0%\nadvised: profile idle: use 3.0%, below 15% '
+            'for 10m', advise.LoadColumn(LOAD).human_readable())
+        self.assertEqual('nothing measured yet', advise.LoadColumn({
+            **LOAD, 'profile': None, **dict.fromkeys(
+                ('use', 'wait', 'remote'))}).human_readable())
+        self.assertEqual(('-', None), (
+            advise.LoadColumn(None).human_readable(),
+            advise.LoadColumn(None).machine_readable()))
+
+    def test_only_servers_with_conditions_are_asked_for(self):
+        command = advise.Advise(mock.Mock(), None)
+        parsed = command.get_parser('x').parse_args([])
+        others = [server(specs) for specs in (
+            {'kongming:qos': '0:weight=2'},
+            {'kongming:profile.n.when': '22:00-06:00'},
+            {'kongming:profile.n.when': 'nonsense'})]
+        listed = mock.Mock(known=[server(), *others])
+        listed.doubts.return_value = []
+        with mock.patch.object(servers, 'listing',
+                               return_value=listed), mock.patch.object(
+                servers, 'load', return_value=LOAD) as load:
+            _names, rows = command.take_action(parsed)
+        self.assertEqual(1, load.call_count)
+        self.assertEqual(['web-1'], [each[0] for each in rows])
+
+
+class LiveChangeTest(base.TestCase):
+
+    def change(self, *events, message=None):
+        action = {'start_time': 't', 'message': message,
+                  'events': list(events)}
+        with mock.patch('kongming.compute.api.get',
+                        return_value={'instanceAction': action}):
+            return servers.live_change(None, 'u', 'r')
+
+    def test_evidence(self):
+        for events in (
+                [{'event': 'kongming_repin', 'result': 'Success'},
+                 {'event': 'kongming_by_load: profile idle: use 3.0%',
+                  'result': 'Success'}],
+                [{'event': 'kongming_by_load: profile idle: use 3.0%',
+                  'result': 'Success'},
+                 {'event': 'kongming_repin', 'result': 'Success'}]):
+            found = self.change(*events)
+            self.assertEqual(('Success', 'profile idle: use 3.0%'),
+                             (found.result, found.details))
+
+    def test_a_failure_says_why(self):
+        found = self.change(
+            {'event': 'kongming_repin', 'result': 'Error',
+             'details': 'libvirt said no'},
+            {'event': 'kongming_by_load: profile idle: use 3.0%',
+             'result': 'Success'}, message='Error')
+        self.assertEqual(('Error', 'libvirt said no'),
+                         (found.result, found.details))
