@@ -225,6 +225,7 @@ class Load:
                 known = self._watched.pop(uuid, None)
                 if known is not None:
                     self._left.append(known.domain)
+        self._wake.set()
 
     # The thread.
 
@@ -245,8 +246,11 @@ class Load:
         self._wake.set()
 
     def _run_forever(self):
-        while not self._is_stopped:
+        while True:
+            # Whoever sets it from here on is heard.
             self._wake.clear()
+            if self._is_stopped:
+                break
             try:
                 pause = self.read()
             except Exception:
@@ -255,13 +259,13 @@ class Load:
                 pause = INTERVAL
             self._wake.wait(pause)
         with self._lock:
-            self._thread = None
-            domains = [known.domain for known in self._watched.values()]
-            domains += self._left
+            for known in self._watched.values():
+                known.domain.close()
+            for domain in self._left:
+                domain.close()
             self._watched.clear()
             self._left = []
-        for domain in domains:
-            domain.close()
+            self._thread = None
 
     def read(self):
         """Read those that are due, and have them switch where they are to.

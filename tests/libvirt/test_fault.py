@@ -72,11 +72,11 @@ class FaultBase(test_live.LiveBase):
         """Have something happen just before libvirt is told to pin."""
         real = affinity.apply
 
-        def apply(domain, wanted, width):
+        def apply(domain, wanted, width, before_each=None):
             if threads.changes(affinity.read(domain), wanted):
                 patch.stop()
                 do()
-            return real(domain, wanted, width)
+            return real(domain, wanted, width, before_each)
 
         patch = mock.patch.object(affinity, 'apply', apply)
         patch.start()

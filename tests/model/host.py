@@ -270,7 +270,7 @@ class Affinity:
         return domain._libvirt.running[domain._uuid]
 
     @staticmethod
-    def apply(domain, wanted, width):
+    def apply(domain, wanted, width, _before_each=None):
         domain._libvirt.move(domain._uuid, wanted)
 
 

@@ -165,7 +165,10 @@ NOT_MADE = {
     '``Threads were not where they belong and are put back``',
     '``it is for root to write``, ``this process sees the cgroups mounted '
     'read-only``', '``was not what it is to be and is put back``',
-    'nova-compute', 'nova-api',
+    'nova-compute', 'nova-api', '``Advice: ...``',
+    '``It has not all that it owns back yet``',
+    '``it has switched as often as it may in an hour``',
+    '``use is not known``',
 }
 
 
