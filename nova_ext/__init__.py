@@ -61,7 +61,7 @@ Reading order
 8. ``live``: changes while servers run.
 9. ``privileged``: what needs more rights than nova-compute has.
 10. ``driver``: the hook, where all of it is called from; ``lifecycle``: what
-   is to be so before a domain starts or is saved.
+    is to be so before a domain starts or is saved.
 11. ``cleanup``: a host that goes back to Nova's own driver.
 """
 

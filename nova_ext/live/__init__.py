@@ -72,7 +72,7 @@ Reading order
 9. ``passes``, ``present``, ``mode``, ``trigger``: whether and when there is
    anything to do (private).
 10. ``cpu_shares``, ``clos``: QoS and caches of running servers;
-   ``interrupts``: interrupts of devices keep off owned pCPUs (private).
+    ``interrupts``: interrupts of devices keep off owned pCPUs (private).
 11. ``failures``: what failed is reported once and tried again later (private).
 12. ``record``, ``report_once``: instance actions and log lines; ``history``:
     what instance actions tell of the time before a restart (private).
