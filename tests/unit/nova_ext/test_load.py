@@ -103,7 +103,9 @@ class LoadTest(base.TestCase):
             time.sleep(.01)
 
     def open_files(self):
-        return sum('schedstat' in os.readlink(f'/proc/self/fd/{number}')
+        # Others in this process may read threads of theirs.
+        mine = f'/task/{self.vcpu.tid}/schedstat'
+        return sum(os.readlink(f'/proc/self/fd/{number}').endswith(mine)
                    for number in os.listdir('/proc/self/fd')
                    if os.path.lexists(f'/proc/self/fd/{number}'))
 
