@@ -36,6 +36,7 @@ from kongming.kernel import irq
 from kongming.kernel import process
 from kongming.kernel import tracefs
 from tests import documents
+from tests.functional import test_life
 from tests.libvirt import test_host_cli
 from tests.libvirt.test_host_cli import emulator
 from tests.libvirt.test_host_cli import everything
@@ -262,6 +263,7 @@ class ReportTest(WatchBase):
         self.assertEqual(('interrupt', disk[0].device, None), tuple(
             found[key] for key in ('kind', 'name', 'us')))
 
+    @test_life.long
     def test_a_trace(self):
         """What floats, exactly; times of interrupts; short lives."""
         mount_tracefs(self)
@@ -288,6 +290,7 @@ class ReportTest(WatchBase):
         self.assertEqual([], list(pathlib.Path(
             '/sys/kernel/tracing/instances').iterdir()))
 
+    @test_life.long
     def test_times_of_a_trace(self):
         """Within a tenth of the scheduler's, and the same count."""
         mount_tracefs(self)
@@ -389,7 +392,9 @@ class WatchTest(WatchBase):
         watch = subprocess.Popen(
             [sys.executable, '-c', 'import sys; from kongming.cli import app;'
              ' sys.exit(app.main())', 'watch', '--interval', '0.2'],
-            stdout=follower, stderr=subprocess.PIPE)
+            stdout=follower, stderr=subprocess.PIPE,
+            # It is ignored where the tests run in the background.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         os.close(follower)
         out = b''
         while out.count(b'\x1b[H\x1b[J') < 3:
