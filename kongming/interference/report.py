@@ -188,7 +188,8 @@ def _of_trace(trace: trace_mod.Trace,
         if owner is None or key is None:
             continue
         each = disturbance.Disturbance(
-            key, owner, spent.number, True, spent.us, disturbance.TRACE)
+            key, owner, spent.number, True, spent.us,
+            None if spent.us is None else disturbance.TRACE)
         found[key] = found[key].plus(each) if key in found else each
     return found
 

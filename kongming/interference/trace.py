@@ -49,19 +49,27 @@ class Seen(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """:ivar number: how often"""
+    """How often it ended, and how long it took.
+
+    :ivar us: microseconds; None where a beginning was not traced
+    """
 
     number: int = 0
-    us: float = 0.0
+    us: float | None = 0.0
 
-    def plus(self, us: float) -> Spent:
-        return Spent(self.number + 1, self.us + us)
+    def plus(self, us: float | None) -> Spent:
+        """:param us: of one more; None: it is not known"""
+        return Spent(self.number + 1,
+                     None if us is None or self.us is None else self.us + us)
 
 
 class Trace:
     """Adds up a trace, as its lines come.
 
-    :ivar spent: what there was: how often it ended, and how long it took
+    Some kernels (6.18 in a virtual machine) do not trace the switch from idle
+    to a thread, only that away from it.  How long it ran is not known then.
+
+    :ivar spent: what there was
     :ivar names: thread id -> its name
     :ivar lost: events that the kernel could not keep
     """
@@ -71,6 +79,8 @@ class Trace:
         self.names: dict[int, str] = {}
         self.lost = 0
         self._open: dict[tuple[int, str], tuple[str, int]] = {}
+        #: pCPUs that were idle after the last switch that was traced
+        self._idle: set[int] = set()
 
     def add(self, lines: Iterable[str]) -> None:
         for line in _events(lines):
@@ -81,6 +91,7 @@ class Trace:
                 for key in [key for key in self._open
                             if key[0] == int(lost[1])]:
                     del self._open[key]
+                self._idle.discard(int(lost[1]))
                 continue
             head = _LINE.match(line)
             if head:
@@ -95,8 +106,13 @@ class Trace:
                 before, ended, after, begun = found.groups()
                 # It may have been given another one meanwhile.
                 self.names[int(ended)] = before
+                if pcpu in self._idle and ended != '0':
+                    self._add(Seen(pcpu, RAN, ended), None)
                 self._end(pcpu, RAN, at, ended)
-                if begun != '0':
+                self._idle.discard(pcpu)
+                if begun == '0':
+                    self._idle.add(pcpu)
+                else:
                     self.names[int(begun)] = after
                     self._begin(pcpu, RAN, at, begun)
             return
@@ -118,9 +134,10 @@ class Trace:
     def _end(self, pcpu: int, kind: str, at: int, what: str) -> None:
         opened = self._open.pop((pcpu, kind), None)
         if opened is not None and opened[0] == what:
-            key = Seen(pcpu, kind, what)
-            self.spent[key] = self.spent.get(key, Spent()).plus(
-                at - opened[1])
+            self._add(Seen(pcpu, kind, what), at - opened[1])
+
+    def _add(self, key: Seen, us: float | None) -> None:
+        self.spent[key] = self.spent.get(key, Spent()).plus(us)
 
 
 def _events(lines: Iterable[str]) -> Iterator[str]:

@@ -305,7 +305,12 @@ class ReportTest(WatchBase):
         found = trace.spent[trace_mod.Seen(self.second, trace_mod.RAN,
                                            str(burner.pid))]
         self.assertEqual(0, trace.lost)
-        self.assertEqual(after[2] - before[2], found.number)
+        number = after[2] - before[2]
+        if found.us is None:
+            # The first one's beginning is nowhere.
+            self.assertIn(number - found.number, (0, 1))
+            self.skipTest('this kernel does not trace the switch from idle')
+        self.assertEqual(number, found.number)
         self.assertLess(abs(found.us * 1000 / (after[0] - before[0]) - 1),
                         0.1)
 
