@@ -30,9 +30,6 @@ server switches a limited number of times in an hour, and what was left soon
 after it began has to be earned for longer the next time.  A server of which
 nothing is known has what its flavor gives it by itself.
 
-``balance`` decides which server of a host would better be on another node,
-and whether that pays; nobody asks it yet.
-
 What it never does
 ------------------
 
@@ -52,8 +49,6 @@ Reading order
 2. ``hysteresis``: whether one condition holds.
 3. ``decision``: the profile of one server.
 4. ``recording``, ``replay``: the same over a file.
-5. ``balance``: nodes of a host.
 """
 
-__all__ = ('balance', 'decision', 'figures', 'hysteresis', 'recording',
-           'replay')
+__all__ = ('decision', 'figures', 'hysteresis', 'recording', 'replay')
