@@ -18,6 +18,7 @@ Nothing is remembered that a restart would lose: see
 """
 
 import socket
+import time
 
 from kongming import exception as km_exc
 from kongming.host import topology
@@ -33,6 +34,8 @@ CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
 #: Names of interrupts in a line of the log.
 _MOST = 20
+#: Seconds after which they are read again where owners stay and none is moved.
+_LOOK_INTERVAL = 600
 
 
 class Interrupts:
@@ -49,6 +52,7 @@ class Interrupts:
         self._looked = False
         #: pCPUs that had an owner at the last pass
         self._owned: frozenset[int] = frozenset()
+        self._next_look = 0.0
         #: numbers that the kernel has refused to move
         self._managed: frozenset[int] = frozenset()
         self._reported = ''
@@ -74,8 +78,14 @@ class Interrupts:
             if not self._is_local():
                 self.left = None
                 return
-            self._follow(frozenset(owned), act)
-            self._looked, self._owned = True, frozenset(owned)
+            owned = frozenset(owned)
+            moves = CONF.kongming.irq_affinity == irq_mod.MOVE
+            if (not moves and owned == self._owned
+                    and time.monotonic() < self._next_look):
+                return  # a tenth of a millisecond for each interrupt
+            self._follow(owned, act)
+            self._looked, self._owned = True, owned
+            self._next_look = time.monotonic() + _LOOK_INTERVAL
         except Exception as exc:
             self._report(f'Interrupts are not looked after: {exc}',
                          None if isinstance(exc, km_exc.KongmingError)

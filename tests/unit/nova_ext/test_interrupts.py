@@ -100,6 +100,15 @@ class FollowTest(base.TestCase):
         self.assertEqual(ALL, self.follow(3, act=False))
         self.assertEqual(2, self.interrupts.left)
 
+    def test_reporting_reads_when_owners_change(self):
+        CONF.set_override('irq_affinity', 'report', 'kongming')
+        for owned, left in ((2,), 2), ((2,), 2), ((2, 3), 0):
+            self.follow(*owned)
+            self.assertEqual(left, self.interrupts.left)
+            # None of them has it any more; read only if somebody looks.
+            if self.machine.allowed[7] == ALL and len(owned) == 1:
+                self.machine.allowed = dict.fromkeys((7, 8), frozenset({0}))
+
     def test_irqbalance(self):
         self.machine.balancer, self.machine.banned = (9, [1]), [1]
         # It is asked first, and left alone with it.
