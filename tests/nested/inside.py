@@ -70,6 +70,7 @@ class Inside:
             if kind is None:
                 continue
             own = {domain_mod.VCPU: f'vcpu{kind[1]}',
+                   domain_mod.IOTHREAD: f'iothread{kind[1]}',
                    domain_mod.EMULATOR: 'emulator'}[kind[0]]
             cpuset = None
             if group.rpartition('/')[2] == own and said.strip():
