@@ -131,7 +131,8 @@ class WitnessTest(test_host.DomainBase):
         from nova_ext import privileged
         privileged.context.set_client_mode(False)
         self.refusal = record.ChangeFailed
-        self.inside = inside_mod.Inside(self.host.shell)
+        self.inside = inside_mod.Inside(self.host)
+        self.addCleanup(self.inside.close)
         self.inside.put(lambda name, function: self.useFixture(
             fixtures.MonkeyPatch(name, function)))
         self.addCleanup(self.host.shell, ONLINE)
