@@ -25,6 +25,7 @@ import threading
 
 from kongming.host import topology
 from kongming.kernel import cpus as kernel_cpus
+from kongming.kernel import cpuset
 from kongming.libvirt import affinity
 from kongming.template import template
 from nova.compute import resource_tracker
@@ -38,6 +39,7 @@ from oslo_log import log as logging
 
 from nova_ext.ownership import claimed
 from nova_ext.ownership import ownership
+from nova_ext import privileged
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -101,6 +103,8 @@ class CpuApi(cpu_api.API):
             self._last_up.update(dict.fromkeys(cpus, self._ups))
             super().power_up(cpus)
             self._low.difference_update(cpus)
+        if strategy() == 'cpu_state':
+            _take_back(frozenset(cpus) & self.managed())
 
     def ensure(self, pcpus):
         """Power up what has no power, before somebody runs there.
@@ -219,6 +223,17 @@ class CpuApi(cpu_api.API):
                 LOG.warning('It is not known where a domain runs',
                             exc_info=True)
         return found
+
+
+def _take_back(pcpus):
+    """Where it is cgroup version 1, libvirt could pin nobody there."""
+    try:
+        if cpuset.lacking(pcpus):
+            privileged.take_back(sorted(pcpus))
+    except Exception:
+        LOG.exception('The cpusets of domains lack pCPU %s, which was '
+                      'offline; nothing can be pinned there',
+                      topology.format_cpu_list(pcpus))
 
 
 @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)

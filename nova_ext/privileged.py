@@ -16,6 +16,7 @@ import os
 
 from kongming.kernel import affinity
 from kongming.kernel import cgroup
+from kongming.kernel import cpuset
 from kongming.kernel import irq
 from kongming.kernel import numa
 from kongming.kernel import process
@@ -77,6 +78,12 @@ def set_share(pid, vcpu, share):
     # It comes as a plain list.  The files belong to root, as whom privsep
     # runs by default: that needs no capability.
     cgroup.set_share(pid, vcpu, qos.Share(*share))
+
+
+@context.entrypoint
+def take_back(pcpus):
+    # The files belong to root, as those of set_share.
+    cpuset.take_back(pcpus)
 
 
 @resctrl_context.entrypoint

@@ -21,6 +21,8 @@ process
 affinity
     Where the threads of a domain may run, read so often that it has to be
     cheap: affinity and cpuset.
+cpuset
+    cpusets that a CPU has left by going offline, on cgroup v1.
 cpus
     ``/sys/devices/system``: which CPUs are online, their nodes and siblings.
 cgroup
@@ -82,5 +84,5 @@ Reading order
 7. ``vcpu_times``: what the vCPUs of a domain did.
 """
 
-__all__ = ('accounts', 'affinity', 'cgroup', 'cpus', 'irq', 'mover', 'numa',
-           'ovs', 'process', 'resctrlfs', 'tracefs', 'vcpu_times')
+__all__ = ('accounts', 'affinity', 'cgroup', 'cpus', 'cpuset', 'irq', 'mover',
+           'numa', 'ovs', 'process', 'resctrlfs', 'tracefs', 'vcpu_times')

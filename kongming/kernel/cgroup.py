@@ -44,7 +44,7 @@ _REMEDIES = {
 _REMEDIES[errno.EPERM] = _REMEDIES[errno.EACCES]
 
 
-class _Mount(NamedTuple):
+class Mount(NamedTuple):
     """A mounted hierarchy of cgroups.
 
     :ivar root: the cgroup that is seen there, ``/`` for all of them
@@ -192,7 +192,12 @@ def folder_in(mounts: str, groups: str,
     return pathlib.Path(mount.point, group.relative_to(mount.root))
 
 
-def _within(groups: str, mount: _Mount, controller: str) -> str | None:
+def mount_of(controller: str) -> Mount | None:
+    """Where this machine has a controller; None where it is not mounted."""
+    return _mount(_mounts(), controller)
+
+
+def _within(groups: str, mount: Mount, controller: str) -> str | None:
     """The cgroup of a thread in a hierarchy."""
     path = None
     for line in groups.splitlines():
@@ -203,7 +208,7 @@ def _within(groups: str, mount: _Mount, controller: str) -> str | None:
     return path
 
 
-def _mount(mounts: str, controller: str) -> _Mount | None:
+def _mount(mounts: str, controller: str) -> Mount | None:
     """Where a controller is: version 1 has it if it is there."""
     found = None
     for line in mounts.splitlines():
@@ -211,9 +216,9 @@ def _mount(mounts: str, controller: str) -> _Mount | None:
         _id, _parent, _device, root, point = map(_unescape, where.split()[:5])
         kind, _source, options = what.split(' ', 2)
         if kind == 'cgroup' and controller in options.split(','):
-            return _Mount(1, root, point)
+            return Mount(1, root, point)
         if kind == 'cgroup2' and found is None:
-            found = _Mount(2, root, point)
+            found = Mount(2, root, point)
     return found
 
 

@@ -63,6 +63,19 @@ class LiveTest(LiveBase):
         self.assertOn(10, 15)
         self.assertEverywhere(server, {0: 15, 1: 10})
 
+    def test_cpusets_that_it_has_left(self):
+        """On cgroup version 1 libvirt could pin nobody there."""
+        server = self.boot(self.template('0:13 1:10'))
+        found = []
+        self.useFixture(fixtures.MonkeyPatch(
+            'kongming.kernel.cpuset.lacking', lambda pcpus: ['machine']))
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_ext.privileged.take_back',
+            lambda pcpus: found.append((pcpus, 15 in self.online))))
+        self.want(server, pin_0='0:15 1:10')
+        self.assertEqual([([15], True)], found)
+        self.assertEverywhere(server, {0: 15, 1: 10})
+
     def test_exchange(self):
         one, two = (self.boot(self.template(pins))
                     for pins in ('0:10', '0:11'))

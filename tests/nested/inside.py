@@ -80,6 +80,9 @@ class Inside:
                     reader, *args)),
                 ('affinity.may_hold', lambda _process: ''),
                 ('affinity.hold', self.hold),
+                ('cpuset.lacking', lambda pcpus: self._kernel.lacking(
+                    sorted(pcpus))),
+                ('cpuset.take_back', self._kernel.take_back),
                 ('cpus.online', self.online),
                 ('cpus.read', self.read_cpus)):
             patch(f'kongming.kernel.{name}', function)

@@ -33,8 +33,8 @@ _TOP = pathlib.Path(__file__).parents[2]
 _SOURCES = ('__init__.py', 'exception.py', 'host/__init__.py',
             'host/stale.py', 'host/topology.py', 'kernel/__init__.py',
             'kernel/affinity.py', 'kernel/cgroup.py', 'kernel/cpus.py',
-            'kernel/numa.py', 'kernel/process.py', 'live/__init__.py',
-            'live/witness.py')
+            'kernel/cpuset.py', 'kernel/numa.py', 'kernel/process.py',
+            'live/__init__.py', 'live/witness.py')
 _PROGRAM = """
 import json, sys, threading, types
 sys.path.insert(0, sys.argv[1])
@@ -57,6 +57,7 @@ for kind in 'VCPU', 'IOTHREAD', 'EMULATOR':
 from kongming import exception
 from kongming.kernel import affinity
 from kongming.kernel import cpus
+from kongming.kernel import cpuset
 from kongming.kernel import numa
 from kongming.kernel import process
 reader = affinity.Reader()
@@ -67,7 +68,8 @@ def read_cpus():
 def hold(process, places):
     affinity.hold(process, {thread: set(pcpus) for thread, pcpus in places})
 functions = {'online': cpus.online, 'read_cpus': read_cpus, 'hold': hold,
-             'read_threads': reader.read, 'pid_of': process.pid_of}
+             'read_threads': reader.read, 'pid_of': process.pid_of,
+             'lacking': cpuset.lacking, 'take_back': cpuset.take_back}
 write = threading.Lock()
 def answer(number, name, args):
     try:

@@ -17,6 +17,7 @@ Nova, which is outside, is given the files of the kernel inside.
 import fixtures
 import libvirt
 
+from kongming.kernel import cpuset
 from kongming.libvirt import affinity
 from kongming.live import threads
 from kongming.live import witness
@@ -26,8 +27,12 @@ from tests.nested import inside as inside_mod
 from tests.nested import test_host
 from tests.nested import test_live
 
-#: Brings all CPUs online.
-ONLINE = f'for cpu in {inside_mod.CPU}/cpu*/online; do echo 1 > $cpu; done'
+#: Brings all CPUs online, and into the cpuset of all domains.
+ONLINE = f"""
+for cpu in {inside_mod.CPU}/cpu*/online; do echo 1 > $cpu; done
+cd /sys/fs/cgroup/cpuset/machine 2>/dev/null && cat ../cpuset.cpus >cpuset.cpus
+true
+"""
 
 
 class Base(test_live.LiveBase):
@@ -244,5 +249,7 @@ class WitnessTest(test_host.DomainBase):
         self.assertIn('pCPU 2 is offline', str(refused))
         self.assertEqual({0: {3}, 1: {3}}, self.places())
         self.inside.set_online(2, 1)
+        # As who powers it up does.
+        cpuset.take_back([2])
         affinity.again(self.domain, self.wanted, 8, {(witness.VCPU, 0)})
         self.assertEqual({0: {2}, 1: {3}}, self.places())
