@@ -447,7 +447,9 @@ class Reconciler:
         mine = ownership.Ownership(server.numa_topology)
         domain = self._domains.domain(server)
         if domain is not None and not self._domains.stays(server, domain):
-            left = self._steps.moves.misplaced(server, domain, mine.current)
+            left = self._steps.moves.misplaced(
+                server, domain, mine.current,
+                self._domains.pid(server, domain))
             if left:
                 LOG.warning('Its memory is moved back: %s', left,
                             instance=server)
