@@ -133,7 +133,7 @@ class EverythingTest(test_cache.CacheBase):
         super().hosts(number)
         self.interrupts = self.useFixture(test_interrupts.Machine())
         self.interrupts.allowed = {7: frozenset({13}), 9: frozenset({0})}
-        self.shares, self.set_shares = None, []
+        self.cpu_shares, self.set_shares = None, []
         for path, function in (
                 ('nova_ext.live.interrupts.Interrupts._is_local',
                  lambda this: True),
@@ -148,13 +148,13 @@ class EverythingTest(test_cache.CacheBase):
             self.useFixture(fixtures.MonkeyPatch(path, function))
 
     def _read(self, _domain, _pid):
-        if self.shares is None:
-            self.shares, _problems = qos.wanted((), 2, qos.native({}), 2)
-        return self.shares
+        if self.cpu_shares is None:
+            self.cpu_shares, _problems = qos.wanted((), 2, qos.native({}), 2)
+        return self.cpu_shares
 
     def _apply(self, _domain, _pid, _now, wanted, _write):
         self.set_shares.append(wanted)
-        self.shares = wanted
+        self.cpu_shares = wanted
 
     def test_it(self):
         self.flags(live_changes='observe', irq_affinity='move',
