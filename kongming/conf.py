@@ -138,7 +138,8 @@ be changed, those of the project that has had the least of it come first; the \
 others wait, which is no failure. Servers that give pCPUs to one another \
 change as a whole. A profile that begins by its server's load is a change, \
 one that ends is none. One client that waits for each of its changes does \
-not get to the default. 0 is no limit.
+not get to the default. What was changed before nova-compute started counts, \
+too. 0 is no limit.
 
 It can be changed while nova-compute runs (SIGHUP).
 """),
@@ -179,8 +180,8 @@ Related options:
         help="""
 How often the profile of a server may switch by its load in any hour. A \
 profile does not begin where less than two of these are left, so that what \
-has begun can always end. 0 is no limit. Windows and metadata switch beside \
-it.
+has begun can always end. What has switched before nova-compute started \
+counts, too. 0 is no limit. Windows and metadata switch beside it.
 
 It can be changed while nova-compute runs (SIGHUP).
 

@@ -22,6 +22,7 @@ many servers does not have the others wait behind all of them.
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -69,6 +70,14 @@ class Budget:
             used.update(group.values())
             self._used.extend((now, project) for project in group.values())
         return admitted
+
+    def restore(self, used: Iterable[tuple[float, str]]) -> None:
+        """Count what another process has used of it.
+
+        :param used: (when, project), in any order, on the clock of
+            :meth:`admit`
+        """
+        self._used = collections.deque(sorted([*used, *self._used]))
 
     def wait(self, now: float) -> float:
         """Seconds until a part of what was used counts no more."""

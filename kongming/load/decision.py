@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import datetime
@@ -108,6 +109,13 @@ class Decider:
         self._recent: collections.deque[figures_mod.Counters] = (
             collections.deque())
         self._switches: collections.deque[float] = collections.deque()
+
+    def restore(self, moments: Iterable[float]) -> None:
+        """Count switches of before it was made.
+
+        :param moments: when, by the clock of :meth:`decide`, oldest first
+        """
+        self._switches = collections.deque([*moments, *self._switches])
 
     @property
     def is_urgent(self) -> bool:

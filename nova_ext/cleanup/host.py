@@ -137,7 +137,7 @@ class _Server:
                 ElementTree.fromstring(self.domain.XMLDesc(0))):
             return ''
         return self._host.moves.misplaced(self.server, self.domain,
-                                          self.topology)
+                                          self.topology, self.pid)
 
 
 def _target(before, after):

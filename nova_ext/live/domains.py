@@ -49,11 +49,16 @@ class Domains:
         #: server -> (key of its topology, its flavor and image, threads):
         #: what Nova would make of it
         self._known = {}
-        #: (server, whether it borrows) -> (what it was worked out of, the
-        #: threads that are wanted and what was not obeyed)
+        #: (server, whether it borrows) -> (its topology as it was read, what
+        #: else it was worked out of, the topology's key, and (the threads
+        #: that are wanted, what was not obeyed, and kongming.live.power.Power)
         self._wanted = {}
-        #: server -> (XML of its domain, Threads in it, why its memory stays)
+        #: server -> (number of the pass that read it, XML of its domain,
+        #: Threads in it, why its memory stays)
         self._read = {}
+        self._pass = 0
+        #: server -> (id of its domain, its process, or None)
+        self._pids = {}
         #: the host and its key, in this pass
         self._host = None
         self._last_layout = None
@@ -65,12 +70,26 @@ class Domains:
         :returns: kongming.live.threads.Threads, and what was not obeyed and
             why
         """
-        key = keys.key_of(topology)
+        return self._work_out(server, topology, intent, lent)[:2]
+
+    def _work_out(self, server, topology, intent, lent):
+        """:returns: as :meth:`wanted`, and kongming.live.power.Power"""
         host, host_key = self._layout()
-        given = key, intent, lent, host_key
+        strategy = power.strategy()
         memo = self._wanted.get((server.uuid, bool(lent)))
-        if memo is not None and memo[0] == given:
-            return memo[1]
+        if memo is not None and memo[0] is topology and memo[1] == (
+                intent, lent, host_key, strategy):
+            return memo[3]  # in the same pass
+        key = keys.key_of(topology)
+        given = intent, lent, host_key, strategy
+        if memo is None or memo[1] != given or memo[2] != key:
+            memo = None, None, None, self._threads(
+                server, topology, key, intent, lent, host, strategy)
+        self._wanted[server.uuid, bool(lent)] = (
+            topology, given, key, memo[3])
+        return memo[3]
+
+    def _threads(self, server, topology, key, intent, lent, host, strategy):
         known = self._known.get(server.uuid)
         key = key, server.instance_type_id, server.image_ref
         if known is None or known[0] != key:
@@ -81,11 +100,10 @@ class Domains:
             self._known[server.uuid] = known
         owned = ownership.Ownership(topology).owned
         places, problems = threads.shape(known[1], host, owned, intent, lent)
-        problem = power_mod.wanted(places, owned, intent,
-                                   power.strategy()).problem
-        found = places, problems + [problem] if problem else problems
-        self._wanted[server.uuid, bool(lent)] = given, found
-        return found
+        needed = power_mod.wanted(places, owned, intent, strategy)
+        if needed.problem:
+            problems = problems + [needed.problem]
+        return places, problems, needed._replace(up=needed.up | places.pcpus)
 
     def layout(self):
         """The host, as far as its pCPUs are concerned."""
@@ -111,11 +129,15 @@ class Domains:
     def forget(self, uuids):
         """Forget what was worked out for others than these, and the host."""
         self._host = None
+        self._pass += 1
         self.freed.clear()
         self.witness.retain(uuids)
         for known in self._known, self._read:
             for uuid in known.keys() - uuids:
                 known.pop(uuid, None)
+        for uuid, (_ident, pid) in list(self._pids.items()):
+            if pid is None or uuid not in uuids:
+                self._pids.pop(uuid, None)
         for key in list(self._wanted):
             if key[0] not in uuids:
                 self._wanted.pop(key, None)
@@ -152,11 +174,7 @@ class Domains:
 
     def _power(self, server, topology, intent, lent=frozenset()):
         """See :func:`kongming.live.power.wanted`."""
-        wanted, _problems = self.wanted(server, topology, intent, lent)
-        found = power_mod.wanted(
-            wanted, ownership.Ownership(topology).owned, intent,
-            power.strategy())
-        return found._replace(up=found.up | wanted.pcpus)
+        return self._work_out(server, topology, intent, lent)[2]
 
     def power_up(self, server, topology, intent, lent=frozenset()):
         """Power what a server that runs needs.
@@ -191,21 +209,43 @@ class Domains:
 
     def _look(self, server, domain):
         """All of a domain's threads."""
-        return self._with_sched(self._parse(server, domain)[1],
-                                process.pid(domain))
+        now = self._parse(server, domain)[2]
+        try:
+            return self._with_sched(now, self.pid(server, domain))
+        except (FileNotFoundError, ProcessLookupError):
+            self._pids.pop(server.uuid, None)
+            return now  # it has ended
+
+    def pid(self, server, domain):
+        """The process of a domain that runs; None where it is not seen.
+
+        A domain that starts anew has another id.
+        """
+        ident = domain.ID()
+        known = self._pids.get(server.uuid)
+        if known is None or known[0] != ident:
+            known = self._pids[server.uuid] = ident, process.pid(domain)
+        return known[1]
 
     def _parse(self, server, domain):
         text = domain.XMLDesc(0)
         known = self._read.get(server.uuid)
-        if known is None or known[0] != text:
+        if known is None or known[1] != text:
             root = ElementTree.fromstring(text)
-            known = text, affinity.of_xml(root), refusal.of_xml(root)
-            self._read[server.uuid] = known
+            known = self._pass, text, affinity.of_xml(root), (
+                refusal.of_xml(root))
+        self._read[server.uuid] = self._pass, *known[1:]
         return known
 
     def stays(self, server, domain):
-        """Why its memory can't move, by its domain's XML; empty: it can."""
-        return self._parse(server, domain)[2]
+        """Why its memory can't move, by its domain's XML; empty: it can.
+
+        By what was read in this pass, where it was.
+        """
+        known = self._read.get(server.uuid)
+        if known is None or known[0] != self._pass:
+            known = self._parse(server, domain)
+        return known[3]
 
     def run_on(self, server, topology, intent, lent=frozenset(),
                before_each=lambda: None):

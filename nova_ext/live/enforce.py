@@ -20,6 +20,7 @@ Who may be on lent pCPUs is decided by :mod:`nova_ext.live.lending`.
 
 import dataclasses
 import datetime
+import functools
 from typing import Any
 
 from kongming import exception as km_exc
@@ -66,7 +67,7 @@ class Enforced:
     def borrows(self):
         return bool(self.intent.base.borrow)
 
-    @property
+    @functools.cached_property
     def lends(self):
         return threads.lends(
             self.wanted, ownership.Ownership(self.topology).owned,
@@ -163,8 +164,9 @@ class Enforcer:
             self._lending.lend(healthy)
             for uuid in failed.keys() & servers.keys():
                 del servers[uuid]
+            reclaimed = self._lending.reclaimed
             self._last = {uuid: server for uuid, server in servers.items()
-                          if not self._lending.reclaimed & _pcpus(server)}
+                          if not (reclaimed and reclaimed & _pcpus(server))}
         self._last_without_numa = dict(without_numa)
         self._forget(servers.keys() | without_numa.keys())
         self.next_change = min(filter(None, changes), default=None)

@@ -15,7 +15,8 @@
 Back-off and rate limits are remembered by the process.  After a restart they
 are worked out again, where Nova's records allow: a template that was refused
 is known by its fingerprint, which is the end of the traceback that its record
-has, and how often, by the count in its details; a change by its time.
+has, and how often, by the count in its details; a change by its time; a switch
+by load by the event that tells why.
 """
 
 import dataclasses
@@ -80,6 +81,17 @@ def changes(context, uuid):
     :returns: [seconds]
     """
     return [_since(action.start_time) for action in _actions(context, uuid)]
+
+
+def switches(context, uuid):
+    """For how long switches by load within the hour have been, newest first.
+
+    :returns: [seconds]
+    """
+    return [_since(action.start_time) for action in _actions(context, uuid)
+            if any(event.event.startswith(record.EVIDENCE)
+                   for event in objects.InstanceActionEventList.get_by_action(
+                       context, action.id))]
 
 
 def _actions(context, uuid):

@@ -251,8 +251,8 @@ class _Sweep:
                     turn.is_over = True
                     self._lock.notify_all()
                     return
+                # Who waits looks at it when the one before would be late.
                 turn.since = time.monotonic()
-                self._lock.notify_all()
             error = None
             try:
                 self._work(argument)

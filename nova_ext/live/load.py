@@ -64,6 +64,8 @@ class _Watched:
     :ivar metadata: as far as they are obeyed
     :ivar evidence: why it switched, until that is recorded
     :ivar remote: memory on other nodes, in per cent, until that is taken in
+    :ivar since: when that began, by :func:`clock`
+    :ivar is_restored: whether its switches of before count
     """
 
     server: Any
@@ -75,6 +77,8 @@ class _Watched:
         default_factory=decision.Decider)
     evidence: str = ''
     remote: float | None = None
+    since: float = dataclasses.field(default_factory=lambda: clock())
+    is_restored: bool = False
 
 
 class Load:
@@ -153,6 +157,34 @@ class Load:
                      known.evidence, before.profile or '-',
                      instance=known.server)
         return found
+
+    @property
+    def without_history(self):
+        """Servers that are watched since a short time.
+
+        How often they had switched before is not known.
+
+        :returns: their uuids
+        """
+        if self.mode != ACT:
+            return []
+        with self._lock:
+            return [uuid for uuid, known in self._watched.items()
+                    if not known.is_restored]
+
+    def restore(self, uuid, ages):
+        """Have a server's switches count that were made before it was watched.
+
+        :param ages: seconds since each, newest first
+        """
+        now = clock()
+        with self._lock:
+            known = self._watched.get(uuid)
+            if known is None or known.is_restored:
+                return
+            known.is_restored = True
+            known.decider.restore([now - age for age in reversed(ages)
+                                   if now - age < known.since])
 
     def evidence(self, uuid):
         """Why a server has switched, once; to be recorded.

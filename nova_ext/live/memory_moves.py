@@ -173,13 +173,14 @@ class MemoryMoves:
                 'moved by the next pass. Its next start binds it anew',
                 ', '.join(map(str, stale)), instance=server)
 
-    def misplaced(self, server, domain, topology):
+    def misplaced(self, server, domain, topology, pid):
         """In words, what of its memory is not on its nodes; empty: nothing.
 
         The kernel counts pages only where that may have changed: at first,
         where thread groups have other nodes, and for memfd.
+
+        :param pid: its process; None where it is not on this machine
         """
-        pid = process.pid(domain)
         goal = nodes_of(topology)
         if pid is None:
             return ''

@@ -12,6 +12,8 @@
 
 """Who owns which pCPU of a host, by Nova's list of its servers."""
 
+from typing import Any
+
 from kongming import exception as km_exc
 from nova.compute import vm_states
 
@@ -26,8 +28,12 @@ def by_pcpu(servers):
     :param servers: nova.objects.Instance, all of a host
     :returns: pCPU -> its server
     """
-    return {pcpu: _name(server) for server in servers
-            for pcpu in ownership.pcpus_of(server)}
+    found: dict[int, str] = {}
+    for server in servers:
+        pcpus = ownership.pcpus_of(server)
+        if pcpus:
+            found.update(dict.fromkeys(pcpus, _name(server)))
+    return found
 
 
 def conflict(servers):
@@ -39,15 +45,15 @@ def conflict(servers):
     :param servers: nova.objects.Instance, all of a host
     :returns: in words; empty where nothing is
     """
-    found: dict[int, str] = {}
+    found: dict[int, Any] = {}
     for server in servers:
         if server.vm_state not in _RUNNING or server.task_state is not None:
             continue
         for pcpu in ownership.pcpus_of(server):
             if pcpu in found:
-                return (f'pCPU {pcpu} is owned by {found[pcpu]} and by '
-                        f'{_name(server)}')
-            found[pcpu] = _name(server)
+                return (f'pCPU {pcpu} is owned by {_name(found[pcpu])} and '
+                        f'by {_name(server)}')
+            found[pcpu] = server
     return ''
 
 

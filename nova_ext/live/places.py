@@ -75,12 +75,16 @@ class Places:
         self._affinity_lock = affinity_lock
         self._budget = budget.Budget()
         self._budget_lock = threading.Lock()
+        self._started = time.monotonic()
+        self._is_budget_restored = False
         #: server -> what it is to be, what it owns and the host's layout,
         #: with which it was found where it is to be
         self._satisfied = {}
         self._layout = None
+        #: what the tracker said last of the host, and what that is
+        self._tracked = None, (None, None, None)
 
-    def start(self, compute, servers, intents, owners, patient):
+    def start(self, compute, servers, intents, owners, patient, everybody):
         """Start to move servers to where they are wanted, as far as they can
         be.
 
@@ -89,16 +93,12 @@ class Places:
         :param intents: uuid -> kongming.intent.merge.Intent
         :param owners: pCPU -> who has it, in words
         :param patient: whether to leave alone for a while what failed before
+        :param everybody: nova.objects.Instance, all with a template
         :returns: uuid -> why it waits, of those that do
         """
-        host = _topology(compute)
+        host, state, layout = self._host(compute)
         if host is None:
             return {}
-        state = translate.host_state(host)
-        layout = keys.layout_key(state)
-        if layout == self._layout:
-            layout = self._layout  # quicker to compare
-        self._layout = layout
         self._satisfied = {uuid: known for uuid, known
                            in self._satisfied.items() if uuid in servers}
         elsewhere = [uuid for uuid, server in servers.items()
@@ -113,6 +113,7 @@ class Places:
                        uuid, intents[uuid].base, time.monotonic()))]
         if not wanting:
             return {}
+        self.restore_budget(everybody)
         pending: dict[str, rearrange.Resident] = {}
         failed = self._jobs.each(
             {uuid: servers[uuid] for uuid in wanting},
@@ -138,6 +139,26 @@ class Places:
                     self._changes.start(plan, servers, intents), _WAITS))
         return reasons
 
+    def _host(self, compute):
+        """What the tracker says of a host, read anew where it is another.
+
+        :returns: nova.objects.NUMATopology, kongming.host.usage.HostState and
+            the key of its layout; None each where no template is obeyed
+        """
+        text = _topology(compute)
+        if text != self._tracked[0]:
+            found = None, None, None
+            host = objects.NUMATopology.obj_from_db_obj(text) if text else None
+            if host is not None and not translate.inconsistency(host):
+                state = translate.host_state(host)
+                layout = keys.layout_key(state)
+                if layout == self._layout:
+                    layout = self._layout  # quicker to compare
+                self._layout = layout
+                found = host, state, layout
+            self._tracked = text, found
+        return self._tracked[1]
+
     def _restore(self, server, desired):
         """What was refused of a server before nova-compute started."""
         if self._failures.is_restored(server.uuid):
@@ -152,6 +173,31 @@ class Places:
             return
         self._failures.restore(server, server.host, desired, found,
                                time.monotonic())
+
+    def restore_budget(self, servers):
+        """Have changes of a minute ago count that another process has made.
+
+        :param servers: nova.objects.Instance, all with a template
+        """
+        now = time.monotonic()
+        if self._is_budget_restored or not CONF.kongming.changes_per_minute:
+            return
+        self._is_budget_restored = True
+        if now - self._started >= budget.WINDOW:
+            return
+        context = nova.context.get_admin_context()
+        used: list[tuple[float, str]] = []
+        for server in servers:
+            try:
+                ages = history.changes(context, server.uuid)
+            except Exception as exc:
+                LOG.warning('When it was changed before is not known: %s',
+                            exc, instance=server)
+                continue
+            used += [(now - age, server.project_id) for age in ages
+                     if now - age < self._started]
+        with self._budget_lock:
+            self._budget.restore(used)
 
     def _within_budget(self, plan, servers, reasons):
         """A plan without the steps that the host makes later.
@@ -202,10 +248,9 @@ class Places:
     def observe(self, compute, with_template, owners):
         """Compute and report what a pass would do; touch nothing."""
         self._observed.retain({server.uuid for server in with_template})
-        host = _topology(compute)
+        host, state, _layout = self._host(compute)
         if host is None:
             return
-        state = translate.host_state(host)
         idle = {server.uuid: server for server in with_template
                 if states.is_idle(server)}
         words: dict[str, list[str]] = {}
@@ -315,9 +360,6 @@ def _with_taken(host, taken):
 def _topology(compute):
     """What the tracker says of a host; during an audit it says too little.
 
-    :returns: nova.objects.NUMATopology; None where no template is obeyed
+    :returns: as JSON; empty or None where it has no NUMA topology
     """
-    if not compute.numa_topology:
-        return None
-    found = objects.NUMATopology.obj_from_db_obj(compute.numa_topology)
-    return None if translate.inconsistency(found) else found
+    return compute.numa_topology

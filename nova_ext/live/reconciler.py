@@ -241,9 +241,10 @@ class Reconciler:
         with self._affinity_lock:
             intents = self._enforce(context, servers, without_numa)
         self._set_alarm()
+        self._restore_load(context, with_template)
         # Nova is asked, and its lock is waited for, beside profiles.
         self._waiting = self._places.start(
-            compute, servers, intents, owners, self._patient)
+            compute, servers, intents, owners, self._patient, with_template)
         self._driver.cpu_api.sweep(owners.keys() | self.jobs.pcpus)
         self._records.flush()
         return bool(self._waiting) or self._enforcer.intents.waiting() or any(
@@ -263,6 +264,18 @@ class Reconciler:
                             exc, instance=server)
                 continue
             self._enforcer.intents.restore(server, ages)
+
+    def _restore_load(self, context, with_template):
+        """The same of switches by load, and of the budget that they need."""
+        unknown = self.load.without_history
+        if unknown:
+            self._places.restore_budget(with_template)
+        for uuid in unknown:
+            try:
+                self.load.restore(uuid, history.switches(context, uuid))
+            except Exception as exc:
+                LOG.warning('How often it has switched before is not known: '
+                            '%s', exc, instance_uuid=uuid)
 
     def _end_move(self, context, servers, uuid):
         """See :meth:`nova_ext.live.steps.Steps.end_move`.
@@ -434,7 +447,9 @@ class Reconciler:
         mine = ownership.Ownership(server.numa_topology)
         domain = self._domains.domain(server)
         if domain is not None and not self._domains.stays(server, domain):
-            left = self._steps.moves.misplaced(server, domain, mine.current)
+            left = self._steps.moves.misplaced(
+                server, domain, mine.current,
+                self._domains.pid(server, domain))
             if left:
                 LOG.warning('Its memory is moved back: %s', left,
                             instance=server)

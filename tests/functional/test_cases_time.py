@@ -20,6 +20,7 @@ from unittest import mock
 import fixtures
 from keystoneauth1 import exceptions as ksa_exc
 
+from kongming.intent import budget
 from kongming.kernel import mover
 from kongming.live import progress
 from nova.compute import power_state
@@ -28,6 +29,7 @@ from nova.scheduler.client import report
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.virt import event as virtevent
 from nova.virt.libvirt import driver
+from nova_ext.live import history
 import oslo_messaging as messaging
 import sqlalchemy
 from sqlalchemy import event
@@ -190,6 +192,25 @@ class BudgetTest(test_live.LiveBase):
         self.flags(changes_per_minute=2, group='kongming')
         self.assertFalse(self.reconcile())
         self.assertHolds(waits, {0: goal})
+
+    def test_what_was_changed_before_a_restart_counts(self):
+        self.flags(changes_per_minute=1, group='kongming')
+        changed, waits = (self.boot(self.template(f'0:{pcpu}'))
+                          for pcpu in (10, 11))
+        self.want(changed, pin_0='0:14')
+        self.assertHolds(changed, {0: 14})
+        self.restart_compute_service('compute1')
+        self.api.post_server_metadata(waits['id'], {'kongming:pin.0': '0:15'})
+        self.assertTrue(self.reconcile())
+        self.assertHolds(waits, {0: 11})
+        self.assertEqual([], self.actions(waits))
+        # It had to be asked once.
+        with mock.patch.object(history, 'changes') as asked:
+            self.reconcile()
+        asked.assert_not_called()
+        with mock.patch.object(budget, 'WINDOW', 0.0):
+            self.assertFalse(self.reconcile())
+        self.assertHolds(waits, {0: 15})
 
 
 class NativesOnlyTest(test_life.LifeBase):

@@ -263,6 +263,15 @@ class TemplateTest(CliBase):
         self.assertEqual(native, self.seen(flavor))
         self.openstack('kongming', 'template', 'unset', '--flavor', flavor)
 
+    def test_what_is_surely_not_meant(self):
+        flavor = self.flavor(2)
+        _out, err = self.openstack(
+            'kongming', 'template', 'set', '--flavor', flavor, self.document(
+                version=1, grant=['profile'], cells={0: {'pin': '0:15'}}))
+        self.assertIn('warning: a choice of profile is granted, but there is '
+                      'no profile', err)
+        self.assertEqual('profile', self.specs(flavor)['kongming:grant'])
+
     def test_set_on_a_flavor_of_an_older_build(self):
         flavor = self.flavor(
             2, 'resources_KM0:CUSTOM_KONGMING_PCPU=2',
@@ -414,7 +423,8 @@ class BadInputTest(CliBase):
                      '--pin', '0=0:10 1')
 
     def test_pcpu_that_no_host_has(self):
-        self.refused('compute1: node 0: pCPU 99 (for vCPU 0) is not here, '
+        self.refused('No host could ever take this:\n'
+                     'compute1: node 0: pCPU 99 (for vCPU 0) is not here, '
                      'Nova may use no such pCPU', '--pin', '0=0:99')
 
     def test_pcpu_outside_the_dedicated_set(self):

@@ -242,6 +242,20 @@ class InPlaceTest(LifeBase):
             self._rebuild_server(self.server, image['id'])
             self.assertHolds(self.server)
 
+    def test_rebuilt_while_its_template_can_not_be_had(self):
+        self._delete_server(self.server)
+        self.flags(on_failure='ignore', group='kongming')
+        with self.refused():
+            self.server = self.boot(self.flavor(TEMPLATE))
+            before = self.pins(self.server)
+            self.flags(on_failure='fail', group='kongming')
+            self._rebuild_server(self.server, guests.IMAGES[0]['id'])
+        self.assertIn('Rebuilt with the pins that it had: ',
+                      self.stdlog.logger.output)
+        self.assertEqual(before, self.pins(self.server))
+        self.reconcile()
+        self.assertHolds(self.server)
+
     def test_shelve(self):
         self._shelve_server(self.server)
         self.assertFree('compute1', *(

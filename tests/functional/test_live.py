@@ -615,6 +615,23 @@ class GrantTest(LiveBase):
 
 class FaultTest(LiveBase):
 
+    def test_it_owns_fewer_pcpus_than_it_needs(self):
+        server = self.boot(self.template('0:13 1:10'))
+        instance = self.instance(server['id'])
+        owned = instance.numa_topology.obj_clone()
+        owned.cells[0].cpu_pinning = {0: 13}
+        instance.numa_topology = owned
+        instance.save()
+        self.audit()
+        for _pass in range(2):
+            self.ring(server)
+        (result, details), = self.actions(server)
+        self.assertEqual('Error', result)
+        self.assertIn('It owns fewer pCPUs than it needs', details)
+        self._reboot_server(server, hard=True)
+        self.ring(server)
+        self.assertHolds(server, {0: 13, 1: 10})
+
     def test_drift_is_put_back(self):
         server = self.boot(self.template('0:13'))
         domain = self.connection_of(
@@ -622,7 +639,10 @@ class FaultTest(LiveBase):
         domain.pinVcpuFlags(0, (True,) * 16, 3)
         self.ring(server)
         self.assertHolds(server, {0: 13})
-        self.assertIn('vCPU 0: pCPU 0-15 -> 13', self.stdlog.logger.output)
+        self.assertRegex(
+            self.stdlog.logger.output,
+            'Threads were not where they belong and are put back: .*'
+            'vCPU 0: pCPU 0-15 -> 13')
 
     def test_libvirt_refuses(self):
         """What was done before is rolled back, too."""

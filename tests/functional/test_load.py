@@ -161,6 +161,30 @@ class ActTest(LoadBase):
         self.assertRuns(owner, test_profile.OWN)
         self.assertLessEqual(len(self.changes(owner)), 2 * 4)
 
+    def test_switches_before_a_restart_count(self):
+        self.flags(load_switches_per_hour=4, group='kongming')
+        owner = self.owner()
+        for _ in range(2):
+            self.guest(owner).use = 1
+            self.live(1300, step=55)
+            self.assertRuns(owner, test_profile.PACKED)
+            # As the thread of the passes does.
+            self.ring(owner)
+            self.guest(owner).use = 100
+            self.live(.3, step=.1)
+            self.ring(owner)
+        self.assertEqual(4, len(self.changes(owner)))
+        self.restart_compute_service('compute1')
+        self.driver = self.computes['compute1'].driver
+        self.load = self.driver._reconciler.load
+        self.ring(owner)
+        self.assertEqual([], self.load.without_history)
+        self.guest(owner).use = 1
+        self.live(1300, step=55)
+        self.assertRuns(owner, test_profile.OWN)
+        self.assertIn('it has switched as often as it may in an hour',
+                      self.known(owner)['waits'])
+
     def changes(self, server):
         return [action for action
                 in self.api.get_instance_actions(server['id'])
@@ -191,6 +215,7 @@ class ActTest(LoadBase):
         self.guest(owner).is_read = False
         self.live(70)
         self.assertRuns(owner, test_profile.OWN)
+        self.assertIn('use is not known', self.stdlog.logger.output)
 
     def test_not_watched_any_more(self):
         owner = self.owner()

@@ -23,13 +23,18 @@ import re
 import threading
 
 import fixtures
+
+from kongming.placement import inventory
 from nova.compute import resource_tracker
+from nova.scheduler.client import report
 from oslo_concurrency import lockutils
 
 from tests.embedded import locked
 from tests.functional import test_boot
 from tests.functional import test_life
 from tests.functional import test_profile
+
+only = test_boot.only
 
 _PAGE = (pathlib.Path(__file__).parents[2] / 'doc' / 'source' / 'contributor'
          / 'state.rst')
@@ -88,6 +93,72 @@ class LockTest(test_life.LifeBase):
         self.reconcile()
         self.assertEqual({10, 15}, self.owned()[1])
         self.assertAtMost(CHANGE, 'live change')
+
+
+class PlacementTest(test_life.LifeBase):
+    """What a live change asks of Placement on a host with many servers."""
+
+    SERVERS = 11
+
+    def setUp(self):
+        super().setUp()
+        # Nova's default of instances is ten.
+        self.flags(instances=-1, cores=-1, ram=-1, group='quota')
+        self.hosts()
+        self.api.post_server({'server': {
+            **self._build_server(networks='none', flavor_id=self.flavor(
+                {'grant': 'template'}, vcpus=1, memory=64)),
+            'min_count': self.SERVERS}})
+        self.assertTrue(self._until(lambda: self.SERVERS == sum(
+            server['status'] == 'ACTIVE'
+            for server in self.api.get_servers()), 1200))
+        self.publish_and_audit()
+        self.reconcile()
+        self.requests = []
+        self.locked = self.useFixture(locked.Locked())
+        for name in ('get', 'post', 'put', 'delete'):
+            self._watch(name)
+
+    def _watch(self, name):
+        owner = report.SchedulerReportClient
+        real = getattr(owner, name)
+
+        def call(client, url, *args, **kwargs):
+            self.requests.append(f'{name} {url}')
+            return real(client, url, *args, **kwargs)
+
+        self.useFixture(fixtures.MockPatchObject(owner, name, call))
+
+    def test_one_of_eleven_moves(self):
+        driver = self.computes['compute1'].driver
+        owned = frozenset().union(*self.owned().values())
+        free, = (set(range(2, 8)) | set(range(10, 16))) - owned
+        server = next(
+            server for server in self.api.get_servers()
+            if self.instance(server['id']).numa_topology.cells[0].id
+            == free // 8)
+        before, = self.pins(server)[0][0]
+
+        self.api.post_server_metadata(
+            server['id'], {'kongming:pin.0': f'0:{free}'})
+        self.reconcile()
+        # As its thread does; see Publisher._run_forever.
+        driver.publisher.run()
+
+        self.assertEqual({0: only(free)}, self.pins(server)[0])
+        self.assertEqual(owned - {before} | {free},
+                         frozenset().union(*self.owned().values()))
+        self.assertLessEqual(len(self.requests), 4, self.requests)
+        # The counters count.
+        self.assertIn('put', {
+            request.partition(' ')[0] for request in self.requests})
+        numbers = self.locked.numbers()
+        self.assertEqual(0, numbers[locked.PLACEMENT], self.locked.table())
+        self.assertGreater(numbers[locked.DATABASE], 0)
+        for pcpu, taken in (before, 0), (free, 1):
+            name = inventory.pcpu_class(pcpu)
+            records, usages, _traits = self.children(publish=False)[pcpu // 8]
+            self.assertEqual(taken, usages[name] + records[name]['reserved'])
 
 
 class _Watched:

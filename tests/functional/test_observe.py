@@ -14,14 +14,23 @@
 
 from unittest import mock
 
+import fixtures
+
+from kongming.live import qos
 from kongming.placement import inventory
 import nova.conf
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.fixtures import notifications
+from nova_ext.live import cpu_shares
 from nova_ext.live import mode
+from tests.functional import test_cache
 from tests.functional import test_live
+from tests.unit.nova_ext import test_interrupts
 
 CONF = nova.conf.CONF
+#: What other tests of caches replace.
+_SHARES = {name: vars(cpu_shares.CpuSharesEnforcer)[name]
+           for name in ('enforce', 'observe')}
 
 
 class ObserveTest(test_live.LiveBase):
@@ -113,3 +122,72 @@ class ObserveTest(test_live.LiveBase):
         owned.cells[0].cpu_pinning = {0: pcpu}
         instance.numa_topology = owned
         instance.save()
+
+
+class EverythingTest(test_cache.CacheBase):
+    """QoS, caches and interrupts: computed and reported, and touched only
+    once the host acts.
+    """
+
+    def hosts(self, number=1):
+        super().hosts(number)
+        self.interrupts = self.useFixture(test_interrupts.Machine())
+        self.interrupts.allowed = {7: frozenset({13}), 9: frozenset({0})}
+        self.cpu_shares, self.set_shares = None, []
+        for path, function in (
+                ('nova_ext.live.interrupts.Interrupts._is_local',
+                 lambda this: True),
+                ('nova_ext.live.interrupts.irq.machine', lambda _ownable: (
+                    test_interrupts.irq_mod.Machine(
+                        *[frozenset(range(16))] * 2, frozenset({13})))),
+                ('kongming.kernel.cgroup.version', lambda: 2),
+                ('kongming.kernel.cgroup.read', self._read),
+                ('kongming.kernel.cgroup.apply', self._apply),
+                *((f'nova_ext.live.cpu_shares.CpuSharesEnforcer.{name}', real)
+                  for name, real in _SHARES.items())):
+            self.useFixture(fixtures.MonkeyPatch(path, function))
+
+    def _read(self, _domain, _pid):
+        if self.cpu_shares is None:
+            self.cpu_shares, _problems = qos.wanted((), 2, qos.native({}), 2)
+        return self.cpu_shares
+
+    def _apply(self, _domain, _pid, _now, wanted, _write):
+        self.set_shares.append(wanted)
+        self.cpu_shares = wanted
+
+    def test_it(self):
+        self.flags(live_changes='observe', irq_affinity='move',
+                   group='kongming')
+        server = self.boot(self.template(
+            '0:13 1:10', cache='0-1:l3=20%', qos='0:weight=300'))
+        self.kernel.written.clear()
+        for _pass in range(2):
+            self.reconcile()
+        self.assertEqual([], self.kernel.written)
+        self.assertIsNone(self.group(server))
+        self.assertEqual([], self.set_shares)
+        self.assertEqual(frozenset({13}), self.interrupts.allowed[7])
+        self.assertEqual([], self.actions(server))
+        self.audit()
+        stats = self.compute_node().stats
+        self.assertEqual(('observe:1', 'move:1'), (
+            stats['kongming_live'], stats['kongming_irq']))
+        log = self.stdlog.logger.output
+        line, = [line for line in log.splitlines()
+                 if 'Observed, not changed' in line]
+        self.assertRegex(line, 'vCPU 0: .* -> .*300')
+        self.assertIn('class of vCPU 0 made', line)
+        self.assertEqual(1, log.count(
+            'nterrupts may come to pCPUs that have an owner: 7 (eth7) '
+            'pCPU 13'))
+        # All of it is done by a host that acts.
+        self.flags(live_changes='act', group='kongming')
+        self.reconcile()
+        self.assertIsNotNone(self.group(server))
+        self.assertEqual(1, len(self.set_shares))
+        self.assertNotIn(13, self.interrupts.allowed[7])
+        self.audit()
+        stats = self.compute_node().stats
+        self.assertEqual(('act', 'move:0'), (
+            stats['kongming_live'], stats['kongming_irq']))

@@ -145,6 +145,23 @@ class ProfileTest(ProfileBase):
         self.ring(server)
         self.assertEqual([('Success', None)], self.actions(server))
 
+    def test_nova_compute_is_away(self):
+        server, other = self.lender(), self.boot(self.template('0:14'))
+        self.ring(server)
+        self.fall()
+        self.moment = NIGHT
+        self.api.post_server_metadata(other['id'],
+                                      {'kongming:pin.0': '0:15'})
+        domains = {each['id']: self.gone.driver._host.get_connection()
+                   .lookupByUUIDString(each['id'])
+                   for each in (server, other)}
+        self.assertEqual([OWN, {0: only(14)}], [
+            affinity.read(domain).vcpus for domain in domains.values()])
+        self.come_back()
+        self.reconcile()
+        self.assertRuns(server, PACKED)
+        self.assertEverywhere(other, {0: 15})
+
     def test_nobody_asks(self):
         """An alarm of its own, exact, not the interval."""
         server = self.lender()

@@ -53,6 +53,13 @@ class BudgetTest(base.TestCase):
         self.assertEqual('aaa', self.admit('aaa', 5, 0.0))
         self.assertEqual('bb', self.admit('aabb', 5, 30.0))
 
+    def test_what_another_process_has_used(self):
+        self.budget.admit([{'1': 'b'}], 9, 0.0)
+        self.budget.restore([(-5.0, 'a'), (-40.0, 'a'), (-70.0, 'a')])
+        self.assertEqual('b', self.admit('ab', 4, 0.0))
+        self.assertEqual('', self.admit('ab', 4, 19.0))
+        self.assertEqual('a', self.admit('ab', 4, 20.0))
+
     def test_a_group_changes_as_a_whole(self):
         three = {'1': 'a', '2': 'a', '3': 'b'}
         one = {'4': 'c'}

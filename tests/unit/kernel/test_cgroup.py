@@ -11,7 +11,12 @@
 #    under the License.
 """Where a vCPU's own cgroup is, on the hosts that there are."""
 
+import errno
+import os
 import pathlib
+from unittest import mock
+
+import fixtures
 
 from kongming import exception
 from kongming.kernel import cgroup
@@ -42,6 +47,30 @@ rw,nsdelegate,memory_recursiveprot
 """
 #: The backslashes are in the name.
 SCOPE = r'/machine.slice/machine-qemu\x2d1\x2da.scope'
+
+
+class WriteTest(base.TestCase):
+    """What the kernel answers, and what would be right."""
+
+    def refused(self, number):
+        folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        (folder / 'cpu.weight').write_text('100')
+        with mock.patch.object(pathlib.Path, 'write_text', side_effect=OSError(
+                number, os.strerror(number))):
+            return str(self.assertRaises(
+                exception.CgroupError, cgroup._write, folder,
+                [('cpu.weight', '300')]))
+
+    def test_not_root(self):
+        for number in errno.EACCES, errno.EPERM:
+            error = self.refused(number)
+            self.assertRegex(error, "'300' can not be written to .*cpu.weight")
+            self.assertIn('it is for root to write: [kongming_privileged] in '
+                          'nova.conf', error)
+
+    def test_a_container(self):
+        self.assertIn('this process sees the cgroups mounted read-only',
+                      self.refused(errno.EROFS))
 
 
 class FindTest(base.TestCase):

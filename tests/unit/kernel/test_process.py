@@ -12,11 +12,15 @@
 
 """Threads of a process on this machine."""
 
+import errno
 import os
+import pathlib
 import subprocess
 import sys
 import unittest
 from unittest import mock
+
+import fixtures
 
 from kongming.kernel import process
 from tests import base
@@ -29,6 +33,41 @@ for _ in range(3):
 print()
 input()
 """
+
+
+class RealTimeTest(base.TestCase):
+    """A kernel with CONFIG_RT_GROUP_SCHED and cgroup version 1."""
+
+    def setUp(self):
+        super().setUp()
+        folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        task = folder / 'proc' / '1' / 'task' / '11'
+        group = folder / 'cgroup' / 'cpu,cpuacct' / 'machine' / 'vcpu0'
+        for each in task, group:
+            each.mkdir(parents=True)
+        (task / 'comm').write_text('CPU 0/KVM')
+        (task / 'cgroup').write_text('2:cpuset:/\n'
+                                     '1:cpu,cpuacct:/machine/vcpu0\n')
+        self.runtime = group / 'cpu.rt_runtime_us'
+        for name in 'proc', 'cgroup':
+            self.useFixture(fixtures.MonkeyPatch(
+                f'kongming.kernel.process._{name.upper()}', folder / name))
+        self.useFixture(fixtures.MockPatchObject(
+            os, 'sched_setscheduler', side_effect=PermissionError(
+                errno.EPERM, 'Operation not permitted')))
+
+    def refused(self, runtime):
+        self.runtime.write_text(f'{runtime}\n')
+        return str(self.assertRaises(
+            PermissionError, process.set_scheduler, 1, 0, 'fifo', 1))
+
+    def test_its_cgroup_has_no_time(self):
+        self.assertIn("the host gives real-time threads no time in the "
+                      "domain's cgroup (cpu.rt_runtime_us is 0)",
+                      self.refused(0))
+
+    def test_it_has_some(self):
+        self.assertNotIn('cgroup', self.refused(950000))
 
 
 @unittest.skipIf(len(PCPUS) < 2, 'needs two pCPUs')

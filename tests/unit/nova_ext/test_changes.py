@@ -60,6 +60,23 @@ class RecordTest(base.TestCase):
         self.assertIn('A live change waits until it can be recorded',
                       self.log.output)
 
+    def test_what_can_not_be_rolled_back(self):
+        """The others are all the same, and what is reported is the cause."""
+        first, second = mock.Mock(server='1'), mock.Mock(server='2')
+        self.steps.take.side_effect = [RuntimeError('libvirt said no'), 0]
+        job = jobs.Job(['1', '2'], 'a change')
+        self.changes._roll_back(
+            None, [first, second],
+            {uuid: objects.Instance(uuid=UUID) for uuid in '12'},
+            dict.fromkeys('12'), job)
+        self.assertEqual(
+            [second.back.return_value, first.back.return_value],
+            [call.args[2] for call in self.steps.take.call_args_list])
+        self.assertEqual(1, self.log.output.count(
+            'A step could not be rolled back'))
+        self.assertIn('libvirt said no', self.log.output)
+        self.assertEqual('it is rolled back', job.progress)
+
     def test_begun_when_it_can_be(self):
         self.steps.take.return_value = 0
         with mock.patch.object(record.Change, 'start') as start, (

@@ -279,6 +279,32 @@ class LateTest(base.TestCase):
         self.assertEqual({2, 3, 4, 5}, self.borrowed)
 
 
+class ByLoadTest(base.TestCase):
+    """Whose profile by load has ended gets back what it owns, or it is said.
+    """
+
+    def test_a_borrower_stays(self):
+        log = self.useFixture(fixtures.FakeLogger())
+        self.useFixture(fixtures.MockPatch(
+            'nova_ext.live.enforce.now', lambda: DAY))
+        steps = Steps(self, random.Random(1))
+        server = make(random.Random(1), 0, [2, 3, 4, 5])
+        steps.own(server)
+        steps.define(server)
+        enforcer = enforce.Enforcer(steps, jobs.Jobs())
+        server.metadata = {'kongming:profile': 'idle'}
+        enforcer.enforce({server.uuid: server}, {})
+        idle = steps.now[server.uuid]
+        server.metadata = {}
+        steps.refusing = 1.0
+        enforcer.switch_by_load({server.uuid}, set())
+        self.assertIn('It has not all that it owns back yet', log.output)
+        self.assertEqual(idle, steps.now[server.uuid])
+        steps.refusing = 0.0
+        enforcer.switch_by_load({server.uuid}, set())
+        self.assertEqual({2, 3, 4, 5}, steps.now[server.uuid].pcpus)
+
+
 class RandomTest(base.TestCase):
 
     def host(self, seed):

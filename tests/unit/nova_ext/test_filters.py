@@ -98,6 +98,17 @@ class FilterTest(base.TestCase):
         self.passed([found], request({'qos': '0:weight=200'}))
         self.assertEqual([ROOT], found.allocation_candidates)
 
+    def test_a_host_without_a_numa_topology(self):
+        self.assertEqual([], self.passed(
+            [host(numa_topology=None)], request({'pin.0': '0:5'})))
+        self.assertIn('the host reports no NUMA topology', self.log.output)
+
+    def test_no_candidate_is_left(self):
+        self.assertEqual([], self.passed(
+            [host(allocation_candidates=[])], request({'pin.0': '0:5'})))
+        self.assertIn('Placement left no allocation candidate',
+                      self.log.output)
+
     def test_candidates_of_others_stay(self):
         """A scheduler may hand one list to several hosts."""
         shared = [copy.deepcopy(ROOT), copy.deepcopy(ROOT)]

@@ -20,6 +20,7 @@ import logging
 import unittest
 from unittest import mock
 
+import fixtures
 import oslo_messaging as messaging
 
 from kongming.live import rearrange
@@ -208,13 +209,19 @@ class FaultTest(base.TestCase):
         self.assertEqual({13, 15}, self.host.pinned)
 
     def test_never_saved(self):
+        logging.disable(logging.NOTSET)
+        log = self.useFixture(fixtures.FakeLogger())
         server = self.boot(self.template('0:13'))
         self.change(server, 13, 15, database.NOT_DONE, END)
+        self.assertIn('The answer to a change of what it owns was lost; both '
+                      'stay taken until the database is known', log.output)
         self.resolve()
         self.assertIn(server, write_ahead.uncertain(self.host.rt))
+        self.assertNotIn('is known again', log.output)
         self.cloud.wait(1000)
         self.resolve()
         self.assertEqual({}, write_ahead.uncertain(self.host.rt))
+        self.assertIn(f'What server {server} owns is known again', log.output)
 
     def test_libvirt_is_away_then(self):
         server = self.boot(self.template('0:13'))

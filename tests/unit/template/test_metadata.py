@@ -59,6 +59,14 @@ class SayTest(base.TestCase):
         self.assertRaisesRegex(exception.InvalidTemplate, 'kongming:sched',
                                metadata_mod.express, {}, decoded(sched=sched))
 
+    def test_it_is_said_how_long_it_is(self):
+        wanted = decoded(sched=' '.join(
+            f'{v}:fifo:{v + 1}' for v in range(0, 98)))
+        self.assertRaisesRegex(
+            exception.InvalidTemplate,
+            'it has [0-9]{3,} characters and Nova keeps 255; ranges',
+            template.encode, wanted)
+
     @hypothesis.given(st.integers(1, 90), st.integers(1, 90))
     def test_each_state_on_the_way_is_a_template(self, first, second):
         def pins(count, base):

@@ -1,0 +1,92 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""A step of a change that is not begun, and memory that no kernel is asked
+to move.
+"""
+
+import types
+from unittest import mock
+
+import fixtures
+from nova import objects
+
+from nova_ext.live import memory_moves
+from nova_ext.live import record
+from nova_ext.live import steps
+from tests import base
+
+objects.register_all()
+UUID = '5f0f2a6d-4a0c-4b1b-9a53-7f1a3a6f7c11'
+XML = """<domain type='kvm'><name>kongming-is-not-here</name>
+<memory unit='KiB'>65536</memory>
+<numatune><memory mode='strict' nodeset='0'/>
+<memnode cellid='0' mode='strict' nodeset='0'/></numatune>
+<cpu><numa><cell id='0' cpus='0' memory='65536' unit='KiB'/></numa></cpu>
+</domain>"""
+
+
+class BusyTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.server = objects.Instance(
+            uuid=UUID, host='compute1', node='compute1', vm_state='active',
+            task_state=None)
+        for name, value in (
+                ('nova.objects.Instance.get_by_uuid',
+                 lambda *_args, **_kwargs: self.server),
+                ('nova_ext.live.steps.write_ahead.uncertain', lambda _rt: {}),
+                ('nova_ext.live.steps.write_ahead.host_topology',
+                 lambda _compute: None),
+                ('nova_ext.live.steps.write_ahead.is_charged', self.fail)):
+            self.useFixture(fixtures.MonkeyPatch(name, value))
+        self.steps = steps.Steps(types.SimpleNamespace(
+            _tracker=mock.Mock(host='compute1')), mock.Mock())
+
+    def refused(self):
+        return str(self.assertRaises(
+            record.ChangeFailed, self.steps._own, None, UUID, self.fail))
+
+    def test_nova_does_something_else_with_it(self):
+        self.server.task_state = 'image_snapshot'
+        self.assertIn('the server is busy (active, image_snapshot)',
+                      self.refused())
+
+    def test_rescued(self):
+        self.server.vm_state = 'rescued'
+        self.assertIn('the server is busy (rescued, None)', self.refused())
+
+    def test_on_another_host_by_now(self):
+        self.server.host = 'compute2'
+        self.assertIn('the server is busy', self.refused())
+
+
+class AnotherMachineTest(base.TestCase):
+    """The domain is another libvirtd's, and so is its process."""
+
+    def setUp(self):
+        super().setUp()
+        self.domain = mock.Mock()
+        self.domain.name.return_value = 'kongming-is-not-here'
+        self.domain.UUIDString.return_value = UUID
+        self.domain.XMLDesc.return_value = XML
+
+    def test_its_memory_does_not_move(self):
+        self.assertIn('its process is not on this machine',
+                      memory_moves.MemoryMoves.why_not(self.domain))
+
+    def test_nor_is_it_moved_back(self):
+        self.assertIn('its process is not on this machine', str(
+            self.assertRaises(
+                record.ChangeFailed, memory_moves.MemoryMoves().move_home,
+                objects.Instance(uuid=UUID), self.domain,
+                objects.InstanceNUMATopology(cells=[]))))
