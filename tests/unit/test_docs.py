@@ -289,6 +289,19 @@ class FailuresTest(base.TestCase):
             for package in ('kongming', 'nova_ext', 'osc_plugin')
             for path in (documents.TOP / package).rglob('*.py'))
 
+    def test_fits(self):
+        """So does the table of what ``template check`` prints."""
+        page = documents.read(documents.SOURCE.relative_to(documents.TOP)
+                              / 'user' / 'fits.rst')
+        table = page.partition('``how`` says')[2].partition('===')[0]
+        said = self.said()
+        cells = re.findall(r'^   \* - (.*?)^     - ', table,
+                           re.MULTILINE | re.DOTALL)
+        self.assertGreater(len(cells), 7)
+        for shown in re.findall('``(.*?)``', ' '.join(cells)):
+            for part in re.split(r' ?\.\.\. ?', shown):
+                self.assertIn(part, said)
+
     def test_all(self):
         said = self.said()
         page = documents.read(documents.SOURCE.relative_to(documents.TOP)
