@@ -40,7 +40,7 @@ resources.initialise()
 text = open(sys.argv[1]).read()
 read = template.Template(template_format.parse(text))
 read.validate()
-server, = read['resources'].values()
+server, = read.t['resources'].values()
 cls = resources.global_env().get_class(server['type'])
 print(json.dumps({
     name: cls.properties_schema[name].update_allowed

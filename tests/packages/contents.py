@@ -32,8 +32,10 @@ class Absent:
         if name.split('.')[0] in ('nova', 'nova_ext'):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
-sys.path.insert(0, sys.argv.pop(1))
+site = sys.argv.pop(1)
+sys.path.insert(0, site)
 from kongming.cli import app
+assert app.__file__.startswith(site), app.__file__
 sys.exit(app.main())
 '''
 
@@ -102,7 +104,6 @@ class Contents:
             [python, '-W', 'ignore', '-c', _WITHOUT_NOVA, str(site),
              '--help'], capture_output=True, text=True, cwd='/')
         self.assertEqual(0, found.returncode, found.stderr)
-        self.assertIn('usage: kongming', found.stdout)
         self.assertIn('topology', found.stdout)
 
     def test_shebang(self):
