@@ -21,17 +21,21 @@ from kongming.libvirt import affinity
 from kongming.live import threads
 from kongming.live import witness
 from tests.functional import test_profile
+from tests.nested import host
 from tests.nested import inside as inside_mod
 from tests.nested import test_host
 from tests.nested import test_live
+
+#: Brings all CPUs online.
+ONLINE = f'for cpu in {inside_mod.CPU}/cpu*/online; do echo 1 > $cpu; done'
 
 
 class Base(test_live.LiveBase):
 
     def setUp(self):
+        # Done last: nova-compute takes pCPUs offline as its servers go.
+        self.addCleanup(host.Host().shell, ONLINE)
         super().setUp()
-        self.addCleanup(self.shell, f'for cpu in {inside_mod.CPU}/cpu*/'
-                                    f'online; do echo 1 > $cpu; done')
 
     @property
     def log(self):
@@ -127,11 +131,11 @@ class WitnessTest(test_host.DomainBase):
         from nova_ext import privileged
         privileged.context.set_client_mode(False)
         self.refusal = record.ChangeFailed
-        self.inside = inside_mod.Inside(self.host.shell)
+        self.inside = inside_mod.Inside(self.host)
+        self.addCleanup(self.inside.close)
         self.inside.put(lambda name, function: self.useFixture(
             fixtures.MonkeyPatch(name, function)))
-        self.addCleanup(self.host.shell, f'for cpu in {inside_mod.CPU}/cpu*/'
-                                         f'online; do echo 1 > $cpu; done')
+        self.addCleanup(self.host.shell, ONLINE)
         self.log = self.useFixture(fixtures.FakeLogger())
         self.domain = self.start(wait=False)
         self.wanted = threads.Threads({0: frozenset({2}), 1: frozenset({3})})
