@@ -42,7 +42,7 @@ a server that has a ``task_state``.
 Public names
 ------------
 
-What Nova loads by name: ``driver.LibvirtDriver``, ``filters.KongmingFilter``,
+What Nova loads by name: ``load.driver()``, ``filters.KongmingFilter``,
 ``weights.KongmingWeigher`` and ``validators.register``.  These names are
 configuration and are not changed.
 
@@ -62,7 +62,9 @@ Reading order
 9. ``privileged``: what needs more rights than nova-compute has.
 10. ``driver``: the hook, where all of it is called from; ``lifecycle``: what
     is to be so before a domain starts or is saved.
-11. ``cleanup``: a host that goes back to Nova's own driver.
+11. ``private``: the private parts of Nova, compared with the Nova that is
+    installed; ``load``: the hook, or Nova's own driver where they differ.
+12. ``cleanup``: a host that goes back to Nova's own driver.
 """
 
-__all__ = ('driver', 'filters', 'validators', 'weights')
+__all__ = ('driver', 'filters', 'load', 'validators', 'weights')

@@ -46,6 +46,8 @@ from nova_ext.ownership import claimed
 from nova_ext.ownership import ownership
 from nova_ext.placement import publisher
 from nova_ext import power
+from nova_ext.private import check
+from nova_ext.private import installed
 from nova_ext import stats
 
 CONF = nova.conf.CONF
@@ -53,6 +55,9 @@ km_conf.register_opts(CONF)
 LOG = logging.getLogger(__name__)
 #: How long the trigger waits for what is done, in seconds.
 _PATIENCE = 0.9
+#: Read now: tests replace parts of Nova later.
+_DIFFERENT = [*installed.differences(check.HOOK),
+              *installed.differences(check.LIVE)]
 
 
 class LibvirtDriver(driver.LibvirtDriver):
@@ -195,6 +200,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         # What is malformed is no limit: better not to start.
         limits.never()
         super().init_host(host)
+        self._reconciler.mode.compare(_DIFFERENT)
         try:
             self._look_after_servers()
         except Exception:

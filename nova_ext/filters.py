@@ -30,6 +30,8 @@ from nova.scheduler import utils
 from nova.virt import hardware
 from oslo_log import log as logging
 
+from nova_ext.private import check
+from nova_ext.private import installed
 from nova_ext import stats
 from nova_ext import translate
 
@@ -45,6 +47,14 @@ class KongmingFilter(filters.BaseHostFilter):
     """
 
     RUN_ON_REBUILD = False
+
+    def __init__(self):
+        super().__init__()
+        found = installed.differences(check.SCHEDULER)
+        if found:
+            LOG.error('Servers with a template may be refused or misplaced: '
+                      'the installed Nova has parts that look different: %s',
+                      '; '.join(map(str, found)))
 
     def filter_all(self, filter_obj_list, spec_obj):
         # The flavor is read once a request, whatever the number of hosts.

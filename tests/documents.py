@@ -26,7 +26,8 @@ TOP = pathlib.Path(__file__).parents[1]
 SOURCE = TOP / 'doc' / 'source'
 #: Files of other projects that pages show, by what is only in them.
 _FOREIGN = ('[[local|localrc]]', '[nova-base-plugin-kongming]',
-            'nova_user_pip_packages', 'nova_compute_driver')
+            'nova_user_pip_packages', 'nova_compute_driver',
+            'nova_nova_conf_overrides')
 #: A prompt, and whether it is that of the ``openstack`` command's user.
 _PROMPT = re.compile(r'([$#]) (.*)')
 

@@ -20,6 +20,7 @@ from sphinx import errors
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import packages  # noqa: E402
+import private  # noqa: E402
 import sequence  # noqa: E402
 
 project = 'KongMing'
@@ -70,6 +71,11 @@ def _draw_packages():
     (folder / 'nova_side.dot').write_text(packages.nova_side())
 
 
+def _write_private():
+    """The tables of Nova's private parts, out of the list in the code."""
+    (_HERE / 'contributor/private.inc').write_text(private.page())
+
+
 def setup(app):
     if shutil.which('dot') is None:
         raise errors.ConfigError(
@@ -81,3 +87,4 @@ def setup(app):
 _write_keys()
 _draw_way()
 _draw_packages()
+_write_private()

@@ -15,7 +15,8 @@
 ``[kongming] live_changes`` says so.  A host on which changes fail one after
 the other, or on which a pCPU is found with two owners, observes by itself
 until nova-compute is started again or told to read its configuration again
-(SIGHUP).
+(SIGHUP).  Where a private part of the installed Nova looks different, it is
+off as long as nova-compute runs (:mod:`nova_ext.private`).
 """
 
 import threading
@@ -49,15 +50,29 @@ class Mode:
         self._failed = 0
         #: why it observes by itself; empty: it does not
         self.reason = ''
+        self._fits = True
         _modes.add(self)
         CONF.register_mutate_hook(_on_reload)
 
     @property
     def current(self):
         """ACT, OBSERVE or OFF."""
+        if not self._fits:
+            return OFF
         if self.reason and CONF.kongming.live_changes == ACT:
             return OBSERVE
         return CONF.kongming.live_changes
+
+    def compare(self, differences):
+        """Off, if the installed Nova has parts that look different.
+
+        :param differences: [nova_ext.private.check.Difference]
+        """
+        if differences:
+            self._fits = False
+            LOG.error('No running server of this host is changed: the '
+                      'installed Nova has parts that look different: %s',
+                      '; '.join(map(str, differences)))
 
     def succeeded(self):
         """A change was made."""

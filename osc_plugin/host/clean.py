@@ -32,7 +32,7 @@ class CleanHost(command.Lister):
     Nova deletes a host with its service, and knows nothing of the providers
     of its NUMA nodes. They are deleted here, with what servers that have
     left the host still have allocated there; what these have elsewhere
-    stays. Of hosts that are there nothing is taken away.
+    stays. A host that is there loses nothing.
 
     Builds before the first release kept the nodes in the tree of the compute
     node: those are deleted, or taken out of it while servers have them

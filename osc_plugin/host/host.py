@@ -92,4 +92,4 @@ def _row(host, modes):
             sum(node.memory_mib for node in nodes),
             sum(node.memory_mib - node.memory_used_mib for node in nodes),
             host.obeys,
-            modes.get(host.uuid, 'act') if host.obeys else None, host.uuid)
+            modes.get(host.uuid, 'act' if host.obeys else None), host.uuid)

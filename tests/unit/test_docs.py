@@ -273,6 +273,22 @@ class BenchmarkTest(base.TestCase):
                 self.assertRegex(section, r'``python -m benchmarks\.')
 
 
+class FindingsTest(base.TestCase):
+    """Each finding is on the page, with the version that it is about."""
+
+    def test_page(self):
+        page = documents.read(documents.SOURCE.relative_to(documents.TOP)
+                              / 'contributor' / 'findings.rst')
+        found = sorted((documents.TOP / 'findings').iterdir())
+        self.assertEqual(
+            [f'findings/{path.name}' for path in found],
+            sorted(re.findall(r'^``(findings/\S+)``$', page, re.MULTILINE)))
+        for path in found:
+            version = re.match(r'#!.*\n# \S+ ([\d.]+): ', path.read_text())
+            text = page.partition(f'``findings/{path.name}``')[2]
+            self.assertIn(f' {version[1]}: ', text.partition('``findings')[0])
+
+
 class FailuresTest(base.TestCase):
     """What the table says is seen is what the code says."""
 
@@ -288,6 +304,19 @@ class FailuresTest(base.TestCase):
             re.sub(r"""['"]\s*\n\s*f?['"]""", '', path.read_text())
             for package in ('kongming', 'nova_ext', 'osc_plugin')
             for path in (documents.TOP / package).rglob('*.py'))
+
+    def test_fits(self):
+        """So does the table of what ``template check`` prints."""
+        page = documents.read(documents.SOURCE.relative_to(documents.TOP)
+                              / 'user' / 'fits.rst')
+        table = page.partition('``how`` says')[2].partition('===')[0]
+        said = self.said()
+        cells = re.findall(r'^   \* - (.*?)^     - ', table,
+                           re.MULTILINE | re.DOTALL)
+        self.assertGreater(len(cells), 7)
+        for shown in re.findall('``(.*?)``', ' '.join(cells)):
+            for part in re.split(r' ?\.\.\. ?', shown):
+                self.assertIn(part, said)
 
     def test_all(self):
         said = self.said()

@@ -43,6 +43,9 @@ MADE = {
         'test_filter_says_why',
     '``dedicated pCPU(s) asked for, ... free``, ``MiB asked for, ... MiB '
     'free``': 'unit.live.test_rearrange:PlanTest.test_other_node_is_full',
+    '``nova-compute runs without KongMing``, ``No running server of this '
+    'host is changed: the installed Nova``; ``live`` is ``off``':
+        'functional.test_private:LiveTest.test_boots_and_stays',
     '``its nova-compute obeys no templates``':
         'unit.nova_ext.test_filters:FilterTest.test_a_host_without_the_hook',
     '``is never given to a template on this host``':
