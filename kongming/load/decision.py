@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import datetime
@@ -224,6 +225,14 @@ class Decider:
             self._factors[condition] = (
                 min(_MAX_FACTOR, 2 * self._factors.get(condition, 1))
                 if at - before.since < soon else 1)
+
+    def restore(self, switches: Iterable[float]) -> None:
+        """Have switches by load count that were made before.
+
+        :param switches: when, by the clock of :meth:`read`
+        """
+        self._switches = collections.deque(
+            sorted([*switches, *self._switches]))
 
     def decide(self, flavor: template_mod.Template,
                metadata: Mapping[str, str] | None,
