@@ -158,10 +158,11 @@ class Balance:
             host can't bring it there, in words
         :returns: intents, with those of servers that are to move
         """
+        acts = self._mode() == ACT
         with self._lock:
-            self._settle(servers, busy)
+            self._settle(servers, busy, acts)
             candidates = list(self._candidates)
-            if (self._goal is not None or self._mode() != ACT
+            if (self._goal is not None or not acts
                     or self._clock() - self._decided > balance.PERIOD):
                 candidates = []
         for move in candidates:
@@ -193,13 +194,13 @@ class Balance:
         return {**intents, goal.move.server: dataclasses.replace(
             intent, base=_with_node(intent.base, goal.move))}
 
-    def _settle(self, servers, busy):
+    def _settle(self, servers, busy, acts):
         """Give up a goal that is reached, or will not be."""
         if self._goal is None or self._goal.move.server in busy:
             return
         move = self._goal.move
         server = servers.get(move.server)
-        if (self._mode() != ACT or self._goal.is_tried
+        if (not acts or self._goal.is_tried
                 or self._clock() > self._goal.until
                 or server is not None and self._is_at(
                     server, move.cell, move.target)):
@@ -330,8 +331,8 @@ class Balance:
                     2)) for node in nodes]
             self._refused = {key: found for key, found
                              in self._refused.items() if now < found[0]}
-            wakes = bool(self._candidates) and self._mode() == ACT
-        if wakes:
+            wakes = bool(self._candidates)
+        if wakes and self._mode() == ACT:
             self._wake()
 
     def _read_pcpus(self, wanted):

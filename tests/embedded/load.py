@@ -50,6 +50,7 @@ class Load(fixtures.Fixture):
 
     :ivar guests: server -> Guest
     :ivar clock: seconds
+    :ivar pids: server -> its process, where it has one
     :ivar pcpus: pCPU -> per cent of the time in which threads run there, and
         wait
     """
@@ -57,15 +58,18 @@ class Load(fixtures.Fixture):
     def _setUp(self):
         self.clock = 1000.0
         self.guests = {}
-        self.pcpus = {}
+        self.pcpus, self.pids = {}, {}
         self._times = {}
         load = self
 
         class Domain:
-            pid = None
-
             def __init__(self, _name, server):
+                self.server = server
                 self.guest = load.guests.setdefault(server, Guest())
+
+            @property
+            def pid(self):
+                return load.pids.get(self.server)
 
             def read(self):
                 guest = self.guest
