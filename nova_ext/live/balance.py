@@ -183,6 +183,8 @@ class Balance:
                      move.cell, move.target, move.because, instance=server)
             with self._lock:
                 self._goal = _Goal(move, self._clock() + _PATIENCE)
+                # The others are out of date.
+                self._candidates = []
                 self._balancer.moved(move, self._clock())
             counts.COUNTS.load_moved()
             break
@@ -205,7 +207,6 @@ class Balance:
                 or server is not None and self._is_at(
                     server, move.cell, move.target)):
             self._goal = None
-            self._candidates = []
 
     def job_ended(self, servers):
         """A goal is reached by then, or is not tried again.
