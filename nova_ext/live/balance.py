@@ -356,8 +356,10 @@ class Balance:
             known for too short a time to be among the first
         """
         found = []
-        wanted: collections.Counter[int] = collections.Counter()
-        new: collections.Counter[int] = collections.Counter()
+        wanted: collections.defaultdict[int, float] = (
+            collections.defaultdict(float))
+        new: collections.defaultdict[int, float] = (
+            collections.defaultdict(float))
         for uuid, each in known.items():
             reading = readings.get(uuid)
             if reading is None:
