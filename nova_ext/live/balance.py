@@ -244,7 +244,7 @@ class Balance:
             self._balancer.restore(
                 uuid, [self._clock() - age for age in ages])
 
-    # What whoever asks is told.
+    # Advice.
 
     def advice(self, uuid):
         """The move that would help the most, as plain values, or None.

@@ -15,17 +15,13 @@
 What vCPUs did comes from a table; tests.libvirt.test_load has real ones.
 """
 
-import time
 from unittest import mock
 
 from kongming.live import progress
 from nova import objects
-from nova.tests.fixtures import libvirt as fakelibvirt
 from nova_ext.live import record
 import oslo_messaging
 from tests.embedded import load
-from tests.functional import test_life
-from tests.functional import test_live
 from tests.functional import test_profile
 
 IDLE = {'profile.idle.when': 'use<15% for 10m',
@@ -209,94 +205,6 @@ class ActTest(LoadBase):
         self.reconcile()
         self.assertEqual({}, self.load._watched)
 
-    def test_switches_count_after_a_restart(self):
-        """As the instance actions of its server tell."""
-        self.flags(load_switches_per_hour=3, group='kongming')
-        owner = self.owner()
-        self.guest(owner).use = 3
-        self.live(605)
-        self.assertRuns(owner, test_profile.PACKED)
-        self.guest(owner).use = 100
-        self.live(.3, step=.1)
-        self.ring(owner)
-        self.restart_compute_service('compute1')
-        self.driver = self.computes['compute1'].driver
-        self.load = self.driver._reconciler.load
-        self.ring(owner)
-        self.guest(owner).use = 3
-        self.live(1205)
-        self.assertRuns(owner, test_profile.OWN)
-        self.assertIn('3 times', self.known(owner)['waits'])
-        # An hour later they count no more.
-        self.live(3600)
-        self.assertRuns(owner, test_profile.PACKED)
-
-
-class RemoteTest(LoadBase, test_live.MemoryBase):
-
-    def test_memory_that_somebody_has_moved(self):
-        server = self.boot(self.template('0:13 1:10', **{
-            'profile.away.when': 'remote>10% for 5s',
-            'profile.away.qos': '0-1:quota=50%'}))
-        self.ring(server)
-        pid = self.kernel._pid(self.domain(server))
-        self.guests.pids[server['id']] = pid
-        self.until(server, 0.0)
-        self.assertIsNone(self.load.advice(server['id'])['profile'])
-        self.numa.set_mems(pid, [0])
-        self.until(server, 100.0)
-        # A figure is of one moment; it has to be so for a while.
-        self.until(server, 100.0)
-        found = self.load.advice(server['id'])
-        self.assertEqual('away', found['profile'])
-        self.assertIn('remote 100.0%, above 10%', found['because'])
-        # The pass that it has asked for brings its memory home; then it ends.
-        self.ring(server)
-        self.assertEqual([{1}], self.process(server).where())
-        for _ in range(15):
-            self.until(server, 0.0)
-        self.assertIsNone(self.load.advice(server['id'])['profile'])
-
-    def until(self, server, remote):
-        """Time goes on until its memory has been looked at again."""
-        known = self.load._watched[server['id']]
-        known.reading.remote = None
-        self.load._next_memory = 0.0
-        for _ in range(200):
-            self.live(5)
-            if known.reading.remote is not None and known.remote is None:
-                break
-            time.sleep(.05)
-        self.assertEqual(remote, known.reading.remote)
-
-
-class PowerTest(test_life.PowerBase, LoadBase):
-
-    def test_off_while_it_is_idle(self):
-        """Nobody has what it leaves, and it is on before it comes back."""
-        owner = self.boot(self.template(test_profile.PINS, **{
-            'profile.idle.when': 'use<15% for 10m',
-            'profile.idle.pin.0': '0-3~v0-1', 'profile.idle.power': 'off'}))
-        self.ring(owner)
-        self.assertLessEqual({10, 11, 12, 13}, self.online)
-        self.guest(owner).use = 3
-        self.live(605)
-        self.ring(owner)
-        self.assertRuns(owner, test_profile.PACKED)
-        self.assertEqual({10, 11}, self.online & {10, 11, 12, 13})
-        seen = []
-        real = fakelibvirt.Domain.pinVcpuFlags
-
-        def pin(domain, vcpu, cpumap, flags):
-            seen.append({12, 13} <= self.online)
-            return real(domain, vcpu, cpumap, flags)
-
-        self.guest(owner).use = 100
-        with mock.patch.object(fakelibvirt.Domain, 'pinVcpuFlags', pin):
-            self.live(.3, step=.1)
-        self.assertRuns(owner, test_profile.OWN)
-        self.assertTrue(seen and all(seen))
-        self.assertLessEqual({10, 11, 12, 13}, self.online)
 
 
 class AdviseTest(LoadBase):
