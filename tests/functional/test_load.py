@@ -206,7 +206,6 @@ class ActTest(LoadBase):
         self.assertEqual({}, self.load._watched)
 
 
-
 class AdviseTest(LoadBase):
 
     by_load = 'advise'
