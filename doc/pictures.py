@@ -11,7 +11,7 @@
 #    under the License.
 
 """``python doc/pictures.py FOLDER``: the pictures of ``host map``, and a day
-of a server whose profile goes by its load.
+of a server whose profile goes by its load, and two that are balanced.
 
 Names of hosts after the folder (see ``tests/machines.py``) draw these, too.
 Drawn by the code that the command draws with; what is in the documentation is
@@ -25,6 +25,7 @@ import sys
 from xml.etree import ElementTree
 
 from kongming.host import usage
+from kongming.load import balance
 from kongming.load import decision
 from kongming.load import figures
 from kongming.render import overview
@@ -163,6 +164,72 @@ def busy_idle():
     return chart(used, lent)
 
 
+def balanced():
+    """Two busy servers on one of two nodes, by the code that balances."""
+    balancer = balance.Balancer()
+    nodes = [balance.Node(0, 2), balance.Node(1, 2)]
+    where, wanted, moves = {'a': 0, 'b': 0}, [], []
+    for minute in range(60):
+        busy = 100 if minute >= 20 else 4
+        there = [sum(2 * busy / 100 for at in where.values() if at == node.id)
+                 for node in nodes]
+        wanted.append(there)
+        found = balancer.decide(nodes, [
+            balance.Cell(name, 0, at, 2, busy, max(
+                0.0, 100 - 200 / there[at] if there[at] > 2 else 0.0),
+                4 * 1024 ** 2, frozenset({0, 1}))
+            for name, at in where.items()], minute * 60)
+        if found and minute >= 20 + balance.PERIODS:
+            balancer.moved(found[0], minute * 60)
+            where[found[0].server] = found[0].target
+            moves.append(minute)
+    return nodes_chart(wanted, moves)
+
+
+def nodes_chart(wanted, moves):
+    """:param wanted: pCPUs of each of two nodes, a pair a minute
+
+    :param moves: minutes
+    """
+    left, top, width, height, most = 50, 14, 720, 140, 4
+
+    def place(minute, pcpus):
+        return (f'{left + minute * width / len(wanted):.1f}',
+                f'{top + height * (1 - pcpus / most):.1f}')
+
+    size = {'width': str(left + width + 20), 'height': str(top + height + 52)}
+    root = ElementTree.Element(
+        'svg', xmlns='http://www.w3.org/2000/svg',
+        viewBox=f'0 0 {size["width"]} {size["height"]}', **size)
+    ElementTree.SubElement(root, 'style').text = (
+        f'text{{font:12px sans-serif;fill:{FORE}}}')
+    ElementTree.SubElement(root, 'rect', fill=BACK, rx='6', **size)
+    for pcpus in (0, 2, 4):
+        _x, y = place(0, pcpus)
+        ElementTree.SubElement(
+            root, 'line', x1=str(left), x2=str(left + width), y1=y, y2=y,
+            stroke=DIM, **({'stroke-dasharray': '4 4'} if pcpus == 2 else {}))
+        ElementTree.SubElement(root, 'text', x='24', y=y).text = str(pcpus)
+    for minute in moves:
+        x, y = place(minute, most)
+        ElementTree.SubElement(
+            root, 'line', x1=x, x2=x, y1=y, y2=str(top + height), stroke=FORE)
+        ElementTree.SubElement(
+            root, 'text', x=str(float(x) + 4), y=str(top + 12)).text = (
+                'a server moves')
+    for node, colour in enumerate(('#5fafff', '#87d75f')):
+        ElementTree.SubElement(
+            root, 'polyline', fill='none', stroke=colour,
+            points=' '.join(','.join(place(minute, each[node]))
+                            for minute, each in enumerate(wanted)))
+    ElementTree.SubElement(
+        root, 'text', x=str(left), y=str(top + height + 36)).text = (
+            'pCPUs that are wanted on node 0 (blue) and node 1 (green) in '
+            'an hour; each has two')
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding='unicode')
+
+
 def chart(used, lent):
     """:param used: per cent, a value each STEP
 
@@ -214,6 +281,7 @@ def main(folder, *names):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (
+            ('balance', balanced()),
             ('busy-idle', busy_idle()),
             ('host-map', svg.svg('compute1', small())),
             ('host-map-terminal', terminal(

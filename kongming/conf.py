@@ -149,18 +149,20 @@ It can be changed while nova-compute runs (SIGHUP).
         mutable=True,
         choices=[
             ('act', 'Profiles begin and end by their conditions on the '
-                    "servers' load, too"),
+                    "servers' load, too, and cells of servers that say so "
+                    'go to another node where they wait less'),
             ('advise', 'Conditions are looked at, and what they would do is '
                        'reported (log, ``openstack kongming server show``, '
                        '``openstack kongming advise``); profiles begin and '
-                       'end as if no condition held'),
+                       'end as if no condition held, and no cell is moved'),
             ('off', 'Conditions are not looked at; none holds'),
         ],
         help="""
 What this host does with conditions in ``kongming:profile.NAME.when``, such \
-as ``use<15% for 10m``. It goes by what the servers' vCPUs did, which it \
-reads from the kernel every five seconds, ten times a second of a server that \
-has given something up by its load. A host without such servers reads nothing.
+as ``use<15% for 10m``, and with ``kongming:balance``. It goes by what the \
+servers' vCPUs did, which it reads from the kernel every five seconds, ten \
+times a second of a server that has given something up by its load. A host \
+without such servers reads nothing.
 
 With ``live_changes`` other than ``act`` nothing is done but advised.
 
@@ -171,6 +173,7 @@ Related options:
 * ``live_changes``
 * ``changes_per_minute``
 * ``load_switches_per_hour``
+* ``balance_moves_per_hour``
 """),
     cfg.IntOpt(
         'load_switches_per_hour',
@@ -182,6 +185,23 @@ How often the profile of a server may switch by its load in any hour. A \
 profile does not begin where less than two of these are left, so that what \
 has begun can always end. What has switched before nova-compute started \
 counts, too. 0 is no limit. Windows and metadata switch beside it.
+
+It can be changed while nova-compute runs (SIGHUP).
+
+Related options:
+
+* ``by_load``
+"""),
+    cfg.IntOpt(
+        'balance_moves_per_hour',
+        default=6,
+        min=0,
+        mutable=True,
+        help="""
+How many servers of this host may go to another of its NUMA nodes in any hour \
+because their vCPUs wait for pCPUs (``kongming:balance=node``). One that has \
+gone stays for an hour at least. It takes a part of ``changes_per_minute`` as \
+well. 0 is no limit.
 
 It can be changed while nova-compute runs (SIGHUP).
 

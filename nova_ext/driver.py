@@ -76,7 +76,8 @@ class LibvirtDriver(driver.LibvirtDriver):
         self.publisher = publisher.Publisher(self)
         self._reconciler = reconciler.Reconciler(self)
         self.passes = passes.Passes(self._reconciler)
-        self._figures = figures.Writer(self._reconciler.jobs)
+        self._figures = figures.Writer(self._reconciler.jobs,
+                                       self._reconciler.load.counts)
         self._lifecycle = lifecycle.Lifecycle(self)
 
     def borrowed_still(self, pcpus):

@@ -61,6 +61,16 @@ class Counts:
         with self._lock:
             self._account.jobs_started += 1
 
+    def load_switched(self):
+        """A profile has begun or ended by load, or would have."""
+        with self._lock:
+            self._account.load_switches += 1
+
+    def load_moved(self):
+        """A cell is sent to another node by load."""
+        with self._lock:
+            self._account.load_moves += 1
+
     def publish_wanted(self):
         """What is taken of the host may differ from what Placement knows."""
         with self._lock:
@@ -78,8 +88,12 @@ class Counts:
                     self._pending_since <= began):
                 self._pending_since = None
 
-    def account(self, jobs_running):
-        """:returns: kongming.metrics.account.Account, as of now"""
+    def account(self, jobs_running, load=(0, 0, 0)):
+        """
+        :param load: servers that are looked at, those that would have another
+            profile, and those that would better be on another node
+        :returns: kongming.metrics.account.Account, as of now
+        """
         with self._lock:
             found = copy.deepcopy(self._account)
             if self._pending_since is not None:
@@ -87,6 +101,8 @@ class Counts:
                     time.monotonic() - self._pending_since, 3)
         found.written = time.time()
         found.jobs_running = jobs_running
+        (found.load_servers, found.advised_profiles,
+         found.advised_moves) = load
         return found
 
 
@@ -102,10 +118,11 @@ class Writer:
     """Writes the file now and then, where one is configured.
 
     :param jobs: nova_ext.live.jobs.Jobs
+    :param load: gives what :meth:`Counts.account` takes of load
     """
 
-    def __init__(self, jobs):
-        self._jobs = jobs
+    def __init__(self, jobs, load):
+        self._jobs, self._load = jobs, load
         self._stop = threading.Event()
         self._said = ''
 
@@ -127,7 +144,8 @@ class Writer:
         """Write it now; what goes wrong is logged, once."""
         path = CONF.kongming.metrics_file
         try:
-            _replace(path, COUNTS.account(len(self._jobs.all)).to_json())
+            _replace(path, COUNTS.account(
+                len(self._jobs.all), self._load()).to_json())
             self._said = ''
         except Exception as exc:
             if repr(exc) != self._said:

@@ -79,7 +79,7 @@ def meant_by(found: dep.FoundServer, flavor: dep.Flavor) -> tuple[
     changes = metadata_mod.Changes(changes.put,
                                    [*changes.remove, *strange.remove])
     reasons = [f'it keeps the {field} of the flavor that it was booted with'
-               for field in ('profiles', 'grant', 'borrow')
+               for field in ('profiles', 'grant', 'borrow', 'balance')
                if getattr(booted, field) != getattr(flavor.desired, field)]
     intent = merge.merge(booted, changes.applied(found.metadata),
                          quota=qos.native(found.flavor.specs).quota)

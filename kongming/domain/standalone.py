@@ -185,6 +185,8 @@ def _without_effect(desired: template_mod.Template) -> tuple[
     notes = []
     if desired.borrow:
         notes.append('borrow: nobody lends anything to this domain')
+    if desired.balance:
+        notes.append('balance: the memory of this domain stays where it is')
     if any(profile.lend for profile in desired.profiles.values()):
         notes.append('lend: what a profile leaves is lent to nobody')
     if any(profile.power for profile in desired.profiles.values()):
@@ -195,7 +197,7 @@ def _without_effect(desired: template_mod.Template) -> tuple[
     if desired.grant:
         notes.append('grant: the domain has no metadata')
     return dataclasses.replace(
-        desired, borrow=None, grant=frozenset(),
+        desired, borrow=None, balance=None, grant=frozenset(),
         profiles={name: dataclasses.replace(profile, lend=False,
                                             power=None)
                   for name, profile in desired.profiles.items()}), notes

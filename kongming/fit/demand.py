@@ -136,6 +136,9 @@ def check_guest(guest: guest_mod.Guest,
         yield ('borrow: no vCPU of the server is shared, and only these use '
                'what others lend; set hw:cpu_policy to shared, or mixed with '
                'a mask')
+    if template.balance and not guest.cells:
+        yield ('balance: the server has no NUMA cells that could go to '
+               'another node; hw:numa_nodes makes some')
     sources: list[tuple[
         str, template_mod.Template | template_mod.Profile]] = [('', template)]
     sources += [(f'profile {name}, ', profile)

@@ -45,6 +45,10 @@ def lint(demand: demand_mod.Demand,
     """
     template = demand.template
     yield from _lint_profiles(template)
+    cells = range(len(demand.guest.cells))
+    if template.balance and cells and not any(map(template.is_open, cells)):
+        yield ('balance has nothing to move: of each cell the template names '
+               'the node or pins')
     for where, sched, qos in (
             ('', template.sched, template.qos),
             *((f'profile {name}: ', profile.sched, profile.qos)

@@ -237,7 +237,7 @@ def _overlay(flavor: template_mod.Template, mine: Mapping[str, str],
 def _forbidden(key: str, grant: frozenset[str]) -> str | None:
     """Why metadata may not hold a key, or None."""
     stem = key.removeprefix(template_mod.PREFIX).split('.')[0]
-    if stem in ('grant', 'profile', 'borrow'):
+    if stem in ('grant', 'profile', 'borrow', 'balance'):
         return 'only a flavor says that'
     kind = template_mod.TEMPLATE_KEYS.get(stem)
     if kind is None:

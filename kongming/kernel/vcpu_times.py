@@ -31,6 +31,17 @@ RESCAN = 5.0
 _GONE = (FileNotFoundError, ProcessLookupError)
 
 
+def pcpus(wanted: frozenset[int]) -> dict[int, figures.Times]:
+    """What the threads on each pCPU had together, whoever's they are.
+
+    :raises OSError: if the kernel does not tell (CONFIG_SCHEDSTATS)
+    """
+    with open('/proc/schedstat', 'rb') as file:
+        found = parse.queues(file.read(), wanted)
+    return {pcpu: figures.Times(times.run_ns, times.wait_ns)
+            for pcpu, times in found.items()}
+
+
 class Domain:
     """One running domain.
 

@@ -30,6 +30,9 @@ server switches a limited number of times in an hour, and what was left soon
 after it began has to be earned for longer the next time.  A server of which
 nothing is known has what its flavor gives it by itself.
 
+Which cell would better be on another node of its host, what that would save
+and cost, and whether it may move again (``balance``).
+
 What it never does
 ------------------
 
@@ -40,7 +43,8 @@ Public names
 
 ``figures.Counters`` and ``figures.between``; ``decision.Decider`` and
 ``Decision``; ``recording.Reading``, ``recording.dump`` and
-``recording.load``; ``replay.replay``.
+``recording.load``; ``replay.replay``; ``balance.Balancer``, ``moves``,
+``nearer`` and ``between``.
 
 Reading order
 -------------
@@ -49,6 +53,8 @@ Reading order
 2. ``hysteresis``: whether one condition holds.
 3. ``decision``: the profile of one server.
 4. ``recording``, ``replay``: the same over a file.
+5. ``balance``: the nodes of a host.
 """
 
-__all__ = ('decision', 'figures', 'hysteresis', 'recording', 'replay')
+__all__ = ('balance', 'decision', 'figures', 'hysteresis', 'recording',
+           'replay')

@@ -110,13 +110,6 @@ class Decider:
             collections.deque())
         self._switches: collections.deque[float] = collections.deque()
 
-    def restore(self, moments: Iterable[float]) -> None:
-        """Count switches of before it was made.
-
-        :param moments: when, by the clock of :meth:`decide`, oldest first
-        """
-        self._switches = collections.deque([*moments, *self._switches])
-
     @property
     def is_urgent(self) -> bool:
         """Whether it has to be read often: it may want back what it gave."""
@@ -232,6 +225,14 @@ class Decider:
             self._factors[condition] = (
                 min(_MAX_FACTOR, 2 * self._factors.get(condition, 1))
                 if at - before.since < soon else 1)
+
+    def restore(self, switches: Iterable[float]) -> None:
+        """Have switches by load count that were made before.
+
+        :param switches: when, by the clock of :meth:`read`
+        """
+        self._switches = collections.deque(
+            sorted([*switches, *self._switches]))
 
     def decide(self, flavor: template_mod.Template,
                metadata: Mapping[str, str] | None,

@@ -87,16 +87,20 @@ class Figures(NamedTuple):
         return text
 
 
-def between(before: Counters, after: Counters) -> Figures | None:
+def between(before: Counters, after: Counters,
+            vcpus: Collection[int] | None = None) -> Figures | None:
     """What was measured from one reading to the next.
 
     vCPUs that came or went in between are left out.
 
+    :param vcpus: only these; None: all
     :returns: None where that can't be known: the server was started anew, a
         counter went back, no time has passed, or no vCPU was there both times
     """
     seconds = after.at - before.at
     both = before.vcpus.keys() & after.vcpus.keys()
+    if vcpus is not None:
+        both &= set(vcpus)
     if seconds <= 0 or not both or before.start != after.start:
         return None
     run = wait = 0

@@ -63,6 +63,10 @@ class Account:
     :ivar written: by the Unix clock
     :ivar last_pass: when one ended well, likewise; 0: none has
     :ivar publisher_lag: seconds for which Placement has not been told
+    :ivar load_servers: how many are looked at
+    :ivar advised_profiles: how many of them their load calls for another one
+        of; ``advised_moves`` likewise, for another node
+    :ivar load_switches: of profiles, by load; ``load_moves`` of cells
     """
 
     written: float = 0.0
@@ -76,6 +80,11 @@ class Account:
     jobs_started: int = 0
     publisher_lag: float = 0.0
     publisher_failures: int = 0
+    load_servers: int = 0
+    advised_profiles: int = 0
+    advised_moves: int = 0
+    load_switches: int = 0
+    load_moves: int = 0
 
     def to_json(self) -> str:
         return json.dumps({'layout': LAYOUT, **dataclasses.asdict(self)},
@@ -121,9 +130,15 @@ class Account:
                 ('kongming_publisher_lag_seconds', self.publisher_lag),
                 ('kongming_publisher_failures_total',
                  self.publisher_failures),
+                ('kongming_load_servers', self.load_servers),
+                ('kongming_load_switches_total', self.load_switches),
+                ('kongming_load_moves_total', self.load_moves),
                 ('kongming_compute_account_timestamp_seconds',
                  self.written)):
             yield host.Sample(name, (), value)
+        for kind, number in (('profile', self.advised_profiles),
+                             ('move', self.advised_moves)):
+            yield host.Sample('kongming_load_advice', (kind,), number)
 
 
 def _durations(found: Mapping[str, Any]) -> Durations:

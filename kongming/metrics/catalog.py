@@ -87,6 +87,19 @@ CATALOG = {metric.name: metric for metric in (
            'it has been.', COMPUTE),
     Metric('kongming_publisher_failures_total', COUNTER, (),
            'How often Placement could not be told.', COMPUTE),
+    Metric('kongming_load_servers', GAUGE, (),
+           'Servers whose load nova-compute reads: their flavor has '
+           'conditions, or is balanced.', COMPUTE),
+    Metric('kongming_load_advice', GAUGE, ('kind',),
+           'Servers for which their load calls for something else than they '
+           "have by windows and metadata: another profile ('profile'), or "
+           "another node ('move'). With by_load = act, profiles are switched "
+           'already.', COMPUTE),
+    Metric('kongming_load_switches_total', COUNTER, (),
+           'Profiles that began or ended by load, or with by_load = advise '
+           'would have.', COMPUTE),
+    Metric('kongming_load_moves_total', COUNTER, (),
+           'Cells that were sent to another node by load.', COMPUTE),
     Metric('kongming_compute_account_timestamp_seconds', GAUGE, (),
            'When nova-compute wrote what it has counted; absent where its '
            'file is not read.', COMPUTE),

@@ -24,6 +24,8 @@ STRICT, PREFERRED = 'strict', 'preferred'
 GRANTS = ('profile', 'template', 'qos')
 #: From where a server may borrow pCPUs that their owners lend.
 BORROW = ('node', 'host')
+#: Among what cells are balanced: the nodes of their host.
+BALANCE = ('node',)
 #: What a profile does to pCPUs that its server owns and does not use.
 LOW, OFF = POWER = ('low', 'off')
 
@@ -58,6 +60,18 @@ def parse_borrow(value: str) -> str:
         raise grammar.Malformed(
             1, f"'{value}' is nothing to borrow from; "
                f'{" and ".join(BORROW)} are')
+    return value
+
+
+def parse_balance(value: str) -> str:
+    """``node``.
+
+    :raises kongming.template.grammar.Malformed: if it is something else
+    """
+    if value not in BALANCE:
+        raise grammar.Malformed(
+            1, f"'{value}' is nothing to balance a server's cells among; "
+               f'{" and ".join(BALANCE)} is')
     return value
 
 

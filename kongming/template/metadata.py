@@ -77,7 +77,7 @@ def follow(specs: Mapping[str, str], metadata: Mapping[str, str],
            wanted: template_mod.Template) -> Changes:
     """Have a server be as another template says than it was booted with.
 
-    What only a flavor can hold (profiles, grant, borrow) stays.
+    What only a flavor can hold (profiles, grant, borrow, balance) stays.
 
     :param specs: of the flavor that it was booted with
     :param metadata: its own
@@ -117,7 +117,8 @@ def unset_others(metadata: Mapping[str, str],
 def _keys(desired: template_mod.Template) -> dict[str, str]:
     """What of it metadata may say, each map whole."""
     return template_mod.encode(dataclasses.replace(
-        desired, profiles={}, grant=frozenset(), borrow=None), most=None)
+        desired, profiles={}, grant=frozenset(), borrow=None, balance=None),
+        most=None)
 
 
 def _last_first(keys: Collection[str]) -> list[str]:

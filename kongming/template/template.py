@@ -84,6 +84,8 @@ class Template:
     :ivar profiles: name -> overlay
     :ivar borrow: whether shared vCPUs use what others lend as well: on their
         own ``node``, on the whole ``host``, or not at all
+    :ivar balance: ``node`` where the host may have cells whose place is left
+        open go to another of its nodes, by what it measures
     :ivar grant: what the server's metadata may ask for
     """
 
@@ -98,13 +100,14 @@ class Template:
     cache: tuple[tuning.Cache, ...] = ()
     profiles: Mapping[str, Profile] = dataclasses.field(default_factory=dict)
     borrow: str | None = None
+    balance: str | None = None
     grant: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.pins or self.nodes or self.profiles or self.qos
                     or self.cache or self.sched or self.emulator
                     or self.iothreads or self.memory or self.borrow
-                    or self.grant)
+                    or self.balance or self.grant)
 
     @property
     def cells(self) -> list[int]:
@@ -112,6 +115,17 @@ class Template:
         return sorted({*self.nodes, *self.pins, *self.memory, *(
             cell for profile in self.profiles.values()
             for cell in profile.pins)})
+
+    def is_open(self, cell: int) -> bool:
+        """Whether it leaves a cell's place to its host: it names neither the
+        node nor a pCPU of it, in no profile either.
+
+        What a profile says of pCPUs that vCPUs own goes with the cell.
+        """
+        return cell not in self.nodes and not self.pins.get(cell) and all(
+            isinstance(target, grammar.OfVcpus)
+            for profile in self.profiles.values()
+            for pin in profile.pins.get(cell, ()) for target in pin.targets)
 
     @property
     def goes_by_zones(self) -> bool:
@@ -179,6 +193,7 @@ TEMPLATE_KEYS = {key.stem: key for key in (
     _Key('iothread', 'iothreads', grammar.parse_threads,
          grammar.format_threads, MAX_IOTHREAD, least=1),
     _SCHED, _QOS, _CACHE, _Key('borrow', 'borrow', choices.parse_borrow),
+    _Key('balance', 'balance', choices.parse_balance),
     _Key('grant', 'grant', choices.parse_grant, choices.format_grant))}
 PROFILE_KEYS = {key.stem: key for key in (
     _WHEN, _OVERLAY, _EMULATOR, _SCHED, _QOS, _CACHE, _LEND, _POWER)}

@@ -40,10 +40,12 @@ class Changes:
     :param jobs: nova_ext.live.jobs.Jobs
     :param records: nova_ext.live.record.Records
     :param mode: nova_ext.live.mode.Mode
+    :param evidence: called with a uuid; returns what of its load has led to
+        a change, in words
     """
 
     def __init__(self, driver, steps, enforcer, failures, jobs, records,
-                 mode):
+                 mode, evidence=lambda uuid: ''):
         self._driver = driver
         self._steps = steps
         self._enforcer = enforcer
@@ -51,6 +53,7 @@ class Changes:
         self._jobs = jobs
         self._records = records
         self._mode = mode
+        self._evidence = evidence
 
     def start(self, plan, servers, intents):
         """Start the changes of a plan.
@@ -82,7 +85,8 @@ class Changes:
         context = nova.context.get_admin_context()
         changes = {uuid: record.Change(
             server, self._driver._tracker.host,
-            [step for step in steps if step.server == uuid])
+            [step for step in steps if step.server == uuid],
+            self._evidence(uuid))
             for uuid, server in servers.items()}
         try:
             for uuid, change in changes.items():

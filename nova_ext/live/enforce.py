@@ -209,6 +209,11 @@ class Enforcer:
         return threads.lends(wanted, ownership.Ownership(current).owned,
                              intent)
 
+    @property
+    def lent(self):
+        """pCPUs that borrowers may be on now."""
+        return self._lending.lent or NOTHING
+
     def switch_by_load(self, ending, others):
         """Servers whose load calls for another profile than before.
 

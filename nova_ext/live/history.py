@@ -15,8 +15,8 @@
 Back-off and rate limits are remembered by the process.  After a restart they
 are worked out again, where Nova's records allow: a template that was refused
 is known by its fingerprint, which is the end of the traceback that its record
-has, and how often, by the count in its details; a change by its time; a switch
-by load by the event that tells why.
+has, and how often, by the count in its details; a change by its time; one that
+came of what was measured by its evidence.
 """
 
 import dataclasses
@@ -83,15 +83,17 @@ def changes(context, uuid):
     return [_since(action.start_time) for action in _actions(context, uuid)]
 
 
-def switches(context, uuid):
-    """For how long switches by load within the hour have been, newest first.
+def by_load(context, uuid):
+    """The changes within the hour that came of what was measured.
 
-    :returns: [seconds]
+    :returns: [(seconds since, evidence in words, host)]
     """
-    return [_since(action.start_time) for action in _actions(context, uuid)
-            if any(event.event.startswith(record.EVIDENCE)
-                   for event in objects.InstanceActionEventList.get_by_action(
-                       context, action.id))]
+    prefix = f'{record.EVIDENCE}: '
+    return [(_since(action.start_time), event.event.removeprefix(prefix),
+             event.host)
+            for action in _actions(context, uuid)
+            for event in objects.InstanceActionEventList.get_by_action(
+                context, action.id) if event.event.startswith(prefix)]
 
 
 def _actions(context, uuid):

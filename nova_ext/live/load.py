@@ -18,10 +18,14 @@ vCPUs did, every few seconds; a server that has given something up, many times
 a second (:mod:`kongming.load.decision`).  Neither Nova's database nor its API
 is asked for that.
 
+Cells of servers that say so go to other nodes of the host
+(:mod:`nova_ext.live.balance`).
+
 A server that begins a profile by its load takes a part of the host's budget
 of changes; one that ends it takes none, as it gets what is its own.
 """
 
+import collections
 from collections.abc import Mapping
 import dataclasses
 import threading
@@ -37,6 +41,8 @@ from kongming.template import template
 import nova.conf
 from oslo_log import log as logging
 
+from nova_ext import figures as counts
+from nova_ext.live import balance
 from nova_ext import privileged
 
 CONF = nova.conf.CONF
@@ -47,6 +53,7 @@ OFF, ADVISE, ACT = 'off', 'advise', 'act'
 INTERVAL, URGENT_INTERVAL = decision.PERIOD, 0.1
 #: Seconds between two looks at where memory is.
 _MEMORY_INTERVAL = 60.0
+_HOUR = 3600.0
 _BUDGET = ('this host has changed as many servers as it may in a minute '
            '([kongming] changes_per_minute)')
 
@@ -64,8 +71,7 @@ class _Watched:
     :ivar metadata: as far as they are obeyed
     :ivar evidence: why it switched, until that is recorded
     :ivar remote: memory on other nodes, in per cent, until that is taken in
-    :ivar since: when that began, by :func:`clock`
-    :ivar is_restored: whether its switches of before count
+    :ivar reading: what was read last, for balance
     """
 
     server: Any
@@ -77,8 +83,15 @@ class _Watched:
         default_factory=decision.Decider)
     evidence: str = ''
     remote: float | None = None
-    since: float = dataclasses.field(default_factory=lambda: clock())
-    is_restored: bool = False
+    reading: balance.Reading = dataclasses.field(
+        default_factory=lambda: balance.Reading(None))
+
+    @property
+    def wants_memory(self):
+        """Whether it matters where its memory is."""
+        return bool(self.nodes) and (bool(self.template.balance) or any(
+            each.figure == condition.REMOTE
+            for each in decision.of_template(self.template)))
 
 
 class Load:
@@ -91,14 +104,23 @@ class Load:
     :param lends: gives the pCPUs that a server would lend in a profile; called
         with its uuid and the profile
     :param now: gives the moment
+    :param lent: gives the pCPUs that are lent now
+    :param wake: called where a pass has something to begin
+    :ivar balance: nova_ext.live.balance.Balance
     """
 
-    def __init__(self, acts, admit, switch, lends, now):
+    def __init__(self, acts, admit, switch, lends, now, lent=frozenset,
+                 wake=lambda: None):
         self._acts, self._admit = acts, admit
         self._switch, self._lends, self._now = switch, lends, now
+        self.balance = balance.Balance(lambda: self.mode, lent,
+                                       lambda: clock(), wake)
         #: guards what follows
         self._lock = threading.RLock()
         self._watched: dict[str, _Watched] = {}
+        self._started = clock()
+        #: servers of which is known what was done before
+        self._restored: set[str] = set()
         #: files of servers that are watched no more; closed by the thread
         self._left: list[vcpu_times.Domain] = []
         self._is_stopped = False
@@ -122,8 +144,8 @@ class Load:
         :param metadata: as far as they are obeyed
         :returns: frozenset of kongming.template.condition.Condition
         """
-        if self.mode == OFF or not flavor.profiles or (
-                not decision.of_template(flavor)):
+        if self.mode == OFF or not (flavor.balance or flavor.profiles and
+                                    decision.of_template(flavor)):
             if server.uuid in self._watched:
                 self._forget([server.uuid])
             return frozenset()
@@ -150,6 +172,8 @@ class Load:
                 known.server.uuid, known.server.project_id) else _BUDGET)
             if self.mode == ACT else None)
         if found.profile != before.profile:
+            if before.by_load or found.by_load:
+                counts.COUNTS.load_switched()
             known.evidence = (f'profile {found.profile or "-"}: '
                               f'{found.because}')
             LOG.info('%s %s (until now %s)',
@@ -158,33 +182,34 @@ class Load:
                      instance=known.server)
         return found
 
-    @property
-    def without_history(self):
-        """Servers that are watched since a short time.
+    def needs_history(self, uuid):
+        """Whether what was done by load before nova-compute started counts.
 
-        How often they had switched before is not known.
-
-        :returns: their uuids
+        Of a server that is looked at, in the first hour, once.
         """
-        if self.mode != ACT:
-            return []
-        with self._lock:
-            return [uuid for uuid, known in self._watched.items()
-                    if not known.is_restored]
+        return (uuid in self._watched and uuid not in self._restored
+                and clock() - self._started < _HOUR)
 
-    def restore(self, uuid, ages):
-        """Have a server's switches count that were made before it was watched.
+    def restore(self, uuid, changes):
+        """Have changes count that were made before nova-compute started.
 
-        :param ages: seconds since each, newest first
+        :param changes: [(seconds since, evidence, whether on this host)]
         """
         now = clock()
+        moves = [age for age, words, is_here in changes
+                 if words.startswith(balance.EVIDENCE) and is_here]
         with self._lock:
+            self._restored.add(uuid)
             known = self._watched.get(uuid)
-            if known is None or known.is_restored:
+            if known is None:
                 return
-            known.is_restored = True
-            known.decider.restore([now - age for age in reversed(ages)
-                                   if now - age < known.since])
+            # Later ones it has seen itself.
+            known.decider.restore([
+                now - age for age, words, _is_here in changes
+                if not words.startswith(balance.EVIDENCE)
+                and now - age < self._started])
+        self.balance.restore(uuid, [age for age in moves
+                                    if now - age < self._started])
 
     def evidence(self, uuid):
         """Why a server has switched, once; to be recorded.
@@ -207,7 +232,12 @@ class Load:
             could save at most, in per cent
         """
         found = self._advice(uuid)
-        if found is not None and found['profile'] != found['usual']:
+        if found is None:
+            return None
+        found['move'] = self.balance.advice(uuid)
+        found['floats'] = self.balance.floats
+        found['floating'] = self.balance.waits(uuid)
+        if found['profile'] != found['usual']:
             found['lends'] = sorted(self._lends(uuid, found['profile']))
             if any(each.figure == condition.WAIT and not each.below
                    for each in self._conditions_of(uuid, found['profile'])):
@@ -238,11 +268,14 @@ class Load:
                 'lends': [], 'saves': None,
                 'progress': known.decider.progress(clock())}
 
-    def count(self):
-        """How many servers have another profile by their load, or would."""
+    def counts(self):
+        """Servers that are looked at, those that have or would have another
+        profile by it, and those that would better be on another node.
+        """
         with self._lock:
-            return sum(known.decider.decision.by_load
-                       for known in self._watched.values())
+            found = [known.decider.decision.by_load
+                     for known in self._watched.values()]
+        return len(found), sum(found), self.balance.advised
 
     def retain(self, servers):
         """Forget all servers but these.
@@ -250,6 +283,8 @@ class Load:
         :param servers: uuids
         """
         self._forget(self._watched.keys() - servers)
+        self._restored.intersection_update(servers)
+        self.balance.retain(servers)
 
     def _forget(self, servers):
         with self._lock:
@@ -329,6 +364,8 @@ class Load:
         if everybody:
             self._next_reading = now + INTERVAL
             self._look_at_memory(now)
+            self.balance.read({known.server.uuid: known.reading
+                               for known in due})
         with self._lock:
             if not self._watched:
                 return None
@@ -343,7 +380,8 @@ class Load:
             found = known.domain.read()
         except OSError as exc:
             LOG.debug('It can not be read: %s', exc, instance=known.server)
-            return None
+            found = None
+        known.reading.counters = found
         if found is not None:
             remote, known.remote = known.remote, None
             found = dataclasses.replace(found, remote=remote)
@@ -358,9 +396,7 @@ class Load:
             return
         with self._lock:
             wanted = [known for known in self._watched.values()
-                      if known.nodes and any(
-                          each.figure == condition.REMOTE for each
-                          in decision.of_template(known.template))]
+                      if known.wants_memory]
         self._next_memory = now + _MEMORY_INTERVAL
         if wanted:
             threading.Thread(target=_read_memory, args=(wanted,), daemon=True,
@@ -376,9 +412,12 @@ def _read_memory(wanted):
                     if len(cell.total_cpus))
         try:
             maps, numa_maps, _groups = privileged.texts(pid)
-            known.remote = figures.remote(
-                [each.kib for each in process.parse_ram(
-                    maps, numa_maps, least * 1024)], known.nodes)
+            ram = [each.kib for each in process.parse_ram(
+                maps, numa_maps, least * 1024)]
+            known.remote = known.reading.remote = figures.remote(
+                ram, known.nodes)
+            known.reading.memory_on = dict(sum(
+                map(collections.Counter, ram), collections.Counter()))
         except Exception as exc:
             LOG.debug('Where its memory is can not be read: %s', exc,
                       instance=known.server)

@@ -159,6 +159,24 @@ class Places:
             self._tracked = text, found
         return self._tracked[1]
 
+    def why_not(self, compute, owners, server, desired):
+        """Why a server can't be brought to another place, in words.
+
+        :param desired: kongming.template.template.Template
+        """
+        host, _state, _layout = self._host(compute)
+        if host is None or not states.is_changeable(server):
+            return 'it or its host is busy'
+        pending: dict[str, rearrange.Resident] = {}
+        failed = self._jobs.each(
+            {server.uuid: server}, 'the kernel is asked for its memory',
+            lambda each: pending.update({
+                each.uuid: self._resident(each, desired)}))
+        if failed:
+            return str(failed[server.uuid])
+        plan, _waiting = self._plan(limits.host_state(host, owners), pending)
+        return plan.refused.get(server.uuid, '')
+
     def _restore(self, server, desired):
         """What was refused of a server before nova-compute started."""
         if self._failures.is_restored(server.uuid):

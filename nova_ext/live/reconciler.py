@@ -18,6 +18,7 @@ takes long is a job of its server (:mod:`nova_ext.live.jobs`), which the next
 passes leave alone.
 """
 
+import functools
 import threading
 
 from kongming.template import cache_claims
@@ -80,7 +81,7 @@ class Reconciler:
         self.present = present.Present()
         self.load = load.Load(
             self._acts, self._admits, self._switch_by_load, self._lends,
-            self._now)
+            self._now, self._lent, self._driver.wake)
         self._enforcer = enforce.Enforcer(
             self._domains, self.jobs, intents.Intents(self.load.met))
         self._one_pass = threading.Lock()
@@ -99,7 +100,7 @@ class Reconciler:
             self._failures, self.jobs,
             changes.Changes(driver, self._steps, self._enforcer,
                             self._failures, self.jobs, self._records,
-                            self.mode),
+                            self.mode, self.load.balance.evidence),
             self.observed, self.reclaim, self._refuse,
             self._affinity_lock)
         #: server -> why its change was not begun
@@ -160,7 +161,7 @@ class Reconciler:
         busy = [self._resolve(context, rt)]
         if not self.present or self.mode.current == mode.OFF:
             self.observed.clear()
-            self.load.retain(())
+            self.load.retain(set())
             if self.interrupts.has_work and self.mode.current != mode.OFF:
                 self._follow(owned.by_pcpu(
                     server for nodename in rt.compute_nodes
@@ -177,6 +178,7 @@ class Reconciler:
 
     def _job_ended(self, job):
         self._enforcer.job_ended(job.servers)
+        self.load.balance.job_ended(job.servers)
         # Others may have waited for it, and it borrows again.
         self._driver.wake()
 
@@ -242,7 +244,11 @@ class Reconciler:
             intents = self._enforce(context, servers, without_numa)
         self._set_alarm()
         self._restore_load(context, with_template)
+        self.load.balance.note(self._domains.layout(), servers, intents)
         # Nova is asked, and its lock is waited for, beside profiles.
+        intents = self.load.balance.apply(
+            servers, intents, self.jobs.servers, functools.partial(
+                self._places.why_not, compute, owners))
         self._waiting = self._places.start(
             compute, servers, intents, owners, self._patient, with_template)
         self._driver.cpu_api.sweep(owners.keys() | self.jobs.pcpus)
@@ -266,16 +272,24 @@ class Reconciler:
             self._enforcer.intents.restore(server, ages)
 
     def _restore_load(self, context, with_template):
-        """The same of switches by load, and of the budget that they need."""
-        unknown = self.load.without_history
+        """What was done by load before nova-compute started counts.
+
+        The budget that it needs is restored with it.
+        """
+        unknown = [server for server in with_template
+                   if self.load.needs_history(server.uuid)]
         if unknown:
             self._places.restore_budget(with_template)
-        for uuid in unknown:
+        for server in unknown:
             try:
-                self.load.restore(uuid, history.switches(context, uuid))
+                found = history.by_load(context, server.uuid)
             except Exception as exc:
-                LOG.warning('How often it has switched before is not known: '
-                            '%s', exc, instance_uuid=uuid)
+                LOG.warning('When its load has changed it before is not '
+                            'known: %s', exc, instance=server)
+                continue
+            host = self._driver._tracker.host
+            self.load.restore(server.uuid, [
+                (age, words, where == host) for age, words, where in found])
 
     def _end_move(self, context, servers, uuid):
         """See :meth:`nova_ext.live.steps.Steps.end_move`.
@@ -361,6 +375,10 @@ class Reconciler:
     def _lends(self, server, profile):
         """See :meth:`nova_ext.live.enforce.Enforcer.lends`."""
         return self._enforcer.lends(server, profile)
+
+    def _lent(self):
+        """What borrowers may be on now."""
+        return self._enforcer.lent
 
     @staticmethod
     def _now():

@@ -21,6 +21,7 @@ from kongming.compute import hosts
 from kongming.compute import servers
 from kongming import exception
 from kongming.host import topology
+from kongming.load import balance
 from kongming.load import decision
 from kongming.template import template
 from osc_plugin import command
@@ -50,6 +51,28 @@ class GainColumn(cliff_columns.FormattableColumn):
                                 for key in ('lends', 'saves')}
 
 
+class MoveColumn(cliff_columns.FormattableColumn):
+    """Where a server would be better off: for people in a line."""
+
+    def human_readable(self):
+        move = self._value
+        if move is None:
+            return '-'
+        parts = [f'cell {move["cell"]} to node {move["target"]}'
+                 if move.get('host') is None else
+                 f'to host {move["host"]}, node {move["target"]}']
+        if move['saves']:
+            parts.append(f'saves {move["saves"]:g} pCPU of wait')
+        if move['local_mib']:
+            parts.append(f'{move["local_mib"]} MiB more are local')
+        if move['seconds'] is not None:
+            parts.append(f'copied in about {move["seconds"]} s')
+        return ', '.join(parts)
+
+    def machine_readable(self):
+        return self._value
+
+
 class LoadColumn(cliff_columns.FormattableColumn):
     """What a host knows of a server's load, for people in some lines."""
 
@@ -63,6 +86,12 @@ class LoadColumn(cliff_columns.FormattableColumn):
                          f'{found["profile"]}: {found["because"]}')
         if found['waits']:
             lines.append(f'waits: {found["waits"]}')
+        move = found['move']
+        if move is not None:
+            lines.append(f'advised: {MoveColumn(move).human_readable()}: '
+                         f'{move["because"]}')
+            if move['waits']:
+                lines.append(f'it is not moved: {move["waits"]}')
         return '\n'.join([*lines, *found['progress']])
 
     def machine_readable(self):
@@ -79,22 +108,32 @@ def measured(found):
                      if found[figure] is not None)
 
 
-def has_conditions(specs):
-    """Whether a flavor's template has profiles by load."""
+def goes_by_load(specs):
+    """Whether a flavor's template has profiles by load, or is balanced."""
     try:
-        return bool(decision.of_template(template.decode(specs)))
+        found = template.decode(specs)
+        return bool(found.balance or decision.of_template(found))
     except exception.InvalidTemplate:
         return False
 
 
 class Advise(command.Lister):
-    """Show which profiles servers' load calls for, and what that would gain.
+    """Show what servers' load calls for, and what that would gain.
 
     Of each server whose flavor has conditions (kongming:profile.NAME.when,
-    such as use<15% for 10m): the profile that is active, the one that its host
-    would switch to by what it has measured, with the evidence, and the gain:
-    pCPUs that others could use meanwhile, and the wait that could be saved at
-    most. 'advice' is empty where nothing would change.
+    such as use<15% for 10m) or kongming:balance: the profile that is active,
+    the one that its host would switch to by what it has measured, with the
+    evidence, and the gain: pCPUs that others could use meanwhile, and the
+    wait that could be saved at most. 'advice' is empty where nothing would
+    change.
+
+    'move' is what would lower the wait of vCPUs that float the most, with
+    what it saves: a cell to another node of its host, or else, by a plan over
+    the hosts that are asked, the server to another host; there each move is
+    worked out after those before it, and 'openstack server migrate
+    --live-migration --host' makes it. Where a server's memory is on another
+    node, it is the move to that node. Nodes and hosts are known by what was
+    measured there of such servers and of their pCPUs.
 
     Hosts with [kongming] by_load = advise, which is the default, change
     nothing by load and show here what they would do; those with act do it.
@@ -129,20 +168,51 @@ class Advise(command.Lister):
         for doubt in listed.doubts():
             self.app.stderr.write(f'warning: {doubt}\n')
         known = [running.Server(conn, server) for server in listed.known]
-        known = [server for server in known if has_conditions(server.specs)]
+        known = [server for server in known if goes_by_load(server.specs)]
         with progress.Waiting(self.app.stderr, 'asking hosts'), (
                 futures.ThreadPoolExecutor(_AT_ONCE)) as pool:
             loads = list(pool.map(
                 lambda server: servers.load(conn, server.id), known))
+        moves = between_hosts(zip(known, loads))
         return ('server', 'id', 'host', 'by_load', 'profile', 'advice',
-                'because', 'measured', 'gain', 'waits'), [
-                    _row(server, load) for server, load in zip(known, loads)]
+                'because', 'measured', 'gain', 'move', 'waits'), [
+                    _row(server, load, moves.get(server.id))
+                    for server, load in zip(known, loads)]
 
 
-def _row(server, load):
+def between_hosts(loads):
+    """Moves of servers that wait and that no other node of their host helps.
+
+    :param loads: (server, what its host knows of it, or None)
+    :returns: server's id -> as kongming:balance's of its host, with ``host``
+    """
+    places, waits = {}, []
+    for server, load in loads:
+        if load is None:
+            continue
+        for node, pcpus, wanted in load['floats']:
+            places[server.host, node] = balance.Place(server.host, node,
+                                                      pcpus, wanted)
+        if load['move'] is None:
+            waits += [balance.Waiting(server.id, server.host, *cell)
+                      for cell in load['floating'][:1]
+                      if len(load['floating']) == 1]
+    return {waiting.server: {
+        'host': place.host, 'cell': 0, 'source': waiting.node,
+        'target': place.node, 'saves': saves, 'local_mib': 0,
+        'seconds': None, 'waits': '',
+        'because': f'it waits {waiting.wait:.1f}% of its time on '
+                   f'{waiting.host}'}
+            for waiting, place, saves in balance.between(
+                waits, places.values())}
+
+
+def _row(server, load, move=None):
+    """:param move: to another host"""
     if load is None:
         return (server.name, server.id, server.host, None,
-                server.intent().profile, *[None] * 3, GainColumn(None), None)
+                server.intent().profile, *[None] * 3, GainColumn(None),
+                MoveColumn(None), None)
     acts = load['mode'] == 'act'
     wanted = load['profile']
     differs = wanted != load['usual']
@@ -151,4 +221,5 @@ def _row(server, load):
             wanted if differs and not acts else None,
             load['because'] or None if differs else None,
             measured(load) or None, GainColumn(load if differs else None),
-            load['waits'] or None)
+            MoveColumn(load['move'] or move), load['waits'] or (
+                load['move'] and load['move']['waits']) or None)

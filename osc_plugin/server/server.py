@@ -303,7 +303,7 @@ class ShowServer(command.ShowOne):
         server = running.Server.find(self.app.client_manager.kongming,
                                      parsed_args.server)
         names, values = row(server, server.look())
-        if not advise.has_conditions(server.specs):
+        if not advise.goes_by_load(server.specs):
             return names, values
         found = dict(zip(names, values))
         load = servers.load(server.conn, server.id)

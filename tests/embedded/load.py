@@ -30,14 +30,17 @@ _SECOND = 10 ** 9
 class Guest:
     """What the vCPUs of a server do.
 
-    :ivar use: per cent of the time
+    :ivar use: per cent of the time in which they run
+    :ivar wait: and wait for a pCPU
     :ivar start: when its process began
     :ivar is_read: whether it can be read
     """
 
     vcpus: int = 4
     use: float = 50.0
+    wait: float = 0.0
     run_ns: int = 0
+    wait_ns: int = 0
     start: int = 1
     is_read: bool = True
 
@@ -47,24 +50,33 @@ class Load(fixtures.Fixture):
 
     :ivar guests: server -> Guest
     :ivar clock: seconds
+    :ivar pids: server -> its process, where it has one
+    :ivar pcpus: pCPU -> per cent of the time in which threads run there, and
+        wait
     """
 
     def _setUp(self):
         self.clock = 1000.0
         self.guests = {}
+        self.pcpus, self.pids = {}, {}
+        self._times = {}
         load = self
 
         class Domain:
-            pid = None
-
             def __init__(self, _name, server):
+                self.server = server
                 self.guest = load.guests.setdefault(server, Guest())
+
+            @property
+            def pid(self):
+                return load.pids.get(self.server)
 
             def read(self):
                 guest = self.guest
                 return figures.Counters(
                     load.clock, dict.fromkeys(
-                        range(guest.vcpus), figures.Times(guest.run_ns, 0)),
+                        range(guest.vcpus),
+                        figures.Times(guest.run_ns, guest.wait_ns)),
                     guest.start) if guest.is_read else None
 
             def close(self):
@@ -72,9 +84,14 @@ class Load(fixtures.Fixture):
 
         for where, what in (
                 ('kongming.kernel.vcpu_times.Domain', Domain),
+                ('kongming.kernel.vcpu_times.pcpus', self._read_pcpus),
                 ('nova_ext.live.load.clock', lambda: self.clock),
                 ('nova_ext.live.load.Load._begin', lambda _load: None)):
             self.useFixture(fixtures.MonkeyPatch(where, what))
+
+    def _read_pcpus(self, wanted):
+        return {pcpu: figures.Times(*self._times.get(pcpu, (0, 0)))
+                for pcpu in wanted}
 
     def live(self, seconds, read, step=5.0):
         """Time goes on.
@@ -87,6 +104,12 @@ class Load(fixtures.Fixture):
             self.clock += took
             for guest in self.guests.values():
                 guest.run_ns += round(took * guest.use / 100 * _SECOND)
+                guest.wait_ns += round(took * guest.wait / 100 * _SECOND)
+            for pcpu, shares in self.pcpus.items():
+                self._times[pcpu] = tuple(
+                    before + round(took * share / 100 * _SECOND)
+                    for before, share in zip(
+                        self._times.get(pcpu, (0, 0)), shares))
             read()
 
 

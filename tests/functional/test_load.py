@@ -178,7 +178,7 @@ class ActTest(LoadBase):
         self.driver = self.computes['compute1'].driver
         self.load = self.driver._reconciler.load
         self.ring(owner)
-        self.assertEqual([], self.load.without_history)
+        self.assertFalse(self.load.needs_history(owner['id']))
         self.guest(owner).use = 1
         self.live(1300, step=55)
         self.assertRuns(owner, test_profile.OWN)

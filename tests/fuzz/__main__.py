@@ -31,11 +31,11 @@ from tests import documents
 
 _DATA = pathlib.Path(__file__).parents[1] / 'data' / 'cases'
 _WORDS = """version cells node pin memory emulator iothreads sched qos cache
-profiles when lend power borrow grant name templates servers template image
-host networks vcpus ram disk properties plan count apart devices near reserve
-split solver score level value bound deployment moves map cores dedicated
-shared taken pages size_kib total free topology_template node_templates
-capabilities virtual_compute virtual_cpu virtual_cpu_pinning
+profiles when lend power borrow balance grant name templates servers template
+image host networks vcpus ram disk properties plan count apart devices near
+reserve split solver score level value bound deployment moves map cores
+dedicated shared taken pages size_kib total free topology_template
+node_templates capabilities virtual_compute virtual_cpu virtual_cpu_pinning
 virtual_cpu_pinning_policy virtual_cpu_pinning_rule static dynamic vnfd vdu
 guest-epa numa-node-policy cpu-pinning-policy flavorProperties
 hpa-feature-attributes hpa-attribute-key kongming:pin.0= kongming:node.0=

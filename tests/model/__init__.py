@@ -23,7 +23,9 @@ What is real: the resource tracker, its claims, Nova's objects down to
 - :mod:`tests.model.cloud`: the order in which Nova's compute manager calls
   the tracker and the driver, and the invariant
 
-:mod:`tests.model.test_ownership` chooses what happens.
+:mod:`tests.model.test_ownership` chooses what happens;
+:mod:`tests.model.test_load` beside that which servers are idle, on hosts where
+servers lend and borrow (:mod:`tests.model.lending`).
 """
 
 from nova import objects

@@ -49,9 +49,12 @@ class Broken(AssertionError):
 
 
 class Cloud:
-    """:ivar hosts: name -> tests.model.host.Host"""
+    """:param host: class of the hosts
 
-    def __init__(self, names=('one', 'two')):
+    :ivar hosts: name -> tests.model.host.Host
+    """
+
+    def __init__(self, names=('one', 'two'), host=hosts.Host):
         self.clock = hosts.Clock()
         self.database = database.Database()
         self.bus = database.Bus(
@@ -67,13 +70,14 @@ class Cloud:
                       *hosts.patches(self.clock)):
             self.resources.enter_context(patch)
         self.hosts = {
-            name: hosts.Host(name, _uuid(1000 + number))
+            name: host(name, _uuid(1000 + number))
             for number, name in enumerate(names)}
         #: called, one each time, when the hook leaves Nova's lock
         self.queue = []
         for host in self.hosts.values():
             host.unlocked = self._unlocked
             host.libvirt.moved = self.check
+            host.well = self.bus.well
         swap = claims._swap
 
         def swapped(*args, **kwargs):
@@ -386,6 +390,8 @@ class Cloud:
         """
         done = []
         with self.hook():
+            if not host.is_ready(steps_):
+                return
             for step in steps_:
                 try:
                     host.steps.take(self.context, self.read(step.server),
@@ -503,8 +509,13 @@ class Cloud:
         once('the database', owned)
         running = {uuid: domain.pcpus for uuid, domain
                    in host.libvirt.running.items()}
-        once('libvirt', running)
-        for uuid, pcpus in running.items():
+        # What borrows owns nothing, and shares with others that borrow.
+        owners = {uuid: pcpus for uuid, pcpus in running.items()
+                  if not host.borrows(uuid)}
+        once('libvirt', owners)
+        for uuid in running.keys() - owners.keys():
+            once('a borrower', {**owners, uuid: running[uuid]})
+        for uuid, pcpus in owners.items():
             if not pcpus <= charged.pinned:
                 raise Broken(f'{host.name}: {uuid} runs on '
                              f'{sorted(pcpus - charged.pinned)}, which are '

@@ -35,6 +35,7 @@ from nova_ext.ownership import ownership
 
 #: Of each node: shared, dedicated.
 NODES = (({0, 1}, {2, 3, 4, 5, 6, 7}), ({8, 9}, {10, 11, 12, 13, 14, 15}))
+SHARED = frozenset().union(*(shared for shared, _dedicated in NODES))
 
 
 class Clock:
@@ -61,6 +62,7 @@ class Domain:
     vcpus: dict
     emulator: frozenset
     iothreads: dict = dataclasses.field(default_factory=dict)
+    sched: dict = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, topology):
@@ -71,7 +73,8 @@ class Domain:
 
     @property
     def pcpus(self):
-        return self.emulator.union(*self.vcpus.values())
+        """Those that somebody can own."""
+        return self.emulator.union(*self.vcpus.values()) - SHARED
 
 
 class Libvirt:
@@ -87,6 +90,8 @@ class Libvirt:
         self.running, self.saved = {}, {}
         self.fails = None
         self.moved = lambda: None
+        #: called with a server and its topology before it is defined
+        self.about_to_define = lambda server, topology: None
 
     @contextlib.contextmanager
     def failing(self, made):
@@ -101,6 +106,7 @@ class Libvirt:
         topology = server.numa_topology
         if server.flavor.extra_specs.get('kongming:node.0'):
             topology = ownership.Ownership(topology).current
+        self.about_to_define(server, topology)
         self.running[server.uuid] = Domain.of(topology)
 
     def move(self, uuid, domain):
@@ -284,6 +290,8 @@ class Host:
         self.name, self.uuid = name, uuid
         self.libvirt = Libvirt()
         self.unlocked = lambda: None
+        #: nothing that is sent meanwhile is lost
+        self.well = contextlib.nullcontext
         self.start()
 
     def start(self):
@@ -297,6 +305,14 @@ class Host:
         self.driver.virtapi._compute.rt = self.rt
         self.steps = Steps(self)
         self.audit(startup=True)
+
+    def is_ready(self, steps_):
+        """Whether nobody has borrowed what steps go to; they leave."""
+        return True
+
+    def borrows(self, uuid):
+        """Whether a server may be on what is another one's."""
+        return False
 
     def audit(self, startup=False):
         self.rt.update_available_resource(

@@ -95,9 +95,13 @@ HOST = st.sampled_from(['one', 'two'])
 
 class Ownership(stateful.RuleBasedStateMachine):
 
+    #: Of what kind the hosts are, and what servers are booted from.
+    KIND = hosts.Host
+    TEMPLATES = TEMPLATES
+
     def __init__(self):
         super().__init__()
-        self.cloud = cloud.Cloud()
+        self.cloud = cloud.Cloud(host=self.KIND)
         #: (host, claim) of servers that are not spawned yet
         self.claimed = []
         #: (server, migration) on the way to another host
@@ -119,7 +123,7 @@ class Ownership(stateful.RuleBasedStateMachine):
                    native=st.booleans())
     def boot(self, name, choice, fault, native):
         if len(self.cloud.servers(busy=True)) < MOST:
-            flavors = NATIVE if native else TEMPLATES
+            flavors = NATIVE if native else self.TEMPLATES
             self.may_fail(fault, self._boot, self.cloud.hosts[name],
                           flavors[choice % len(flavors)])
 
@@ -132,7 +136,7 @@ class Ownership(stateful.RuleBasedStateMachine):
         if len(self.cloud.servers(busy=True)) >= MOST:
             return
         host = self.cloud.hosts[name]
-        flavors = [*NATIVE[:2], *TEMPLATES]
+        flavors = [*NATIVE[:2], *self.TEMPLATES]
         with contextlib.suppress(*cloud.EXPECTED):
             _uuid, claim = self.cloud.claim(
                 host, flavors[choice % len(flavors)])
@@ -241,7 +245,8 @@ class Ownership(stateful.RuleBasedStateMachine):
         server = self.sent(uuid)
         other, = [host for host in self.cloud.hosts.values()
                   if host.name != server.host]
-        flavors = [server.flavor, *(NATIVE if native else TEMPLATES)]
+        flavors = [server.flavor,
+                   *(NATIVE if native else self.TEMPLATES)]
         with contextlib.suppress(*cloud.EXPECTED):
             self.moving.append((server, self.cloud.prepare_resize(
                 server, other, flavors[kind % len(flavors)])))
@@ -369,6 +374,8 @@ def _step(rng, host, server):
     whole = dict(mine.pins)
     if mine.emulator:
         whole[rearrange.EMULATOR], = mine.emulator
+    if not whole and node == cell.id:
+        return None
     moving = (list(whole) if node != cell.id
               else rng.sample(list(whole), rng.randint(1, len(whole))))
     if len(free) < len(moving):
@@ -387,7 +394,8 @@ def _swap(host, one, two):
         return None
     (first,), (second,) = (topology.cells for topology in topologies)
     free = sorted(hosts.NODES[first.id][1] - host.pinned)
-    if first.id != second.id or not free:
+    if first.id != second.id or not free or not (
+            first.cpu_pinning and second.cpu_pinning):
         return None
     mine, theirs = first.cpu_pinning[0], second.cpu_pinning[0]
     return [rearrange.Step(server.uuid, 0, first.id, first.id,
@@ -413,10 +421,10 @@ class OwnershipTest(base.TestCase):
         logging.disable(logging.CRITICAL)
         self.addCleanup(logging.disable, logging.NOTSET)
 
-    def one_owner(self, seed):
+    def one_owner(self, seed, machine=Ownership, steps_=STEPS // 2):
         try:
             stateful.run_state_machine_as_test(
-                hypothesis.seed(seed)(Ownership), settings=settings())
+                hypothesis.seed(seed)(machine), settings=settings(steps_))
         except Exception as exc:
             exc.add_note(f'KONGMING_TEST_SEED={SEED} '
                          f'KONGMING_TEST_STEPS={STEPS}')

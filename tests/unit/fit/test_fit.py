@@ -241,6 +241,11 @@ class ThreadsTest(base.TestCase):
         self.refused('no vCPU of the server is shared', server(2),
                      borrow='node')
 
+    def test_balance_without_cells(self):
+        self.assertTrue(self.fit(balance='node'))
+        self.refused('balance: the server has no NUMA cells', server(),
+                     balance='node')
+
     def test_emulator_on_what_is_owned_or_shared(self):
         self.assertTrue(self.fit(pin_0='0:2', emulator='0,2'))
         self.refused('emulator: neither pinned by this template nor in '

@@ -103,6 +103,16 @@ class LintTest(base.TestCase):
                     (f'profile_{name}_when', when),
                     (f'profile_{name}_qos', '0:weight=9'))}))), specs)
 
+    def test_balance(self):
+        for specs in ({'pin_0': '0-3:0-3'}, {'node_0': '0'},
+                      {'profile_x_pin_0': '0-3~0', 'profile_x_when': 'wait>5%'
+                       }):
+            self.check('balance has nothing to move',
+                       asked(balance='node', **specs))
+        self.assertEqual([], list(lint.lint(asked(
+            balance='node', profile_x_pin_0='0-3~v0-1',
+            profile_x_when='use<15%'))))
+
     def test_profiles(self):
         self.check('profile x is never active', asked(profile_x_qos='0:weight'
                                                                     '=9'))

@@ -134,7 +134,7 @@ class OverlayTest(base.TestCase):
         for key, value in (('grant', 'template'),
                            ('profile_mine_qos', '0:weight=10000'),
                            ('profile_night_lend', 'true'),
-                           ('borrow', 'host')):
+                           ('borrow', 'host'), ('balance', 'node')):
             result = intent('profile template qos', **{key: value})
             self.assertEqual(flavor('profile template qos'), result.base)
             self.assertEqual(1, len(result.refused))

@@ -142,7 +142,9 @@ class AccountTest(base.TestCase):
     def account(self):
         found = account.Account(
             written=1000.5, moved_kib=3, last_pass=900.0, jobs_running=2,
-            jobs_started=5, publisher_lag=1.5, publisher_failures=1)
+            jobs_started=5, publisher_lag=1.5, publisher_failures=1,
+            load_servers=7, advised_profiles=3, advised_moves=4,
+            load_switches=8, load_moves=9)
         for seconds in (0.01, 0.05, 0.3, 700):
             found.changes['success'].add(seconds)
         found.changes['error'].add(2)
@@ -169,10 +171,16 @@ class AccountTest(base.TestCase):
                 ('kongming_jobs_started_total', 5),
                 ('kongming_publisher_lag_seconds', 1.5),
                 ('kongming_publisher_failures_total', 1),
+                ('kongming_load_servers', 7),
+                ('kongming_load_switches_total', 8),
+                ('kongming_load_moves_total', 9),
                 ('kongming_compute_account_timestamp_seconds', 1000.5)):
             self.assertEqual(value, found[name, ()], name)
         self.assertEqual(1, found[
             'kongming_pass_duration_seconds_count', ('success',)])
+        self.assertEqual((3, 4), tuple(
+            found['kongming_load_advice', (kind,)]
+            for kind in ('profile', 'move')))
 
     def test_what_is_none(self):
         good = json.loads(self.account().to_json())

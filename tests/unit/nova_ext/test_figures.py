@@ -93,15 +93,18 @@ class WriterTest(base.TestCase):
             tempfile.TemporaryDirectory())) / 'figures.json'
         self.config = self.useFixture(config_fixture.Config(CONF))
         self.config.config(group='kongming', metrics_file=str(self.path))
-        self.writer = figures.Writer(types.SimpleNamespace(all=[1, 2]))
+        self.writer = figures.Writer(types.SimpleNamespace(all=[1, 2]),
+                                     lambda: (3, 2, 1))
 
     def test_whole_and_for_all_to_read(self):
         before = os.umask(0o077)
         self.addCleanup(os.umask, before)
         self.path.write_text('old')
         self.writer.write()
-        self.assertEqual(2, account.Account.from_json(
-            self.path.read_text()).jobs_running)
+        found = account.Account.from_json(self.path.read_text())
+        self.assertEqual((2, 3, 2, 1), (
+            found.jobs_running, found.load_servers, found.advised_profiles,
+            found.advised_moves))
         self.assertEqual(0o644, stat.S_IMODE(self.path.stat().st_mode))
         self.assertEqual([self.path], [*self.path.parent.iterdir()])
 

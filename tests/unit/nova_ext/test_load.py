@@ -119,7 +119,7 @@ class LoadTest(base.TestCase):
                          r'^profile idle: use \d+\.\d%, below 30%')
         self.assertEqual('', self.load.evidence(self.uuid))
         self.assertEqual([15], self.load.advice(self.uuid)['lends'])
-        self.assertEqual(1, self.load.count())
+        self.assertEqual((1, 1, 0), self.load.counts())
         self.vcpu.busy.set()
         self.wait(lambda: len(self.switched) > 1)
         self.assertEqual(({self.uuid}, set()), self.switched[1])

@@ -20,7 +20,10 @@ from tests import base
 LOAD = {'mode': 'advise', 'profile': 'idle', 'usual': None,
         'because': 'use 3.0%, below 15% for 10m', 'waits': '', 'use': 3.0,
         'wait': 0.0, 'remote': None, 'progress': [], 'lends': [14, 15],
-        'saves': None}
+        'saves': None, 'move': None, 'floats': [], 'floating': []}
+MOVE = {'cell': 0, 'source': 0, 'target': 1, 'saves': 1.5, 'local_mib': 0,
+        'seconds': 5, 'because': 'it waits 50.0% of its time on node 0',
+        'waits': ''}
 SPECS = {'kongming:profile.idle.when': 'use<15%'}
 
 
@@ -41,7 +44,8 @@ class AdviseTest(base.TestCase):
     def test_advised(self):
         self.assertEqual(
             ['advise', None, 'idle', 'use 3.0%, below 15% for 10m',
-             'use 3.0%, wait 0.0%', 'lends pCPU 14-15', None], row(LOAD))
+             'use 3.0%, wait 0.0%', 'lends pCPU 14-15', '-', None],
+            row(LOAD))
 
     def test_done(self):
         self.assertEqual(['act', 'idle', None], row(
@@ -50,13 +54,50 @@ class AdviseTest(base.TestCase):
     def test_nothing_to_do(self):
         self.assertEqual(
             ['advise', None, None, None, 'use 50.0%, wait 0.0%', '-',
-             'profile idle: it waits'],
+             '-', 'profile idle: it waits'],
             row({**LOAD, 'profile': None, 'use': 50.0,
                  'waits': 'profile idle: it waits'}))
 
     def test_not_known(self):
-        self.assertEqual([None, None, None, None, None, '-', None],
+        self.assertEqual([None, None, None, None, None, '-', '-', None],
                          row(None))
+
+    def test_a_move(self):
+        self.assertEqual(
+            ['cell 0 to node 1, saves 1.5 pCPU of wait, copied in about 5 s',
+             None], row({**LOAD, 'move': MOVE})[-2:])
+        waits = {**MOVE, 'saves': 0, 'local_mib': 512, 'waits': 'it stays'}
+        self.assertEqual(
+            ['cell 0 to node 1, 512 MiB more are local, copied in about 5 s',
+             'it stays'], row({**LOAD, 'move': waits})[-2:])
+        self.assertEqual(
+            ['advised: cell 0 to node 1, 512 MiB more are local, copied in '
+             'about 5 s: it waits 50.0% of its time on node 0',
+             'it is not moved: it stays'], advise.LoadColumn({
+                 **LOAD, 'profile': None, 'move': waits}
+                 ).human_readable().splitlines()[1:])
+
+    def test_a_plan_between_hosts(self):
+        def of(name, host, floating, wanted, **load):
+            found = server()
+            return running.Server(None, {
+                **found, 'id': name,
+                'OS-EXT-SRV-ATTR:hypervisor_hostname': host}), {
+                    **LOAD, 'floats': [(0, 1, wanted)],
+                    'floating': floating, **load}
+
+        waits = [(0, 1, 100.0, 200 / 3)]
+        found = advise.between_hosts([
+            of('a', 'full', waits, 3.0), of('b', 'full', waits, 3.0),
+            of('c', 'full', waits, 3.0, move=MOVE),
+            of('d', 'idle', [(0, 1, 5.0, 0.0)], 0.05),
+            (running.Server(None, server()), None)])
+        self.assertEqual({'b'}, found.keys())
+        self.assertEqual(
+            'to host idle, node 0, saves 0.62 pCPU of wait',
+            advise.MoveColumn(found['b']).human_readable())
+        self.assertEqual(found['b'], advise.MoveColumn(
+            found['b']).machine_readable())
 
     def test_what_could_be_saved(self):
         column = advise.GainColumn({**LOAD, 'lends': [], 'saves': 8.1})
@@ -78,18 +119,19 @@ class AdviseTest(base.TestCase):
     def test_only_servers_with_conditions_are_asked_for(self):
         command = advise.Advise(mock.Mock(), None)
         parsed = command.get_parser('x').parse_args([])
+        balanced = server({'kongming:balance': 'node'})
         others = [server(specs) for specs in (
             {'kongming:qos': '0:weight=2'},
             {'kongming:profile.n.when': '22:00-06:00'},
             {'kongming:profile.n.when': 'nonsense'})]
-        listed = mock.Mock(known=[server(), *others])
+        listed = mock.Mock(known=[server(), balanced, *others])
         listed.doubts.return_value = []
         with mock.patch.object(servers, 'listing',
                                return_value=listed), mock.patch.object(
                 servers, 'load', return_value=LOAD) as load:
             _names, rows = command.take_action(parsed)
-        self.assertEqual(1, load.call_count)
-        self.assertEqual(['web-1'], [each[0] for each in rows])
+        self.assertEqual(2, load.call_count)
+        self.assertEqual(['web-1'] * 2, [each[0] for each in rows])
 
 
 class LiveChangeTest(base.TestCase):

@@ -42,8 +42,8 @@ KEYS = st.one_of(
     st.sampled_from([
         'node.0', 'node.1', 'pin.0', 'pin.0.1', 'pin.0.2', 'pin.1',
         'memory.0', 'emulator', 'iothread.1', 'sched', 'qos', 'grant',
-        'borrow', 'profile', 'profile.night.when', 'profile.night.pin.0',
-        'profile.night.lend',
+        'borrow', 'balance', 'profile', 'profile.night.when',
+        'profile.night.pin.0', 'profile.night.lend',
         'profile.x.qos', 'profile.x.sched', 'profile.auto.when', 'pin',
         'pin.', 'pin.0\n', 'pin.٣', 'Grant', 'grant ', '']),
     st.text(max_size=20)).map(lambda key: f'kongming:{key}'[:255])
@@ -114,8 +114,10 @@ class HostileTest(base.TestCase):
         intent = merge.merge(wanted, metadata, NOON, bounds)
         base_ = intent.base
         # Whatever is granted, these are the flavor's.
-        self.assertEqual((wanted.grant, wanted.profiles, wanted.borrow),
-                         (base_.grant, base_.profiles, base_.borrow))
+        self.assertEqual((wanted.grant, wanted.profiles, wanted.borrow,
+                          wanted.balance),
+                         (base_.grant, base_.profiles, base_.borrow,
+                          base_.balance))
         self.assertIn(intent.profile, (None, *wanted.profiles))
         if 'profile' not in granted:
             self.assertIsNone(intent.profile)

@@ -140,6 +140,13 @@ class BadTest(base.TestCase):
                  'kongming:profile.n.pin.0': '0-7~v0-1,v4'}
         self.assertEqual(specs, template.encode(template.decode(specs)))
 
+    def test_balance(self):
+        self.check({'kongming:balance': 'host'}, 'kongming:balance', 1,
+                   "'host' is nothing to balance")
+        self.assertTrue(template.decode({'kongming:balance': 'node'}))
+        specs = {'kongming:balance': 'node', 'kongming:borrow': 'node'}
+        self.assertEqual(specs, template.encode(template.decode(specs)))
+
     def test_power(self):
         self.check({'kongming:profile.n.power': 'on'},
                    'kongming:profile.n.power', 1, 'low and off are')
