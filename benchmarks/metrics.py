@@ -125,7 +125,7 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--domains', type=int, default=25)
     parser.add_argument('--vcpus', type=int, default=4)
-    parser.add_argument('--seconds', type=float, default=300)
+    parser.add_argument('--seconds', type=float, default=660)
     args = parser.parse_args()
     print(f'{args.domains} domains of {args.vcpus} vCPUs', flush=True)
     with domains(args.domains, args.vcpus):
