@@ -199,7 +199,7 @@ def _task(folder: str, tid: int) -> domain_mod.Task | None:
 
 
 def _read(path: str) -> bytes:
-    """A small file of procfs, in a quarter of pathlib's time: hosts have
+    """A small file of procfs, in a third of pathlib's time: hosts have
     thousands of threads.
     """
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -29,7 +29,7 @@ for _ in range(3):
 print()
 input()
 """
-#: Calls itself what it is told.
+#: Calls itself what each line says, in hexadecimal.
 _NAMED = """
 import sys
 print()
