@@ -18,6 +18,7 @@ seconds; their memory is walked through more seldom still.
 """
 
 import contextlib
+import functools
 import sys
 import threading
 import time
@@ -32,6 +33,8 @@ from kongming.metrics import host
 
 #: A file of nova-compute's that is larger is none.
 _MOST_BYTES = 1 << 16
+#: Texts of domains that are remembered: as they run, and as they are defined.
+_MOST_TEXTS = 512
 
 
 class Exporter:
@@ -53,6 +56,7 @@ class Exporter:
         self._said: dict[str, str] = {}
         self._lock = threading.Lock()
         self._reader = accounts.Reader()
+        self._parse = functools.lru_cache(_MOST_TEXTS)(domain_mod.parse)
         self._looked = self._memory_looked = float('-inf')
         self._samples: list[host.Sample] = []
         self._memory: dict[str, int] = {}
@@ -80,7 +84,7 @@ class Exporter:
         self._samples = []
         self._vcpus = {}
         try:
-            seen = survey.look(self._args, memory)
+            seen = survey.look(self._args, memory, self._parse)
             self._samples = self._of_host(seen, memory)
             if memory:
                 self._memory_looked = now

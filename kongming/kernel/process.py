@@ -51,7 +51,7 @@ def pid_of(name: str, server: str) -> int | None:
     :param server: uuid of the server and its domain
     """
     try:
-        found = int((_RUN / f'{name}.pid').read_text())
+        found = int(_read(f'{_RUN}/{name}.pid'))
         # Another machine's libvirtd may have a domain of the same name.
         return found if is_of(found, server) else None
     except (OSError, ValueError):

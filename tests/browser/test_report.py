@@ -34,7 +34,7 @@ class ReportBase(test_page.PageBase):
 
 class SeenTest(ReportBase):
 
-    def test_what_is_told(self):
+    def test_what_is_reported(self):
         self.assertEqual('compute1', self.browser.text('#cloud'))
         self.assertEqual('10.0 s until 2026-11-27 20:00:00 UTC',
                          self.browser.text('#moment'))

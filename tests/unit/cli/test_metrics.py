@@ -60,7 +60,7 @@ class ExporterTest(base.TestCase):
             'kongming.cli.exporter.time', types.SimpleNamespace(
                 monotonic=lambda: self.now, time=lambda: self.now)))
 
-    def look(self, args, memory):
+    def look(self, args, memory, parse):
         self.looks.append(memory)
         if isinstance(self.host, Exception):
             raise self.host
@@ -166,7 +166,7 @@ class CommandTest(base.TestCase):
         self.folder = pathlib.Path(self.enterContext(
             tempfile.TemporaryDirectory()))
         self.useFixture(fixtures.MonkeyPatch(
-            'kongming.cli.survey.look', lambda args, memory: looked(
+            'kongming.cli.survey.look', lambda args, memory, parse: looked(
                 test_audit.running('a'))))
 
     def run_command(self, *words):
