@@ -92,7 +92,7 @@ class ExporterTest(base.TestCase):
                 answers.wait(60), self.host)[1]) as look:
             self.useFixture(fixtures.MonkeyPatch(
                 'kongming.cli.survey.look', look))
-            # Nothing is known yet, and that is told.
+            # Nothing is known yet.
             values = self.values(found)
             self.assertNotIn(key, values)
             self.assertEqual(1, values['kongming_build_info', ('1.0',)])
