@@ -10,9 +10,10 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""``python doc/screenshots.py FOLDER``: pictures of the page of ``host map``.
+"""``python doc/screenshots.py FOLDER``: pictures of the pages.
 
-Of clouds that are made up, in the browser that is there (Debian: chromium).
+Of clouds and of a report that are made up, in the browser that is there
+(Debian: chromium).
 """
 
 import pathlib
@@ -25,6 +26,7 @@ sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 from tests.browser import chromium  # noqa: E402
 from tests import clouds  # noqa: E402
+from tests import reports  # noqa: E402
 
 SIZE = 1280, 800
 
@@ -34,16 +36,20 @@ def main(folder):
     browser = chromium.Chromium(SIZE)
     try:
         with tempfile.TemporaryDirectory() as pages:
-            for name, scheme, cloud, chosen in (
-                    ('page-1000', 'light', clouds.cloud(
-                        hosts=1000, servers=5000, cores=32), 20),
-                    ('page-dark', 'dark', clouds.cloud(
-                        hosts=12, servers=90, changes=60), 5)):
+            for name, scheme, text, chosen in (
+                    ('page-1000', 'light', page.page(clouds.cloud(
+                        hosts=1000, servers=5000, cores=32)),
+                     ('#hosts > li', 20)),
+                    ('page-dark', 'dark', page.page(clouds.cloud(
+                        hosts=12, servers=90, changes=60)),
+                     ('#hosts > li', 5)),
+                    ('report', 'light', reports.drawn(),
+                     ('#cloud', 0))):
                 path = pathlib.Path(pages) / f'{name}.html'
-                path.write_text(page.page(cloud))
+                path.write_text(text)
                 browser.scheme(scheme)
                 browser.open(f'file://{path}')
-                browser.click('#hosts > li', chosen)
+                browser.click(*chosen)
                 browser.evaluate('document.activeElement.blur();'
                                  'scrollTo(0, 0)')
                 browser.screenshot(folder / f'{name}.png')

@@ -15,9 +15,14 @@
 The kernel's accounts and nova-compute's file are read each time.  libvirt is
 asked, and the domains are compared with what they own, at most every so many
 seconds; their memory is walked through more seldom still.
+
+Prometheus waits ten seconds for an answer.  A libvirt that needs longer must
+not make a gap in what the kernel and nova-compute tell: a look goes on beside
+the scrape, which has what the last one has found.
 """
 
 import contextlib
+import functools
 import sys
 import threading
 import time
@@ -32,6 +37,8 @@ from kongming.metrics import host
 
 #: A file of nova-compute's that is larger is none.
 _MOST_BYTES = 1 << 16
+#: Texts of domains that are remembered: as they run, and as they are defined.
+_MOST_TEXTS = 512
 
 
 class Exporter:
@@ -41,19 +48,24 @@ class Exporter:
     :param account: where nova-compute's file is; None: there is none
     :param survey_interval: seconds for which a look at the host holds
     :param memory_interval: the same for the memory of its domains
+    :param patience: seconds that an answer waits for a look at the host;
+        None: until it has ended
     :param warn: called with what could not be seen, once
     """
 
     def __init__(self, args, account, version, survey_interval=0.0,
-                 memory_interval=0.0, warn=None):
+                 memory_interval=0.0, warn=None, patience=None):
         self._args, self._account, self._version = args, account, version
         self._survey_interval = survey_interval
         self._memory_interval = memory_interval
+        self._patience = patience
         self._warn = warn or (lambda text: print(text, file=sys.stderr))
         self._said: dict[str, str] = {}
         self._lock = threading.Lock()
         self._reader = accounts.Reader()
+        self._parse = functools.lru_cache(_MOST_TEXTS)(domain_mod.parse)
         self._looked = self._memory_looked = float('-inf')
+        self._looking = None
         self._samples: list[host.Sample] = []
         self._memory: dict[str, int] = {}
         self._memory_findings: list[audit.Finding] = []
@@ -70,18 +82,31 @@ class Exporter:
         """:returns: kongming.metrics.host.Sample, of all that can be seen"""
         now = time.monotonic()
         if now >= self._looked + self._survey_interval:
-            self._looked = now
-            self._look(now)
+            self._begin(now)
+        if self._looking is not None:
+            self._looking.join(self._patience)
+            if not self._looking.is_alive():
+                self._looking = None
         return [*self._samples, *self._of_kernel(), *self._of_compute(),
                 host.Sample('kongming_build_info', (self._version,), 1)]
 
+    def _begin(self, now):
+        if self._looking is not None and self._looking.is_alive():
+            return  # still at the last one
+        self._looked = now
+        if self._patience is None:
+            self._look(now)
+            return
+        self._looking = threading.Thread(
+            target=self._look, args=(now,), name='survey', daemon=True)
+        self._looking.start()
+
     def _look(self, now):
         memory = now >= self._memory_looked + self._memory_interval
-        self._samples = []
-        self._vcpus = {}
+        found, vcpus = [], {}
         try:
-            seen = survey.look(self._args, memory)
-            self._samples = self._of_host(seen, memory)
+            seen = survey.look(self._args, memory, self._parse)
+            found, vcpus = self._of_host(seen, memory)
             if memory:
                 self._memory_looked = now
             self._say('host', '')
@@ -89,12 +114,13 @@ class Exporter:
         except exception.KongmingError as exc:
             self._say('host', f'The host can not be seen: {exc}')
             success = 0
-        self._samples += [
+        found += [
             host.Sample('kongming_survey_success', (), success),
             host.Sample('kongming_survey_duration_seconds', (),
                         round(time.monotonic() - now, 6)),
             host.Sample('kongming_survey_timestamp_seconds', (),
                         time.time())]
+        self._samples, self._vcpus = found, vcpus
 
     def _of_host(self, seen, memory):
         findings = audit.find(seen.host, seen.state, seen.running)
@@ -105,7 +131,7 @@ class Exporter:
             self._memory_findings = [
                 found for found in findings if found.kind == 'memory']
         here = {each.domain.name for each in seen.running}
-        self._vcpus = {
+        vcpus = {
             each.domain.name: [(pid, task.id) for task in each.tasks
                                if task.kind == domain_mod.VCPU]
             for pid, each in zip(seen.pids, seen.running)}
@@ -115,7 +141,7 @@ class Exporter:
              *(found for found in self._memory_findings
                if found.domain in here)],
             {name: kib for name, kib in self._memory.items()
-             if name in here}))
+             if name in here})), vcpus
 
     def _of_kernel(self):
         found = self._reader.times(

@@ -30,6 +30,8 @@ from kongming.compute import nova_conf
 from kongming import exception
 
 _LOOPBACK, _PORT = '127.0.0.1', 9177
+#: Seconds; of Prometheus' scrape_timeout, 10 by default, this is left to it.
+_PATIENCE = 3.0
 
 
 def address(text):
@@ -127,7 +129,8 @@ class Metrics(help_mod.Help, command.Command):
         found = exporter.Exporter(
             parsed_args, _account(parsed_args), metadata.version('kongming'),
             parsed_args.survey_interval if listens else 0.0,
-            parsed_args.memory_interval if listens else 0.0)
+            parsed_args.memory_interval if listens else 0.0,
+            patience=_PATIENCE if listens else None)
         if listens:
             _serve(parsed_args, found, registry)
             return

@@ -48,6 +48,7 @@ class Observer:
 
     :ivar tally: what there was so far
     :ivar interval: the last one
+    :ivar seen: kongming.cli.survey.Look, by which the owners are known
     :raises kongming.exception.KongmingError: if something can't be seen, or
         nothing is owned
     """
@@ -68,7 +69,7 @@ class Observer:
         self._last = self._read()
 
     def _look(self):
-        found = survey.look(self._args)
+        self.seen = found = survey.look(self._args)
         chosen = None
         if self._args.name:
             chosen = {each.domain.uuid for each in survey.choose(

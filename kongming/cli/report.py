@@ -13,7 +13,10 @@
 """``kongming report``: who disturbed owned pCPUs, in an interval."""
 
 import contextlib
+import datetime
 import json
+import socket
+import sys
 
 from cliff import command
 
@@ -24,7 +27,7 @@ from kongming.interference import text
 from kongming.interference import trace as trace_mod
 from kongming.kernel import tracefs
 
-TEXT, JSON = 'text', 'json'
+TEXT, JSON, HTML = 'text', 'json', 'html'
 #: Exit status.
 FOUND = 2
 
@@ -50,6 +53,10 @@ class Report(help_mod.Help, command.Command):
     they are 'not measured'. With a trace all counts are exact, and threads
     that live for a moment only have names.
 
+    As HTML it is one file that needs no network: the cores of this host with
+    their owners, the pCPUs that were disturbed, and all of the above with a
+    search; it has the background, too.
+
     Exit status: 0 nobody was there, 2 somebody was; anything else: it could
     not be looked (1 an error, 64 a mistake in the command line).
 
@@ -58,6 +65,7 @@ class Report(help_mod.Help, command.Command):
         kongming report
         kongming report vnf-1 --seconds 60
         kongming report instance-0000002a -f json --background
+        kongming report --seconds 60 -f html > report.html
     """
 
     def get_parser(self, prog_name):
@@ -71,11 +79,12 @@ class Report(help_mod.Help, command.Command):
             help='Do not trace, even where it is possible.')
         parser.add_argument(
             '--background', action='store_true',
-            help='Show what no setting takes off a pCPU, too; JSON always '
-                 'has it.')
+            help='Show what no setting takes off a pCPU, too; JSON and HTML '
+                 'always have it.')
         parser.add_argument(
-            '-f', '--format', choices=(TEXT, JSON), default=TEXT,
-            help='text (default) or json.')
+            '-f', '--format', choices=(TEXT, JSON, HTML), default=TEXT,
+            help='text (default), json, or html: one file that needs no '
+                 'network.')
         return parser
 
     def run(self, parsed_args):
@@ -97,6 +106,13 @@ class Report(help_mod.Help, command.Command):
         self.app.found = bool(found.disturbances)
         if parsed_args.format == JSON:
             print(json.dumps(text.document(found), indent=2))
+        elif parsed_args.format == HTML:
+            from kongming.interference import page
+            seen = observer.seen
+            sys.stdout.write(page.page(
+                socket.gethostname(),
+                datetime.datetime.now(datetime.UTC).isoformat(),
+                seen.state, seen.running, found))
         else:
             print(text.report(found, parsed_args.background))
 

@@ -45,17 +45,19 @@ def add_arguments(parser):
     source.add_sets(parser, source.NOVA_CONF)
 
 
-def look(args, memory=False):
+def look(args, memory=False, parse=domain_mod.parse):
     """Look at the host and all domains that run on it.
 
     :param memory: whether to ask for their memory, too; only root may
+    :param parse: of a domain's XML; whoever looks again and again may
+        remember what it said
     :raises kongming.exception.KongmingError: if something can't be seen
     """
     sets = source.read_sets(args, source.NOVA_CONF)
     with hypervisor.connection(args.connect) as conn:
         host = capabilities.parse(conn.getCapabilities())
         found = [found for each, xml in hypervisor.running(conn)
-                 if (found := _running(each, xml, memory))]
+                 if (found := _running(each, xml, memory, parse))]
     state = usage.of_host(host, None, None) if sets is None else (
         usage.of_host(host, sets.dedicated, sets.shared, sets.reserved_pages,
                       sets.never))
@@ -63,9 +65,9 @@ def look(args, memory=False):
                 [pid for pid, _running in found])
 
 
-def _running(domain, xml, memory):
+def _running(domain, xml, memory, parse):
     """None for a domain that has ended meanwhile."""
-    spec = domain_mod.parse(xml)
+    spec = parse(xml)
     pid = process.pid(domain)
     if pid is None:
         if not hypervisor.is_active(domain):
@@ -73,7 +75,7 @@ def _running(domain, xml, memory):
         raise exception.NotVisible(
             name=spec.name, reason='its QEMU process is not known here')
     try:
-        spec = _as_defined(domain, spec)
+        spec = _as_defined(domain, spec, parse)
         return pid, domain_mod.Running(
             spec, tuple(process.tasks(pid)),
             tuple(process.ram(pid, min(spec.memory_kib))) if memory else ())
@@ -84,7 +86,7 @@ def _running(domain, xml, memory):
             name=spec.name, reason=exc.strerror) from exc
 
 
-def _as_defined(domain, spec):
+def _as_defined(domain, spec, parse):
     """How its memory is bound, by what is defined.
 
     libvirt's XML of a domain that runs names the nodes of its start, though
@@ -95,7 +97,7 @@ def _as_defined(domain, spec):
     try:
         if not domain.isPersistent():
             return spec
-        later = domain_mod.parse(domain.XMLDesc(memory_mod.INACTIVE))
+        later = parse(domain.XMLDesc(memory_mod.INACTIVE))
     except libvirt.libvirtError:
         return spec  # it has ended meanwhile
     return dataclasses.replace(spec, mode=later.mode, nodes=later.nodes,

@@ -180,9 +180,13 @@ def _foreign(residents: Sequence[Resident]) -> Iterator[Finding]:
 
     What its owner has left, a server that borrows may use.
     """
+    everyone = _NOTHING.union(*(each.owned.pcpus for each in residents))
     for each in residents:
         others = [other for other in residents if other is not each]
+        taken_by_others = everyone - each.owned.pcpus
         for (kind, number), pcpus in _places(each.running).items():
+            if not pcpus & taken_by_others:
+                continue  # as a rule; a host has many threads
             for other in others:
                 taken = tuple(sorted(
                     pcpu for pcpu in (pcpus & other.owned.pcpus

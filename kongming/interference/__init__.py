@@ -46,19 +46,20 @@ Public names
 ``difference.between`` and ``Interval``; ``owners.of_running``;
 ``disturbance.find``, ``merge``, ``Owners`` and ``Disturbance``;
 ``trace.Trace``; ``report.Tally`` and ``Report``; ``text.report`` and
-``document``; ``violations.find``; ``irq.moves``, ``on_owned``, ``bans``,
-``Irq`` and ``Machine``.
+``document``; ``page.page``; ``violations.find``; ``irq.moves``, ``on_owned``,
+``bans``, ``Irq`` and ``Machine``.
 
 Reading order
 -------------
 
 1. ``snapshot``, ``difference``: the values.
 2. ``disturbance``: the rule; ``owners``: for whom.
-3. ``report``, ``trace``, ``remedy``, ``text``: what people are told.
+3. ``report``, ``trace``, ``remedy``, ``text``, ``page``: what people are
+   told.
 4. ``irq``: where interrupts go.
 5. ``violations``: what could disturb, though it has not yet.
 6. ``parse``: the texts of ``/proc``.
 """
 
-__all__ = ('difference', 'disturbance', 'irq', 'owners', 'parse', 'remedy',
-           'report', 'snapshot', 'text', 'trace', 'violations')
+__all__ = ('difference', 'disturbance', 'irq', 'owners', 'page', 'parse',
+           'remedy', 'report', 'snapshot', 'text', 'trace', 'violations')

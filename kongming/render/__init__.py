@@ -37,7 +37,7 @@ Public names
 
 ``text.host``, ``svg.svg``, ``terminal.for_encoding`` and ``pages.size``;
 ``cloud.Cloud``, ``Host``, ``Server``, ``Cell`` and ``Change``;
-``overview.overview`` and ``to_json``; ``page.page``.
+``overview.overview`` and ``to_json``; ``page.page`` and ``report``.
 
 Reading order
 -------------
@@ -48,8 +48,9 @@ Reading order
 4. ``pages``: pages of a node in words.
 5. ``cloud``: the values of a whole cloud, and its sums.
 6. ``overview``: a line a host.
-7. ``page``: the HTML file; ``assets/`` has its script in four parts:
-   ``data.js``, ``parts.js``, ``details.js`` and ``app.js``.
+7. ``page``: HTML files, of a cloud and of a report; ``assets/`` has the
+   parts of their scripts: ``data.js``, ``parts.js`` and ``details.js`` of
+   both, ``app.js`` and ``report.js`` of one each.
 """
 
 __all__ = ('cloud', 'overview', 'page', 'pages', 'svg', 'terminal', 'text')

@@ -100,7 +100,8 @@ class Server:
 class Host:
     """A host that is published.
 
-    :ivar obeys: whether its nova-compute obeys templates
+    :ivar obeys: whether its nova-compute obeys templates; None where nobody
+        was asked
     :ivar live: act, observe or off ([kongming] live_changes)
     :ivar zones: its database of time zones; None where it is not known
     """
@@ -108,7 +109,7 @@ class Host:
     name: str
     uuid: str
     state: usage.HostState
-    obeys: bool = True
+    obeys: bool | None = True
     live: str = 'act'
     zones: str | None = None
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Sequence
+import textwrap
 import unicodedata
 
 from kongming import exception
@@ -35,15 +36,24 @@ OWNED, STRANDED, FREE = '█', '▒', '░'
 #: ANSI colours of 256 that dark and light terminals both show well.
 _COLOURS = {OWNED: '38;5;33', STRANDED: '38;5;214', FREE: '38;5;71',
             '!': '1;38;5;196'}
-_LEAST_BAR, _MOST_BAR, _MOST_NAME = 10, 40, 40
+_LEAST_BAR, _MOST_BAR = 10, 40
+_LEAST_NAME, _MOST_NAME = 8, 40
+#: Columns for drift, conflicts and the like, where the line is wide enough.
+_REMARKS = 19
 _FIGURES = ('owned', 'free', 'stranded', 'servers')
+#: From so many hosts on it is told how full they are, before each is.
+_MANY = 20
+#: Up to which part of its dedicated pCPUs is owned, and how that is called.
+_FILLED = ((0.0, 'none'), (0.25, 'up to 25%'), (0.5, 'up to 50%'),
+           (0.75, 'up to 75%'), (0.999999, 'less than all'), (1.0, 'all'))
 
 
 def overview(cloud: cloud_mod.Cloud, width: int = 78,
              colour: bool = False) -> str:
     """All hosts, one below the other.
 
-    :param width: columns that a line may have
+    :param width: columns that the line of a host has at most; with fewer than
+        58 it is longer
     :param colour: whether to colour it for a terminal
     """
     return '\n'.join(_lines(cloud, width, colour))
@@ -53,20 +63,23 @@ def _lines(cloud: cloud_mod.Cloud, width: int,
            colour: bool) -> Iterator[str]:
     servers = cloud.by_host()
     yield from _head(cloud, servers)
-    names = {host.name: _cut(exception.printable(host.name), _MOST_NAME)
-             for host in cloud.hosts}
-    widest = max(map(_columns, names.values()), default=4)
-    widest = max(widest, 4)
+    yield from _filled(cloud, width)
     figures = ' '.join(f'{name:>8}' for name in _FIGURES)
-    left = width - widest - len(figures) - 24
-    bar = max(_LEAST_BAR, min(_MOST_BAR, left))
+    # For a mark, a name, a bar, and what is between them.
+    left = width - len(figures) - 5
+    most = max(_LEAST_NAME, min(_MOST_NAME, left - _LEAST_BAR))
+    names = {host.name: _cut(exception.printable(host.name), most)
+             for host in cloud.hosts}
+    widest = max(4, max(map(_columns, names.values()), default=4))
+    bar = max(_LEAST_BAR, min(_MOST_BAR, left - widest - _REMARKS))
+    left -= widest + bar + 2
     if cloud.hosts:
         yield ''
         yield f'  {"host":{widest}}  {"owned/free":{bar}} {figures}'
     for host in cloud.hosts:
         mine = servers[host.name]
         sums = cloud_mod.sums(host.state.nodes)
-        remarks = ', '.join(_remarks(host, mine))
+        remarks = _cut(', '.join(_remarks(host, mine)), max(0, left))
         marked = _is_marked(host, mine)
         mark = _painted('!', '!', colour) if marked else ' '
         numbers = ' '.join(f'{number:>8}' for number in (
@@ -92,6 +105,28 @@ def _head(cloud: cloud_mod.Cloud,
            f'{sums.stranded} of them stranded')
     yield (f'{_plural(len(cloud.servers), "server")}, {drifted} with drift'
            f'   {_plural(len(cloud.leftovers), "leftover")}')
+
+
+def _filled(cloud: cloud_mod.Cloud, width: int) -> Iterator[str]:
+    """How many hosts are how full, where they are many."""
+    if len(cloud.hosts) < _MANY:
+        return
+    counts = dict.fromkeys((name for _part, name in _FILLED), 0)
+    without = 0
+    for host in cloud.hosts:
+        sums = cloud_mod.sums(host.state.nodes)
+        if sums.dedicated:
+            part = sums.owned / sums.dedicated
+            counts[next(name for most, name in _FILLED if part <= most)] += 1
+        else:
+            without += 1
+    words = [f'{name} on {number}' for name, number in counts.items()
+             if number]
+    if without:
+        words.append(f'{without} have none')
+    yield from textwrap.wrap(
+        f'owned of the dedicated pCPUs of a host: {", ".join(words)}',
+        max(width, 40), subsequent_indent='  ', break_on_hyphens=False)
 
 
 def _remarks(host: cloud_mod.Host,
@@ -168,6 +203,8 @@ def _width(character: str) -> int:
 def _cut(text: str, most: int) -> str:
     if _columns(text) <= most:
         return text
+    if most < 1:
+        return ''
     kept: list[str] = []
     for character in text:
         if _columns(''.join(kept)) + _width(character) > most - 1:

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""A whole cloud as one HTML file, which needs no network.
+"""A whole cloud, or a host's report, as one HTML file that needs no network.
 
 What is known goes into the file as JSON; a script that is in it draws what is
 seen of it.  Nothing of the data is ever markup: the characters that could end
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import datetime
 import hashlib
@@ -39,8 +40,8 @@ from kongming.render import cloud as cloud_mod
 
 #: Of the layout of the data; the script knows one.
 LAYOUT = 1
-#: In this order they are one script.
-_SCRIPTS = ('data.js', 'parts.js', 'details.js', 'app.js')
+#: In this order they are one script, with one of the pages' own at the end.
+_SCRIPTS = ('data.js', 'parts.js', 'details.js')
 #: What could end the element, or begin a comment in it (HTML, 13.2.5.15 ff.);
 #: in JSON it can stand in strings only.
 _ESCAPES = {ord('<'): '\\u003c', ord('>'): '\\u003e', ord('&'): '\\u0026'}
@@ -48,18 +49,32 @@ _ESCAPES = {ord('<'): '\\u003c', ord('>'): '\\u003e', ord('&'): '\\u0026'}
 
 def page(cloud: cloud_mod.Cloud) -> str:
     """The file, as text of nothing but ASCII."""
+    return _file('page.html', 'app.js', cloud.name,
+                 _Content(cloud).content())
+
+
+def report(cloud: cloud_mod.Cloud, found: Mapping[str, Any]) -> str:
+    """The same of one host and who was on its owned pCPUs.
+
+    :param cloud: of that host alone; its servers are named by their domains
+    :param found: as :func:`kongming.interference.text.document` has it
+    """
+    return _file('report.html', 'report.js', cloud.name,
+                 {**_Content(cloud).content(), 'report': _all_shown(found)})
+
+
+def _file(skeleton: str, own_script: str, name: str, content: Any) -> str:
     style = _asset('page.css')
-    script = '\n'.join(map(_asset, _SCRIPTS))
+    script = '\n'.join(map(_asset, (*_SCRIPTS, own_script)))
     policy = (f"default-src 'none'; script-src '{_digest(script)}'; "
               f"style-src '{_digest(style)}'; base-uri 'none'; "
               f"form-action 'none'")
     parts = {'policy': html.escape(policy, quote=True),
-             'title': _ascii(html.escape(exception.printable(cloud.name))),
-             'style': style, 'script': script,
-             'data': _json(_Content(cloud).content())}
+             'title': _ascii(html.escape(exception.printable(name))),
+             'style': style, 'script': script, 'data': _json(content)}
     # In one pass, so that no name is taken for a mark.
     return re.sub('@([a-z]+)@', lambda mark: parts[mark[1]],
-                  _asset('page.html'))
+                  _asset(skeleton))
 
 
 def _asset(name: str) -> str:
@@ -175,6 +190,17 @@ def _flat(pairs: Iterable[Sequence[int]]) -> list[int]:
 def _shown(text: str) -> str:
     """Without what a browser would obey: direction marks, line ends."""
     return exception.printable(text)
+
+
+def _all_shown(value: Any) -> Any:
+    """The same with all of its texts as :func:`_shown` has them."""
+    if isinstance(value, str):
+        return _shown(value)
+    if isinstance(value, Mapping):
+        return {key: _all_shown(each) for key, each in value.items()}
+    if isinstance(value, Sequence):
+        return [*map(_all_shown, value)]
+    return value
 
 
 def _seconds(moment: str) -> int | None:

@@ -99,11 +99,15 @@ class MapHost(command.Command):
 
     With --all each host is a line: how many of its dedicated pCPUs servers
     own, how many are free, and how many of these are stranded: another thread
-    of their core is owned, or their node has no memory left. Drift, conflicts
-    and leftovers are marked. As HTML it is one file that needs no network: all
-    hosts at a glance, the cores of each and the cells of its servers, with a
-    search, and with --history a slider over the live changes of all servers
-    with a template, which takes a request for each of them.
+    of their core is owned, or their node has no memory left. Above them it
+    says how many hosts are how full, where they are many; a terminal gets it
+    a page at a time (by $PAGER, not with PAGER=cat). Drift, conflicts and
+    leftovers are marked.
+
+    As HTML it is one file that needs no network: all hosts at a glance, the
+    cores of each and the cells of its servers, with a search, and with
+    --history a slider over the live changes of all servers with a template,
+    which takes a request for each of them.
 
     Where a server's cells are is kept for the next time; the first time of a
     large cloud takes long, as Nova is asked for each server.
@@ -159,7 +163,8 @@ class MapHost(command.Command):
             parsed_args.color == 'auto' and self.app.stdout.isatty()
             and not os.environ.get('NO_COLOR'))
         if parsed_args.all:
-            self._write(self._all(conn, parsed_args, coloured))
+            self._write(self._all(conn, parsed_args, coloured),
+                        parsed_args.format == 'text')
             return
         host, = cloud.hosts(conn, parsed_args.host)
         state = cloud.drawn(conn, host)
@@ -203,7 +208,16 @@ class MapHost(command.Command):
             found, parsed_args.width or shutil.get_terminal_size().columns,
             coloured)
 
-    def _write(self, drawn):
+    def _write(self, drawn, page=False):
+        """:param page: whether a terminal shows it a page at a time"""
         from kongming.render import terminal
-        self.app.stdout.write(terminal.for_encoding(
-            drawn, self.app.stdout.encoding) + '\n')
+        drawn = terminal.for_encoding(drawn, self.app.stdout.encoding) + '\n'
+        if not page:
+            self.app.stdout.write(drawn)
+            return
+        # Of cliff's; it does nothing where there is no terminal.
+        import autopage.command
+        with autopage.AutoPager(
+                self.app.stdout,
+                pager_command=autopage.command.DefaultPager()) as out:
+            out.write(drawn)

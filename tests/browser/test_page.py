@@ -51,8 +51,11 @@ class PageBase(testtools.TestCase):
         self.show(self.CLOUD)
 
     def show(self, cloud, address=''):
+        self.show_file(page.page(cloud), address)
+
+    def show_file(self, text, address=''):
         path = self.folder / 'cloud.html'
-        path.write_text(page.page(cloud))
+        path.write_text(text)
         self.browser.open('about:blank')
         self.browser.open(f'file://{path}{address}')
         self.browser.settle()
@@ -60,6 +63,13 @@ class PageBase(testtools.TestCase):
         # Nothing but the file.
         self.assertEqual([f'file://{path}'], [
             url.partition('#')[0] for url in self.browser.requests])
+
+    def set(self, selector, value):
+        self.browser.evaluate(
+            f'(() => {{ const e = document.querySelector("{selector}"); '
+            f'e.value = "{value}"; e.dispatchEvent(new Event("change")); '
+            f'}})()')
+        self.browser.settle()
 
     def shot(self, name, **kwargs):
         SHOTS.mkdir(exist_ok=True)
@@ -70,6 +80,46 @@ class PageBase(testtools.TestCase):
 
     def opened(self):
         return self.browser.text(OPEN).strip()
+
+    def contrasts(self):
+        """What is written -> its contrast to what is behind it."""
+        return self.browser.evaluate('''(() => {
+            const canvas = document.createElement('canvas');
+            canvas.width = canvas.height = 1;
+            const pen = canvas.getContext('2d', {willReadFrequently: true});
+            const over = colours => {
+              pen.fillStyle = '#fff'; pen.fillRect(0, 0, 1, 1);
+              for (const colour of colours) {
+                pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+              }
+              const light = [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3)
+                .map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 :
+                  ((v + 0.055) / 1.055) ** 2.4);
+              return 0.2126 * light[0] + 0.7152 * light[1] +
+                0.0722 * light[2];
+            };
+            const found = {};
+            for (const e of document.querySelectorAll(
+                'h1, h2, h3, p, dt, dd, th, td, button, label, .pill, ' +
+                '.letter')) {
+              if (!e.innerText?.trim() || !e.getClientRects().length) continue;
+              const behind = [];
+              let pattern = false;
+              for (let b = e; b; b = b.parentElement) {
+                const style = getComputedStyle(b);
+                pattern ||= style.backgroundImage !== 'none';
+                behind.unshift(style.backgroundColor);
+              }
+              if (pattern) continue;
+              const [a, b] = [over(behind),
+                over([...behind, getComputedStyle(e).color])].sort(
+                  (x, y) => y - x);
+              const key = `${e.tagName}.${e.className}`;
+              found[key] = Math.min(found[key] ?? 99,
+                (a + 0.05) / (b + 0.05));
+            }
+            return found;
+        })()''')
 
     def hosts(self):
         """Names of the hosts that are listed."""
@@ -112,46 +162,6 @@ class GlanceTest(PageBase):
                 self.assertGreater(ratio, 4.5, (scheme, what))
         self.assertGreater(len(found['light']), 10)
         self.assertNotEqual(found['light'], found['dark'])
-
-    def contrasts(self):
-        """What is written -> its contrast to what is behind it."""
-        return self.browser.evaluate('''(() => {
-            const canvas = document.createElement('canvas');
-            canvas.width = canvas.height = 1;
-            const pen = canvas.getContext('2d', {willReadFrequently: true});
-            const over = colours => {
-              pen.fillStyle = '#fff'; pen.fillRect(0, 0, 1, 1);
-              for (const colour of colours) {
-                pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
-              }
-              const light = [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3)
-                .map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 :
-                  ((v + 0.055) / 1.055) ** 2.4);
-              return 0.2126 * light[0] + 0.7152 * light[1] +
-                0.0722 * light[2];
-            };
-            const found = {};
-            for (const e of document.querySelectorAll(
-                'h1, h2, h3, p, dt, dd, th, td, button, label, .pill, ' +
-                '.letter')) {
-              if (!e.innerText?.trim() || !e.getClientRects().length) continue;
-              const behind = [];
-              let pattern = false;
-              for (let b = e; b; b = b.parentElement) {
-                const style = getComputedStyle(b);
-                pattern ||= style.backgroundImage !== 'none';
-                behind.unshift(style.backgroundColor);
-              }
-              if (pattern) continue;
-              const [a, b] = [over(behind),
-                over([...behind, getComputedStyle(e).color])].sort(
-                  (x, y) => y - x);
-              const key = `${e.tagName}.${e.className}`;
-              found[key] = Math.min(found[key] ?? 99,
-                (a + 0.05) / (b + 0.05));
-            }
-            return found;
-        })()''')
 
     def test_for_those_who_do_not_see_it(self):
         found = self.browser.accessible()
@@ -260,13 +270,6 @@ class ClickTest(PageBase):
         self.set('#look', 'tiles')
         self.assertEqual('', self.browser.texts('#hosts > li')[0].strip())
         self.shot('page-tiles')
-
-    def set(self, selector, value):
-        self.browser.evaluate(
-            f'(() => {{ const e = document.querySelector("{selector}"); '
-            f'e.value = "{value}"; e.dispatchEvent(new Event("change")); '
-            f'}})()')
-        self.browser.settle()
 
 
 class KeyboardTest(PageBase):

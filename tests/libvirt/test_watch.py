@@ -21,6 +21,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -42,6 +43,7 @@ from tests.libvirt.test_host_cli import emulator
 from tests.libvirt.test_host_cli import everything
 from tests.libvirt.test_host_cli import iothread
 from tests.libvirt.test_host_cli import pin
+from tests.unit.render import test_page
 
 HOWTO = pathlib.Path('doc/source/admin/disturbances.rst')
 #: Sleeps at its beginning, works so many times when it gets SIGUSR1, and
@@ -156,6 +158,24 @@ class ReportTest(WatchBase):
         self.assertGreaterEqual(found['count'], 100)
         self.assertEqual(f'taskset -apc {self.first} {burner.pid}',
                          found['remedy'])
+
+    def test_as_a_page(self):
+        """The same, in one file, with the host and its domains."""
+        self.owner()
+        burner = self.burner('km-<b>burner', self.second)
+        self.inject(lambda: self.burn(burner))
+        code, out, err = self.kongming(
+            'report', 'km-watched', '--seconds', 1, '--no-trace', '-f',
+            'html')
+        self.assertEqual((2, ''), (code, err))
+        _policy, data, _runs = test_page.parts(out)
+        found = self.one(data['report']['disturbances'], pid=burner.pid)
+        self.assertEqual(('km-<b>burner', self.second),
+                         (found['name'], found['pcpu']))
+        server, = [row for row in data['servers'] if row[1] == 'km-watched']
+        self.assertEqual([0, self.second], server[8][0][4])
+        self.assertEqual(socket.gethostname(), data['name'])
+        self.assertLess(abs(time.time() - data['moment']), 60)
 
     def test_one_that_floats(self):
         """Its count is a limit; a trace knows."""

@@ -62,22 +62,10 @@ class Page {
       ['Shared', shared, 'shared'], ['Offline', offline],
       ['Drift', drifted, null, drifted], ['Conflicts', conflicts, null, conflicts],
       ['Leftovers', cloud.leftovers.length, null, cloud.leftovers.length]]) {
-      const box = make('div', {class: alarm ? 'alarm' : ''},
-          make('dt', {}, name), make('dd', {}, count(number)));
-      if (colour || alarm) box.style.setProperty('--of', `var(--${colour ?? 'alarm'})`);
-      this.$sums.append(box);
+      this.$sums.append(sumBox(name, number, colour, alarm));
     }
-    if (cloud.doubts.length) {
-      this.$doubts.hidden = false;
-      this.$doubts.append(make('ul', {}, ...cloud.doubts.map(
-          doubt => make('li', {}, doubt))));
-    }
-    for (const [kind, text] of [['owned', 'owned'], ['stranded', 'free, but stranded'],
-      ['free', 'free'], ['shared', 'shared'], ['unknown', 'taken; the owner is not known'],
-      ['offline', 'offline']]) {
-      this.$legend.append(make('li', {}, make('i', {class: kind}), text));
-    }
-    this.$legend.append(make('li', {}, make('span', {class: 'mark'}, '!'),
+    showDoubts(this.$doubts, cloud.doubts);
+    this.$legend.append(...legend(), make('li', {}, make('span', {class: 'mark'}, '!'),
         'drift or a conflict'));
     if (cloud.leftovers.length) {
       this.$left.hidden = false;

@@ -97,6 +97,11 @@ class Host {
     });
   }
 
+  /** Whether its memory is known, as that of a cloud is. */
+  get hasMemory() {
+    return this.obeys !== null;
+  }
+
   get drifted() {
     return this.servers.filter(server => server.drift.length);
   }

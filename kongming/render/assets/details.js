@@ -20,8 +20,9 @@ function hostDetails(host, past, open) {
   const panel = make('div', {},
       make('h2', {tabIndex: -1}, named(host.name)),
       make('p', {},
-          make('span', {class: host.obeys ? 'pill' : 'pill bad'},
-              host.obeys ? 'obeys templates' : 'does not obey templates'),
+          host.obeys === null ? null :
+            make('span', {class: host.obeys ? 'pill' : 'pill bad'},
+                host.obeys ? 'obeys templates' : 'does not obey templates'),
           host.live === 'act' ? null :
             make('span', {class: 'pill bad'}, `live changes: ${host.live}`),
           host.zones ? make('span', {class: 'pill'}, `time zones ${host.zones}`) : null),
@@ -29,7 +30,8 @@ function hostDetails(host, past, open) {
       facts([
         ['Dedicated', `${dedicated}: ${owned} owned, ${free} free, ${stranded} of them stranded`],
         ['Shared', `${shared}`], offline ? ['Offline', `${offline}`] : null,
-        ['Servers', `${host.servers.length}`], ['Compute node', host.uuid]]),
+        ['Servers', `${host.servers.length}`],
+        host.uuid ? ['Compute node', host.uuid] : null]),
       alarms([...host.conflicts, ...host.drifted.flatMap(server =>
         server.drift.map(line => `${server.name}: ${line}`))], 'Drift and conflicts'));
   for (const node of host.nodes) {
@@ -38,7 +40,7 @@ function hostDetails(host, past, open) {
         make('h3', {}, `Node ${node.id}`),
         make('p', {class: 'dim'}, `${s.free} of ${s.dedicated} dedicated pCPUs free` +
           (s.stranded ? `, ${s.stranded} stranded` : '') +
-          `; ${memory(node.memoryFree)} free` +
+          (host.hasMemory ? `; ${memory(node.memoryFree)} free` : '') +
           (node.floating ? `; ${plural(node.floating, 'vCPU floats', 'vCPUs float')} over ${s.shared} shared` : '')),
         coresOf(node, owners, open)));
   }
@@ -50,7 +52,8 @@ function serversOf(host, owners, past, open, panel) {
   if (!host.servers.length) {
     return make('p', {class: 'dim'}, 'No server is known to be here.');
   }
-  const head = ['', 'Server', 'Flavor', 'pCPUs', 'Memory by node'];
+  const flavors = host.servers.some(server => server.flavor);
+  const head = ['', 'Server', ...flavors ? ['Flavor'] : [], 'pCPUs', 'Memory by node'];
   return make('table', {},
       make('caption', {hidden: true}, 'Servers of this host'),
       make('thead', {}, make('tr', {}, ...head.map(
@@ -65,10 +68,10 @@ function serversOf(host, owners, past, open, panel) {
         on: {click: () => open(server)}}, named(server.name)),
       ...server.drift.length ? [' ', make('span', {class: 'pill bad'}, 'drift')] : [],
       ...past.since(server) ? [' ', make('span', {class: 'pill past'}, 'changed since')] : []),
-      make('td', {}, named(server.flavor)),
+      flavors ? make('td', {}, named(server.flavor)) : null,
       make('td', {}, server.cells === null ? 'not known' :
         cpuRanges(server.pcpus) || 'floats'),
-      make('td', {}, (server.cells ?? []).map(
+      make('td', {}, (server.cells ?? []).filter(cell => cell.memory).map(
           cell => `${cell.node}: ${memory(cell.memory)}`).join(', ') || '-')))));
 }
 
@@ -83,14 +86,16 @@ function serverDetails(server, past, open) {
       make('p', {}, past.since(server) ?
         make('span', {class: 'pill past'}, 'changed since; shown as it is now') : null,
       server.drift.length ? make('span', {class: 'pill bad'}, 'drift') : null),
-      facts([['ID', server.id], ['Project', server.project || '-'],
-        ['Host', named(host.name)], ['Status', server.status || '-'],
-        ['Flavor', named(server.flavor)],
-        ['Template', server.hasTemplate ? 'yes' : 'none; a native server'],
-        server.hasTemplate ? ['Profile', server.profile ?? 'none is active'] : null]),
+      facts([['ID', server.id], ['Host', named(host.name)],
+        // A host alone does not know what Nova does.
+        ...server.flavor ? [['Project', server.project || '-'],
+          ['Status', server.status || '-'], ['Flavor', named(server.flavor)],
+          ['Template', server.hasTemplate ? 'yes' : 'none; a native server']] : [],
+        server.hasTemplate && server.flavor ?
+          ['Profile', server.profile ?? 'none is active'] : null]),
       alarms(server.drift, 'Drift'));
   if (cells === null) {
-    panel.append(make('p', {class: 'dim'}, 'Nova does not tell where its cells are.'));
+    panel.append(make('p', {class: 'dim'}, 'It is not known where its cells are.'));
   } else if (!cells.length) {
     panel.append(make('p', {class: 'dim'}, 'It has no NUMA topology: all of it floats.'));
   }
@@ -99,14 +104,14 @@ function serverDetails(server, past, open) {
     panel.append(make('section', {class: 'node', 'aria-label': `Cell ${number}`},
         make('h3', {}, `Cell ${number} on node ${cell.node}`),
         facts([
-          ['Memory', memory(cell.memory) + (cell.page ? `, pages of ${cell.page} KiB` : '')],
+          ['Memory', !cell.memory ? 'bound to no node' : memory(cell.memory) + (cell.page ? `, pages of ${cell.page} KiB` : '')],
           ['vCPUs', [cell.pins.length ? `${cell.pins.length} own a pCPU` : '',
             cell.floating ? plural(cell.floating, 'floats', 'float') : ''].filter(Boolean).join(', ') || '-'],
           cell.more.length ? ['Kept idle', cpuRanges(cell.more)] : null]),
         cell.pins.length ? make('div', {class: 'pins', role: 'list',
           'aria-label': 'vCPUs and their pCPUs'}, ...cell.pins.map(([vcpu, pcpu]) =>
           make('span', {role: 'listitem'}, `${vcpu}\u2192${pcpu}`))) : null,
-        node ? memoryBar(server, cell, node) : null,
+        node && host.hasMemory ? memoryBar(server, cell, node) : null,
         node ? coresOf(node, owners, open) : null));
   });
   highlight(panel, server);

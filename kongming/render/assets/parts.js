@@ -37,6 +37,28 @@ function facts(rows) {
       ([name, value]) => [make('dt', {}, name), make('dd', {}, value)]));
 }
 
+/** A number that stands above a page. */
+function sumBox(name, number, colour, alarm) {
+  const box = make('div', {class: alarm ? 'alarm' : ''},
+      make('dt', {}, name), make('dd', {}, count(number)));
+  if (colour || alarm) box.style.setProperty('--of', `var(--${colour ?? 'alarm'})`);
+  return box;
+}
+
+function showDoubts(element, doubts) {
+  if (!doubts.length) return;
+  element.hidden = false;
+  element.append(make('ul', {}, ...doubts.map(doubt => make('li', {}, doubt))));
+}
+
+/** What the colours of pCPUs are. */
+function legend() {
+  return [['owned', 'owned'], ['stranded', 'free, but stranded'],
+    ['free', 'free'], ['shared', 'shared'], ['unknown', 'taken; the owner is not known'],
+    ['offline', 'offline']].map(([kind, text]) =>
+    make('li', {}, make('i', {class: kind}), text));
+}
+
 /** Owned, stranded, free and shared pCPUs of something. */
 function bar(sums) {
   const parts = [['owned', sums.owned], ['stranded', sums.stranded],
@@ -61,7 +83,7 @@ function words(host) {
     `stranded, ${owned} owned; ${plural(host.servers.length, 'server')}` +
     (drifted ? `; ${drifted} with drift` : '') +
     (host.conflicts.length ? `; ${plural(host.conflicts.length, 'conflict')}` : '') +
-    (host.obeys ? '' : '; does not obey templates');
+    (host.obeys === false ? '; does not obey templates' : '');
 }
 
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
@@ -134,6 +156,7 @@ function coresOf(node, owners, open) {
         tabIndex: column || row ? -1 : 0, title: `pCPU ${pcpu}: ${text}`,
         'aria-label': `pCPU ${pcpu}: ${text}`},
       make('span', {}, `${pcpu}`), make('b', {'aria-hidden': 'true'}, letter));
+      element.pcpu = pcpu;
       if (owner) {
         element.owner = owner;
         element.style.setProperty('--hue', owners.marks.get(owner).hue);

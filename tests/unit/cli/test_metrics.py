@@ -21,6 +21,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import types
 from unittest import mock
 import urllib.request
@@ -60,7 +61,7 @@ class ExporterTest(base.TestCase):
             'kongming.cli.exporter.time', types.SimpleNamespace(
                 monotonic=lambda: self.now, time=lambda: self.now)))
 
-    def look(self, args, memory):
+    def look(self, args, memory, parse):
         self.looks.append(memory)
         if isinstance(self.host, Exception):
             raise self.host
@@ -80,6 +81,39 @@ class ExporterTest(base.TestCase):
             found.collect()
             self.now += 15
         self.assertEqual((20, 2), (len(self.looks), sum(self.looks)))
+
+    def test_a_slow_libvirt_makes_no_gap(self):
+        """What was found before is told, and the rest as ever."""
+        answers = threading.Event()
+        self.addCleanup(answers.set)
+        found = self.exporter(survey_interval=60, patience=0.05)
+        key = 'kongming_survey_timestamp_seconds', ()
+        with mock.patch.object(self, 'look', side_effect=lambda *args: (
+                answers.wait(60), self.host)[1]) as look:
+            self.useFixture(fixtures.MonkeyPatch(
+                'kongming.cli.survey.look', look))
+            # Nothing is known yet.
+            values = self.values(found)
+            self.assertNotIn(key, values)
+            self.assertEqual(1, values['kongming_build_info', ('1.0',)])
+            answers.set()
+            self.wait_for(1000.0, lambda: self.values(found).get(key))
+            answers.clear()
+            for self.now in (1060.0, 1075.0, 1200.0):
+                values = self.values(found)
+                self.assertEqual(1000.0, values[key])
+                self.assertIn(('kongming_violations', ('foreign',)), values)
+            # It is asked once, however long that takes.
+            self.assertEqual(2, look.call_count)
+            answers.set()
+            self.wait_for(1200.0, lambda: self.values(found)[key])
+
+    def wait_for(self, wanted, ask):
+        for _ in range(200):
+            if ask() == wanted:
+                return
+            threading.Event().wait(0.05)
+        self.assertEqual(wanted, ask())
 
     def test_times_of_vcpus(self):
         """From the kernel's account of this very thread."""
@@ -166,7 +200,7 @@ class CommandTest(base.TestCase):
         self.folder = pathlib.Path(self.enterContext(
             tempfile.TemporaryDirectory()))
         self.useFixture(fixtures.MonkeyPatch(
-            'kongming.cli.survey.look', lambda args, memory: looked(
+            'kongming.cli.survey.look', lambda args, memory, parse: looked(
                 test_audit.running('a'))))
 
     def run_command(self, *words):

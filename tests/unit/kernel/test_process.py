@@ -33,6 +33,15 @@ for _ in range(3):
 print()
 input()
 """
+#: Calls itself what each line says, in hexadecimal.
+_NAMED = """
+import sys
+print()
+for line in sys.stdin:
+    with open('/proc/self/comm', 'wb') as file:
+        file.write(bytes.fromhex(line))
+    print()
+"""
 
 
 class RealTimeTest(base.TestCase):
@@ -115,3 +124,44 @@ class MoveOffTest(base.TestCase):
         self.process.wait()
         self.assertRaises(OSError, process.move_off, self.process.pid,
                           self.first, self.second)
+
+
+class TasksTest(base.TestCase):
+    """What the kernel says of a thread."""
+
+    def setUp(self):
+        super().setUp()
+        self.process = subprocess.Popen(
+            [sys.executable, '-u', '-c', _NAMED], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE)
+        self.addCleanup(self.process.communicate)
+        self.addCleanup(self.process.kill)
+        self.process.stdout.readline()
+
+    def task(self, name):
+        self.process.stdin.write(name.hex().encode() + b'\n')
+        self.process.stdin.flush()
+        self.process.stdout.readline()
+        return process.tasks(self.process.pid)
+
+    def test_names(self):
+        """Whatever is in a name, it is one name."""
+        for name, kind in ((b'CPU 3/KVM', ('vCPU', 3)),
+                           (b'IO iothread12', ('I/O thread', 12)),
+                           (b'a) R 1 2 3 4', ('emulator', 0)),
+                           (b'x (CPU 7/KVM)', ('emulator', 0)),
+                           (b'\xff\nb', ('emulator', 0))):
+            task, = self.task(name)
+            self.assertEqual(kind, (task.kind, task.number), name)
+            self.assertEqual(
+                (self.process.pid, frozenset(PCPUS)),
+                (task.id, task.allowed))
+            self.assertIn(task.last, task.allowed)
+        self.assertEqual([], self.task(b'kvm-pit/7'))
+
+    def test_scheduler(self):
+        os.sched_setscheduler(
+            self.process.pid, os.SCHED_BATCH | os.SCHED_RESET_ON_FORK,
+            os.sched_param(0))
+        task, = process.tasks(self.process.pid)
+        self.assertEqual(('batch', 0), tuple(task.sched))
