@@ -251,11 +251,12 @@ def main():
     server = placement_server.Server(database.url)
     try:
         cloud = placement.Cloud(server)
-        for number in range(args.hosts):
-            cloud.add(f'compute{number}')
+        cloud.add('compute0')
         cloud.publish(cloud.roots)
         if args.loaded:
             load(cloud)
+        cloud.multiply(database, 'compute0', [
+            f'compute{number}' for number in range(1, args.hosts)])
         print(f'{args.hosts} hosts of 2 nodes x {placement.PCPUS} pCPUs'
               f'{", loaded" if args.loaded else ""}, {args.rounds} rounds')
         measure(server.url, cloud.roots, args.rounds,

@@ -18,9 +18,11 @@ import collections
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Set
 from concurrent import futures
 import dataclasses
 from typing import Any
+from typing import NamedTuple
 
 from openstack import connection
 from openstack import exceptions as sdk_exc
@@ -80,7 +82,8 @@ def hosts(conn: connection.Connection, name: str | None = None,
     """
     placement = placement_mod.Placement.of(conn)
     if name is None:
-        return _all_hosts(conn, placement, placement.providers(), exact)
+        reader = None if exact else summaries.Reader(conn, placement)
+        return _all_hosts(conn, placement, _providers(placement), reader)
     root = compute_node(conn, placement, name)
     # Placement on MariaDB finds it in other letters as well.
     name = root['name']
@@ -196,10 +199,12 @@ def everything(conn: connection.Connection, exact: bool = False) -> tuple[
     long as they are the same.
     """
     placement = placement_mod.Placement.of(conn)
-    providers = placement.providers()
+    reader = None if exact else summaries.Reader(conn, placement)
+    listed = _providers(placement)
+    providers = listed.every
     generations = {provider['uuid']: provider['generation']
                    for provider in providers}
-    return (_all_hosts(conn, placement, providers, exact),
+    return (_all_hosts(conn, placement, listed, reader),
             leftovers.find(providers),
             {root: [generations[uuid] for _node, uuid in sorted(mine.items())]
              for root, mine in _nodes(providers).items()})
@@ -227,15 +232,44 @@ def _nodes(providers: Iterable[Mapping[str, Any]]
         if provider['parent_provider_uuid'] is None)[0]
 
 
+class _Providers(NamedTuple):
+    """Providers of a cloud, by few requests.
+
+    :ivar nodes: those of nodes
+    :ivar obeying: uuids of compute nodes that obey templates
+    :ivar every: all that are needed to tell whose the nodes are
+    """
+
+    nodes: placement_mod.Listing
+    obeying: Set[str]
+    every: list[dict[str, Any]]
+
+
+def _providers(placement: placement_mod.Placement) -> _Providers:
+    nodes = placement.listed(inventory.TRAIT)
+    obeying = placement.with_trait(
+        inventory.TRAIT_HOOK) if nodes.providers else []
+    every = [*nodes.providers, *obeying]
+    of_hosts = {uuid for mine in _nodes(every).values()
+                for uuid in mine.values()}
+    if not nodes.providers or any(provider['uuid'] not in of_hosts
+                                  for provider in nodes.providers):
+        # Some are of hosts that obey nothing, or are gone.
+        every = placement.providers()
+    return _Providers(nodes, {provider['uuid'] for provider in obeying},
+                      every)
+
+
 def _all_hosts(conn: connection.Connection,
-               placement: placement_mod.Placement,
-               providers: Iterable[Mapping[str, Any]],
-               exact: bool) -> list[PublishedHost]:
-    every = list(providers)
-    names = {provider['uuid']: provider['name'] for provider in every}
-    nodes = _nodes(every)
-    obeying = {provider['uuid'] for provider in placement.with_trait(
-        inventory.TRAIT_HOOK)} if nodes else set()
+               placement: placement_mod.Placement, listed: _Providers,
+               reader: summaries.Reader | None) -> list[PublishedHost]:
+    """
+    :param reader: made before the providers were listed; None where each
+        node is to be asked for
+    """
+    names = {provider['uuid']: provider['name'] for provider in listed.every}
+    nodes = _nodes(listed.every)
+    obeying = listed.obeying
     roots = sorted(nodes, key=lambda root: names[root])
 
     def read(root: str) -> PublishedHost:
@@ -245,11 +279,12 @@ def _all_hosts(conn: connection.Connection,
     if len(roots) < _FEW:
         return [read(root) for root in roots]
     found: dict[str, summary.Node] = {}
-    if not exact:
+    if reader is not None:
         ours = {uuid for root in roots for uuid in nodes[root].values()}
-        found = summaries.read(conn, placement, {
-            provider['uuid']: provider['generation'] for provider in every
-            if provider['uuid'] in ours})
+        found = reader.read(listed.nodes, {
+            provider['uuid'] for provider in (
+                *listed.nodes.providers, *listed.every)
+            if naming.is_ours(provider['name'])} - ours)
     # Nearly all of the time is spent in waiting for answers.
     with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
         rest = dict(zip(roots, pool.map(

@@ -16,7 +16,6 @@ from osc_lib import exceptions
 
 from kongming.cli import columns
 from kongming.fit import demand
-from kongming.fit import fit
 from kongming.fit import lint
 from kongming.fit import nova_fitter
 from kongming.placement import flavor as flavor_mod
@@ -55,24 +54,29 @@ def check(conn, name, wanted, hosts=True):
 
 
 def _check_hosts(published, wanted):
-    """Whether any host could take it if it were empty.
+    """Whether any host could take it if it were empty, or can as it is.
+
+    Where cells differ, Nova may boot beside others what it refuses on an
+    empty host (:mod:`kongming.fit.nova_fitter`).
 
     :returns: warnings
-    :raises CommandError: if none could
+    :raises CommandError: with what each host says, if none could
     """
-    reasons, unhooked = [], []
+    reasons, unhooked, by_nova = [], [], False
     for host in published:
         empty = host.state.emptied()
-        result = fit.fit(empty, wanted)
-        objection = nova_fitter.advice(empty, wanted) if result else None
-        if objection:
-            reasons.append(f'{host.name}: {objection}')
-            continue
+        result = nova_fitter.bootable(empty, wanted)
+        if not result and result.by_nova:
+            result = nova_fitter.bootable(host.state, wanted,
+                                          limits=host.limits) or result
         if result and host.obeys:
             return []
         if result:
             unhooked.append(host.name)
-        reasons.append(f'{host.name}: {result}')
+        why = str(result)
+        if not result and result.by_nova:
+            by_nova, why = True, nova_fitter.advice(empty, wanted) or why
+        reasons.append(f'{host.name}: {why}')
     if unhooked:
         return [f'it fits only where no nova-compute obeys templates '
                 f'({", ".join(unhooked)}), so no server of it can be '
@@ -81,8 +85,9 @@ def _check_hosts(published, wanted):
         raise exceptions.CommandError(
             'No host is published yet, so nothing is known of their '
             'pCPUs; --no-check writes the template all the same.')
-    raise exceptions.CommandError(
-        'No host could ever take this:\n' + '\n'.join(reasons))
+    raise exceptions.CommandError('\n'.join([
+        'No host boots this, neither as it is now nor empty:' if by_nova
+        else 'No host could ever take this:', *reasons]))
 
 
 def row(found):

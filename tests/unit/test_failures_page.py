@@ -112,6 +112,11 @@ MADE = {
     "``Nova's own fitter finds no place for it``, ``Nova's own fitter gives "
     'cell``': 'unit.fit.test_nova_fitter:NovaFitterTest.'
         'test_cells_that_differ',
+    '``No host could ever take this``':
+        'unit.osc_plugin.test_template_set:HostsTest.test_too_large_for_any',
+    '``No host boots this, neither as it is now nor empty``':
+        'unit.osc_plugin.test_template_set:HostsTest.'
+        'test_nova_boots_it_nowhere',
     '``Threads are freer than they may be and are put back``':
         'functional.test_power:WitnessTest.test_freed_by_hand',
     '``A pin that libvirt refused has freed threads``, ``The kernel keeps '
@@ -150,7 +155,6 @@ NOT_MADE = {
     '``privsep helper command exited non-zero``',
     '``reports no NUMA topology``',
     "a filter or weigher that Nova doesn't find",
-    '``No host could ever take this``',
     '``it has ... characters and Nova keeps ...``',
     '``warning: ...``', '``No valid host was found``',
     '``Placement left no allocation candidate``',
