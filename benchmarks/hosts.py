@@ -28,6 +28,7 @@ read of it holds only as long as nothing was freed.
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import http.client
 import os
 import pathlib
@@ -260,9 +261,11 @@ def main():
                         help='of what is asked with one (default: 20)')
     parser.add_argument('--loaded', action='store_true')
     args = parser.parse_args()
-    database = placement.MariaDB()
-    server = placement_server.Server(database.url)
-    try:
+    with contextlib.ExitStack() as stack:
+        database = placement.MariaDB()
+        stack.callback(database.stop)
+        server = placement_server.Server(database.url)
+        stack.callback(server.stop)
         cloud = placement.Cloud(server)
         cloud.add('compute0')
         cloud.publish(cloud.roots)
@@ -277,9 +280,6 @@ def main():
         time.sleep(3)
         measure(server.url, cloud.roots, args.rounds, args.pairs,
                 (server.process.pid, database.process.pid))
-    finally:
-        server.stop()
-        database.stop()
 
 
 if __name__ == '__main__':

@@ -71,7 +71,7 @@ class MariaDB:
             ['mariadbd', '--no-defaults', f'--datadir={folder}/data',
              f'--socket={socket}', '--skip-networking', me],
             stderr=subprocess.DEVNULL)
-        for _ in range(300):
+        for _ in range(3000):
             made = socket.exists() and subprocess.run(
                 ['mariadb', '--no-defaults', f'--socket={socket}', '-uroot',
                  '-e', 'CREATE DATABASE placement CHARACTER SET utf8'],
@@ -107,7 +107,8 @@ class MariaDB:
         """:param statements: SQL, in the database ``placement``"""
         subprocess.run(
             ['mariadb', '--no-defaults', f'--socket={self.folder.name}/socket',
-             '-uroot', 'placement'], input=statements, text=True, check=True)
+             '-uroot', 'placement'], input=statements, text=True, check=True,
+            stdout=subprocess.DEVNULL)
 
     def stop(self):
         self.process.terminate()

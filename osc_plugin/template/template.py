@@ -12,6 +12,8 @@
 
 """``openstack kongming template ...``: templates on flavors."""
 
+import sys
+
 from osc_lib import exceptions
 
 from kongming.cli import columns
@@ -30,10 +32,12 @@ from osc_plugin import template_options
 COLUMNS = ('flavor', 'vcpus', 'ram', 'template', 'placement')
 
 
-def check(conn, name, wanted, hosts=True):
+def check(conn, name, wanted, hosts=True, stream=None):
     """Check what a flavor is to have.
 
     :param hosts: whether some host has to be able to take it
+    :param stream: where it is shown that this takes long; default standard
+        error
     :returns: warnings
     :raises CommandError: with all that is wrong
     """
@@ -43,13 +47,15 @@ def check(conn, name, wanted, hosts=True):
             f"flavor '{name}': {problem}" for problem in problems))
     if not hosts:
         return lint.lint(wanted)
-    published = cloud.hosts(conn)
-    try:
-        warnings = _check_hosts(published, wanted)
-    except exceptions.CommandError:
-        # What is reserved is not known to be there without asking more.
-        published = cloud.hosts(conn, exact=True)
-        warnings = _check_hosts(published, wanted)
+    with progress.Waiting(stream or sys.stderr, 'reading hosts') as waiting:
+        published = cloud.hosts(conn)
+        try:
+            warnings = _check_hosts(published, wanted)
+        except exceptions.CommandError:
+            # What is reserved is not known to be there without asking more.
+            waiting.say('reading what is reserved on hosts')
+            published = cloud.hosts(conn, exact=True)
+            warnings = _check_hosts(published, wanted)
     return [*warnings, *lint.lint(wanted, published[0].state)]
 
 
@@ -150,7 +156,7 @@ class SetTemplate(command.ShowOne):
         found = cloud.flavor(conn, parsed_args.flavor)
         wanted = template_options.demanded(found, desired)
         for warning in check(conn, found.name, wanted,
-                             not parsed_args.no_check):
+                             not parsed_args.no_check, self.app.stderr):
             self.app.stderr.write(f'warning: {warning}\n')
         changes = flavor_mod.changes(found.extra_specs, desired)
         propagation, planned = None, []
