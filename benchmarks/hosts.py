@@ -17,9 +17,10 @@ over HTTP on a MariaDB of its own (``mariadbd`` has to be installed), with all
 hosts published, and the real ``openstack`` in processes of its own.  What
 stands in for Keystone and Nova gives tokens, a flavor of two cells and the
 services of the hosts; it also counts the requests.  Commands alternate.  Times
-are medians, and ratios those of the pairs; they include the start of
-``openstack``, once by the clock and once by the CPU time of the command,
-Placement and its database, which other work on the machine disturbs less.
+are medians, and ratios those of the pairs, of as many as there are when it is
+interrupted.  They include the start of ``openstack``, once by the clock and
+once by the CPU time of the command, Placement and its database, which other
+work on the machine disturbs less.
 
 With ``--loaded`` each node has a server that owns four pCPUs, so that what was
 read of it holds only as long as nothing was freed.
@@ -216,7 +217,9 @@ def measure(url, roots, rounds, pairs, pids):
         taken, requests[title] = clock.time(shell.run, COMMANDS[name])
         times[title].append(taken)
 
-    with tempfile.TemporaryDirectory(prefix='kongming-home-') as home:
+    with tempfile.TemporaryDirectory(
+            prefix='kongming-home-') as home, contextlib.suppress(
+                KeyboardInterrupt):
         for number in range(rounds):
             shell = Shell(stands_in, pathlib.Path(home) / str(number))
             taken, _nothing = clock.time(each, url, providers)
@@ -231,7 +234,7 @@ def measure(url, roots, rounds, pairs, pids):
                 command(shell, name if name == 'resource provider list'
                         else f'{name}, again', name)
     print(f'  {"":36}{"clock":>10}{"CPU":>10}')
-    for title, found in times.items():
+    for title, found in list(times.items()):
         seconds, cpu = map(statistics.median, zip(*found))
         asked = ', '.join(f'{number} of {service}' for service, number
                           in sorted(requests.get(title, {}).items()))
@@ -243,6 +246,8 @@ def measure(url, roots, rounds, pairs, pids):
              'resource provider list', 1.5),
             ('template check to host list, again', 'template check, again',
              'host list, again', 2)):
+        if not times[one] or not times[other]:
+            continue
         by_clock, by_cpu = (statistics.median(
             mine[which] / its[which] for mine, its in zip(
                 times[one], times[other])) for which in range(2))
