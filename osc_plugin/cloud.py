@@ -17,12 +17,9 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Mapping
-from collections.abc import Set
 from concurrent import futures
 import dataclasses
 from typing import Any
-from typing import NamedTuple
 
 from openstack import connection
 from openstack import exceptions as sdk_exc
@@ -41,6 +38,7 @@ from kongming.placement import summary
 from kongming.publish import client as placement_mod
 from kongming.publish import leftovers
 from kongming.template import template
+from osc_plugin import listing
 from osc_plugin import summaries
 
 
@@ -83,7 +81,7 @@ def hosts(conn: connection.Connection, name: str | None = None,
     placement = placement_mod.Placement.of(conn)
     if name is None:
         reader = None if exact else summaries.Reader(conn, placement)
-        return _all_hosts(conn, placement, _providers(placement), reader)
+        return _all_hosts(conn, placement, listing.read(placement), reader)
     root = compute_node(conn, placement, name)
     # Placement on MariaDB finds it in other letters as well.
     name = root['name']
@@ -91,7 +89,7 @@ def hosts(conn: connection.Connection, name: str | None = None,
         member_of=naming.aggregate_uuid(root['uuid']))]
     if not nodes:
         # Somebody may have put them into other aggregates.
-        nodes = [*_nodes(placement.providers()).get(
+        nodes = [*listing.of_hosts(placement.providers()).get(
             root['uuid'], {}).values()]
     if not nodes:
         raise exceptions.CommandError(
@@ -200,14 +198,14 @@ def everything(conn: connection.Connection, exact: bool = False) -> tuple[
     """
     placement = placement_mod.Placement.of(conn)
     reader = None if exact else summaries.Reader(conn, placement)
-    listed = _providers(placement)
+    listed = listing.read(placement)
     providers = listed.every
     generations = {provider['uuid']: provider['generation']
                    for provider in providers}
     return (_all_hosts(conn, placement, listed, reader),
             leftovers.find(providers),
             {root: [generations[uuid] for _node, uuid in sorted(mine.items())]
-             for root, mine in _nodes(providers).items()})
+             for root, mine in listing.of_hosts(providers).items()})
 
 
 def live_changes(conn: connection.Connection) -> dict[str, str]:
@@ -224,51 +222,15 @@ def leftover_nodes(conn: connection.Connection) -> list[leftovers.Leftover]:
     return leftovers.find(placement_mod.Placement.of(conn).providers())
 
 
-def _nodes(providers: Iterable[Mapping[str, Any]]
-           ) -> dict[str, dict[int, str]]:
-    """compute node's uuid -> node -> its provider's uuid."""
-    return naming.of_computes(
-        (provider['uuid'], provider['name']) for provider in providers
-        if provider['parent_provider_uuid'] is None)[0]
-
-
-class _Providers(NamedTuple):
-    """Providers of a cloud, by few requests.
-
-    :ivar nodes: those of nodes
-    :ivar obeying: uuids of compute nodes that obey templates
-    :ivar every: all that are needed to tell whose the nodes are
-    """
-
-    nodes: placement_mod.Listing
-    obeying: Set[str]
-    every: list[dict[str, Any]]
-
-
-def _providers(placement: placement_mod.Placement) -> _Providers:
-    nodes = placement.listed(inventory.TRAIT)
-    obeying = placement.with_trait(
-        inventory.TRAIT_HOOK) if nodes.providers else []
-    every = [*nodes.providers, *obeying]
-    of_hosts = {uuid for mine in _nodes(every).values()
-                for uuid in mine.values()}
-    if not nodes.providers or any(provider['uuid'] not in of_hosts
-                                  for provider in nodes.providers):
-        # Some are of hosts that obey nothing, or are gone.
-        every = placement.providers()
-    return _Providers(nodes, {provider['uuid'] for provider in obeying},
-                      every)
-
-
 def _all_hosts(conn: connection.Connection,
-               placement: placement_mod.Placement, listed: _Providers,
+               placement: placement_mod.Placement, listed: listing.Providers,
                reader: summaries.Reader | None) -> list[PublishedHost]:
     """
     :param reader: made before the providers were listed; None where each
         node is to be asked for
     """
     names = {provider['uuid']: provider['name'] for provider in listed.every}
-    nodes = _nodes(listed.every)
+    nodes = listing.of_hosts(listed.every)
     obeying = listed.obeying
     roots = sorted(nodes, key=lambda root: names[root])
 
