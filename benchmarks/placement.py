@@ -230,7 +230,7 @@ class Cloud:
         """Hosts as one that is there, with a server on a node where it has.
 
         Written into the database at once: a thousand that publish themselves
-        keep Placement busy for a quarter of an hour.
+        keep Placement busy for about half an hour.
 
         :param database: MariaDB
         :param pattern: name of a published host
