@@ -24,7 +24,8 @@ gap     the longest time that a guest which writes all of its memory round and
 others  how long vcpupin of another guest takes during moves by either way,
         p95; against the same while as many pages are copied by a process
 
-``--mib`` is the size of a cell, ``--rounds`` how often each is done.
+``--mib`` is the size of a cell, ``--slice`` that of a slice, ``--rounds`` how
+often each is done.
 """
 
 import argparse
@@ -73,13 +74,15 @@ print(best)
 class Bench:
     """:param stack: undoes what was done"""
 
-    def __init__(self, stack, mib, rounds):
+    def __init__(self, stack, mib, rounds, slice_mib):
         import libvirt
 
         from tests.nested import host
         from tests.nested import kernel
 
         self.mib, self.rounds, self.stack = mib, rounds, stack
+        #: way -> its slices in MiB, 0: whole
+        self.ways = {'slices': slice_mib, 'whole': 0}
         self.host = host.Host()
         if self.host.shape.nodes < 4:
             raise SystemExit('needs a host of four nodes: tools/nested up '
@@ -106,6 +109,9 @@ class Bench:
                        f'cpuset="{self.host.shape.pcpus(node)[1]}"/>'
                        for cell, node in enumerate(nodes))
         name = f'kongming-memory-{os.getpid()}-{time.monotonic_ns()}'
+        # QEMU locks its disk.
+        folder = os.path.join(self.folder, name)
+        os.mkdir(folder)
         domain = self.connection.createXML(f'''<domain type="qemu">
             <name>{name}</name>
             <memory unit="MiB">{self.mib * len(nodes)}</memory>
@@ -116,7 +122,7 @@ class Bench:
             <os><type arch="x86_64" machine="pc">hvm</type></os>
             <cpu><numa>{cells}</numa></cpu><devices>
             <disk type="file" device="disk"><driver name="qemu" type="raw"/>
-            <source file="{guests.write(self.folder, 'idle', code)}"/>
+            <source file="{guests.write(folder, 'idle', code)}"/>
             <target dev="vda" bus="virtio"/></disk></devices></domain>''')
         try:
             yield domain, self.host.pid(name)
@@ -159,7 +165,7 @@ class Bench:
                         {'numa_nodeset': str((3, 0)[turn % 2])}, 1))
             print(f'{kind}: numatune of one restrictive cell '
                   f'{tuned:.1f} MiB/s', flush=True)
-            for way, slice_mib in (('slices', 16), ('whole', 0)):
+            for way, slice_mib in self.ways.items():
                 with self.guest((0, 1), 'strict', backing) as (_d, pid):
                     found = self.mover(pid, 2, slice_mib, pause=0)
                     self.fill(found, (0, 1))
@@ -191,7 +197,7 @@ class Bench:
         end = struct.pack('<I', self.mib << 20)
         code = guests.in_32_bits(_WRITING.replace(b'%s', end))
         without = None
-        for way, slice_mib in (('none', None), ('slices', 16), ('whole', 0)):
+        for way, slice_mib in {'none': None, **self.ways}.items():
             # The guest writes to cell 0.
             with self.guest((1, 3), code=code) as (domain, pid):
                 found = self.mover(pid, 2, slice_mib or 0)
@@ -230,7 +236,7 @@ class Bench:
         for way in ('load', 'slices', 'whole'):
             with self.guest((2,)) as (other, _pid), \
                     self.guest((0, 1)) as (_domain, pid):
-                found = self.mover(pid, 2, 16 if way == 'slices' else 0)
+                found = self.mover(pid, 2, self.ways.get(way, 0))
                 self.fill(found, (0, 1))
                 took = self._during(other, way, found)
             p95 = sorted(took)[int(0.95 * (len(took) - 1))]
@@ -266,9 +272,10 @@ def main():
     parser.add_argument('what', nargs='*', metavar='WHAT')
     parser.add_argument('--mib', type=int, default=64)
     parser.add_argument('--rounds', type=int, default=4)
+    parser.add_argument('--slice', type=int, default=16, metavar='MIB')
     args = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        bench = Bench(stack, args.mib, args.rounds)
+        bench = Bench(stack, args.mib, args.rounds, args.slice)
         for name in args.what or ('speed', 'gap', 'others'):
             print(f'== {name}, cells of {args.mib} MiB', flush=True)
             getattr(bench, name)()

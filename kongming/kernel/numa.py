@@ -199,12 +199,20 @@ def set_mems(pid: int, nodes: list[int], only: str = '') -> None:
 def migrate_pages(pid: int, sources: list[int], node: int) -> int:
     """Move all pages that a process has on some nodes to another.
 
-    :returns: how many could not be moved, as far as the kernel knows
+    Where the node has no room for one the kernel stops, and the rest stays.
+
+    :returns: how many could not be moved, as far as the kernel knows; -1:
+        some
     :raises OSError: as the kernel refuses it
     """
     _check_domain(pid)
     from_mask, to_mask = _mask(sources), _mask([node])
-    return _call(0, pid, _BITS, from_mask, to_mask)
+    try:
+        return _call(0, pid, _BITS, from_mask, to_mask)
+    except OSError as exc:
+        if exc.errno != errno.ENOMEM:
+            raise
+        return -1
 
 
 #: Of a set of nodes: MAX_NUMNODES is at most 1,024, and the kernel reads one
@@ -281,10 +289,19 @@ def _where(pid: int, addresses: array.array[int]) -> array.array[int]:
 
 
 def _move(pid: int, addresses: array.array[int], node: int) -> None:
+    """Where the node has no room for a page the kernel stops at it.
+
+    The whole call fails then, on Linux 6.1 for one of 2 MiB (mm/migrate.c,
+    migrate_pages); what has moved stays there.
+    """
     nodes = array.array('i', [node]) * len(addresses)
     status = array.array('i', [0]) * len(addresses)
-    _call(1, pid, len(addresses), _pointer(addresses), _pointer(nodes),
-          _pointer(status), _MPOL_MF_MOVE_ALL)
+    try:
+        _call(1, pid, len(addresses), _pointer(addresses), _pointer(nodes),
+              _pointer(status), _MPOL_MF_MOVE_ALL)
+    except OSError as exc:
+        if exc.errno != errno.ENOMEM:
+            raise
 
 
 def _pointer(values: array.array[int]) -> Any:

@@ -123,7 +123,7 @@ class WaitServer(command.ShowOne):
         seen = running.Wait(server, frozenset(server.changes()), True,
                             parsed_args.timeout,
                             self.app.stderr.write).run()
-        return server_cmd.row(server.again(), seen)
+        return server_cmd.row(seen.server, seen)
 
 
 class ServerHistory(command.Lister):

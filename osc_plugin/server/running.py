@@ -56,12 +56,14 @@ class Seen(NamedTuple):
     :ivar cells: what it owns; None where this user may not see it
     :ivar changes: request ids of its live changes, the newest first
     :ivar newest: the newest of them
+    :ivar server: as Nova showed it then, where that was asked for
     """
 
     looked: bool
     cells: list[drift.Cell] | None
     changes: list[str]
     newest: servers.LiveChange | None
+    server: Server | None = None
 
 
 class Server:
@@ -132,14 +134,19 @@ class Server:
     def change(self, request_id: str) -> servers.LiveChange:
         return servers.live_change(self.conn, self.id, request_id)
 
-    def see(self, looked: bool = False) -> Seen:
-        """What it has now."""
-        # Two requests and one, at once.
-        with futures.ThreadPoolExecutor(1) as thread:
-            cells = thread.submit(servers.cells, self.conn, self.id)
+    def see(self, looked: bool = False, itself: bool = False) -> Seen:
+        """What it has now.
+
+        :param itself: whether to ask for the server, too
+        """
+        # Two requests, one and one, at once.
+        with futures.ThreadPoolExecutor(2) as threads:
+            cells = threads.submit(servers.cells, self.conn, self.id)
+            server = threads.submit(self.again) if itself else None
             changes = self.changes()
             newest = self.change(changes[0]) if changes else None
-            return Seen(looked, cells.result(), changes, newest)
+            return Seen(looked, cells.result(), changes, newest,
+                        server.result() if server else None)
 
     def look(self) -> Seen:
         """Have the host look at it; whether it did, and all went well."""
@@ -241,7 +248,7 @@ class Wait:
             if going_on:
                 self._show(going_on)
             else:
-                seen = self._server.see(going_on is not None)
+                seen = self._server.see(going_on is not None, itself=True)
                 if self._is_done(seen):
                     return seen
             if time.monotonic() > deadline:
@@ -260,7 +267,7 @@ class Wait:
             self._report(f'{self._server.name}: {going_on}\n')
 
     def _is_done(self, seen: Seen) -> bool:
-        server, newest = self._server, seen.newest
+        server, newest, now = self._server, seen.newest, seen.server
         new = newest is not None and newest.request_id not in self._before
         if new and newest and newest.result is None:
             return False
@@ -274,13 +281,14 @@ class Wait:
             # A reason that the host has given already is not repeated.
             reason = '; '.join(unmet or ()) if error is None else error
             wrong = error is not None if unmet is None else bool(unmet)
-            if wrong and not server.again().busy:
+            if wrong and now and not now.busy:
                 self._fail(reason, 'was changed, but not all is as it is '
                                    'meant' if new else 'stays as it is')
             return not wrong
         if unmet is not None:
             # Where it does not run, what it owns is all there is of it.
-            return not unmet and server.again().found['status'] == _SHUTOFF
+            return bool(not unmet and now
+                        and now.found['status'] == _SHUTOFF)
         if self._same and error is not None:
             self._fail(error)
         return new or self._same

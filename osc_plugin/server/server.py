@@ -133,8 +133,8 @@ class _Change(command.ShowOne):
                                 parsed_args.timeout,
                                 self.app.stderr.write).run()
         else:
-            seen = server.see()
-        return row(server.again(), seen)
+            seen = server.see(itself=True)
+        return row(seen.server, seen)
 
 
 def _number(text):

@@ -14,7 +14,7 @@
 """nova-compute for a nested host, which is another machine than its own.
 
 Called with the folder of that host's machine before Nova's arguments.
-KongMing reads the kernel inside by a shell there.  The disks are on 9p:
+KongMing reads the kernel inside by a process there.  The disks are on 9p:
 libvirt before 11.0 has a list of the file systems that hosts share, and
 refuses to migrate a domain whose disk is on another one, be it opened
 without a cache (src/util/virfile.c, virFileIsSharedFSType); 9p is not on it.
@@ -65,7 +65,7 @@ if __name__ == '__main__':
     folder, share = sys.argv[1:3]
     nested = machine.Machine(folder)
     nested.share = pathlib.Path(share)
-    inside.Inside(host.Host(of=nested).shell).put(_patch)
+    inside.Inside(host.Host(of=nested)).put(_patch)
     kernel.Numa(host.Host(of=nested)).setUp()
     sys.argv[:3] = ['nova-compute']
     sys.exit(compute.main())

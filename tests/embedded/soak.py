@@ -28,7 +28,17 @@ from kongming.memory import move
 _NODES = range(4)
 
 
-class SoakMixin:
+class MoverMixin:
+    """Of any cloud that has ``kernel_of``."""
+
+    def mover_of(self, server):
+        kernel, pid = self.kernel_of(server)
+        return mover.Mover(kernel, pid, [
+            cell.memory * 1024 for cell in
+            self.instance(server['id']).numa_topology.cells])
+
+
+class SoakMixin(MoverMixin):
     """Of any cloud with four nodes.
 
     Has ``say``, ``dedicated``, ``killer``, ``restart``, ``run_pass``,
@@ -127,9 +137,3 @@ class SoakMixin:
             nodes = [node for node, _pcpu in place]
             seen = self.mover_of(server).look(nodes)
             self.assertTrue(move.is_there(seen, nodes), seen)
-
-    def mover_of(self, server):
-        kernel, pid = self.kernel_of(server)
-        return mover.Mover(kernel, pid, [
-            cell.memory * 1024 for cell in
-            self.instance(server['id']).numa_topology.cells])

@@ -34,7 +34,8 @@ class NestedCloud(cloud.LibvirtCloud):
         self.URI = self.nested.uri
         self.DISKS = str(self.nested.share)
         # Its kernel is another one than the one that this process sees.
-        self.inside = inside.Inside(self.shell)
+        self.inside = inside.Inside(self.nested)
+        self.addCleanup(self.inside.close)
         self.inside.put(lambda name, function: self.useFixture(
             fixtures.MonkeyPatch(name, function)))
         super().setUp()

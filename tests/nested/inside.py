@@ -11,104 +11,63 @@
 #    under the License.
 """The kernel of the nested host, for a nova-compute that runs outside.
 
-What nova-compute reads of its own machine is read by a shell inside.
+What nova-compute reads of its own machine is read by a process inside.
 """
 
-from kongming.domain import domain as domain_mod
 from kongming.host import stale
-from kongming.host import topology
-from kongming.kernel import process as process_mod
 from kongming.live import witness
-from tests.embedded import witness as embedded
+from tests.nested import kernel
 
 CPU = '/sys/devices/system/cpu'
-#: Of each thread its id, name and affinity, then its cpuset: name, pCPUs.
-_TASKS = """\
-cd /proc/{process}/task || exit 1
-for task in *; do
-    group=$(sed -n 's/^0:://p' $task/cgroup)
-    if [ -d /sys/fs/cgroup/cpuset ]; then
-        group=/cpuset$(sed -n 's/^[0-9]*:cpuset://p' $task/cgroup)
-    fi
-    echo "$task:$(cat $task/comm)"
-    grep ^Cpus_allowed_list: $task/status
-    echo "$group"
-    cat "/sys/fs/cgroup$group/cpuset.cpus"
-    echo --
-done
-"""
+
+
+def _pcpus(found):
+    return None if found is None else frozenset(found)
 
 
 class Inside:
     """What nova-compute reads of its kernel, read inside.
 
-    :param shell: runs a shell script inside; slow where others work
+    :param host: tests.nested.host.Host
     """
 
-    def __init__(self, shell):
-        self.shell = shell
+    def __init__(self, host):
+        self._host = host
+        self._kernel = kernel.Kernel(host)
         #: what was read last, as nobody else changes it
         self._online = None
 
+    def close(self):
+        self._kernel.close()
+
     def online(self, fresh=False):
         if self._online is None or fresh:
-            self._online = topology.parse_cpu_list(
-                self.shell(f'cat {CPU}/online'))
+            self._online = frozenset(self._kernel.online())
         return self._online
 
     def process_of(self, domain):
-        return int(self.shell(
-            f'echo {embedded.pid_file(domain.name())}').strip())
+        return self._kernel.pid_of(domain.name(), domain.UUIDString())
 
     def read(self, _reader, process, most=None):
-        online, found = self.online(), []
-        for text in self.shell(_TASKS.format(process=process)).split(
-                '--\n')[:-1]:
-            first, allowed, group, said = text.split('\n', 3)
-            ident, _colon, name = first.partition(':')
-            kind = process_mod.kind_of(name)
-            if kind is None:
-                continue
-            own = {domain_mod.VCPU: f'vcpu{kind[1]}',
-                   domain_mod.EMULATOR: 'emulator'}[kind[0]]
-            cpuset = None
-            if group.rpartition('/')[2] == own and said.strip():
-                cpuset = topology.parse_cpu_list(said)
-            found.append(witness.Thread(
-                *kind, int(ident), online & topology.parse_cpu_list(
-                    allowed.partition(':')[2]), cpuset))
-        return found
+        return [witness.Thread(kind, number, ident, _pcpus(allowed),
+                               _pcpus(cpuset))
+                for kind, number, ident, allowed, cpuset
+                in self._kernel.read_threads(process, most)]
 
     def hold(self, process, places):
-        for thread, pcpus in places.items():
-            self.shell(f'taskset -pc {topology.format_cpu_list(pcpus)} '
-                       f'{thread}')
+        self._kernel.hold(process, [[thread, sorted(pcpus)] for
+                                    thread, pcpus in places.items()])
 
     def set_online(self, pcpu, state):
         if (pcpu in self.online()) != bool(state):
             self._online = None
-            self.shell(f'echo {state} > {CPU}/cpu{pcpu}/online')
+            self._host.shell(f'echo {state} > {CPU}/cpu{pcpu}/online')
 
     def read_cpus(self):
-        said = self.shell(
-            'cd /sys/devices/system\n'
-            'echo cpu/online $(cat cpu/online)\n'
-            'for each in node/node*/cpu[0-9]*; do echo $each -; done\n'
-            'cd cpu && for each in cpu*/topology/thread_siblings_list; do '
-            'echo $each $(cat $each); done')
-        nodes, siblings, online = {}, {}, frozenset()
-        for path, value in map(str.split, said.splitlines()):
-            parts = path.split('/')
-            if parts[0] == 'node':
-                nodes.setdefault(int(parts[1][4:]), set()).add(
-                    int(parts[2][3:]))
-            elif parts[0] == 'cpu':
-                online = topology.parse_cpu_list(value)
-            else:
-                siblings[int(parts[0][3:])] = topology.parse_cpu_list(value)
-        return stale.Cpus(online, {
-            node: frozenset(pcpus) for node, pcpus in nodes.items()},
-            siblings)
+        online, nodes, siblings = self._kernel.read_cpus()
+        return stale.Cpus(frozenset(online), *(
+            {number: frozenset(pcpus) for number, pcpus in found}
+            for found in (nodes, siblings)))
 
     def put(self, patch):
         """Have kongming.kernel read inside.

@@ -13,7 +13,7 @@
 
 """The nested host's kernel asked, as a process inside asks it.
 
-kongming.kernel.numa reads and calls where it runs.  A program inside runs its
+kongming.kernel reads and calls where it runs.  A program inside runs its
 functions, one line a call and one an answer, several at once.
 """
 
@@ -29,23 +29,50 @@ import fixtures
 from kongming import exception
 
 _TOP = pathlib.Path(__file__).parents[2]
-#: What that module is made of.
+#: What those modules are made of.
 _SOURCES = ('__init__.py', 'exception.py', 'host/__init__.py',
-            'host/topology.py', 'kernel/__init__.py', 'kernel/numa.py')
+            'host/stale.py', 'host/topology.py', 'kernel/__init__.py',
+            'kernel/affinity.py', 'kernel/cgroup.py', 'kernel/cpus.py',
+            'kernel/numa.py', 'kernel/process.py', 'live/__init__.py',
+            'live/witness.py')
 _PROGRAM = """
 import json, sys, threading, types
 sys.path.insert(0, sys.argv[1])
 # What else the packages import is not needed here.
-for name in 'kongming', 'kongming.host', 'kongming.kernel':
+for name in 'kongming', 'kongming.host', 'kongming.kernel', 'kongming.live':
     package = types.ModuleType(name)
     package.__path__ = [sys.argv[1] + '/' + name.replace('.', '/')]
     sys.modules[name] = package
+# Of these only annotations are used, and three names of kinds.
+for name in ('kongming.live.threads', 'kongming.live.qos', 'kongming.domain',
+             'kongming.domain.domain', 'kongming.memory',
+             'kongming.memory.maps'):
+    package, _dot, last = name.rpartition('.')
+    sys.modules[name] = types.ModuleType(name)
+    setattr(sys.modules[package], last, sys.modules[name])
+from kongming.live import witness
+for kind in 'VCPU', 'IOTHREAD', 'EMULATOR':
+    setattr(sys.modules['kongming.domain.domain'], kind,
+            getattr(witness, kind))
 from kongming import exception
+from kongming.kernel import affinity
+from kongming.kernel import cpus
 from kongming.kernel import numa
+from kongming.kernel import process
+reader = affinity.Reader()
+def read_cpus():
+    found = cpus.read()
+    return [found.online, sorted(found.nodes.items()),
+            sorted(found.siblings.items())]
+def hold(process, places):
+    affinity.hold(process, {thread: set(pcpus) for thread, pcpus in places})
+functions = {'online': cpus.online, 'read_cpus': read_cpus, 'hold': hold,
+             'read_threads': reader.read, 'pid_of': process.pid_of}
 write = threading.Lock()
 def answer(number, name, args):
     try:
-        found = [number, '', getattr(numa, name)(*args)]
+        function = functions.get(name) or getattr(numa, name)
+        found = [number, '', function(*args)]
     except Exception as exc:
         found = [number, type(exc).__name__, str(exc)]
         if isinstance(exc, OSError):
@@ -58,7 +85,8 @@ for line in sys.stdin:
 
 
 class Kernel:
-    """The functions of kongming.kernel.numa, inside.
+    """The functions of kongming.kernel.numa, and what
+    :class:`tests.nested.inside.Inside` asks, inside.
 
     :param host: tests.nested.host.Host
     """
@@ -122,39 +150,35 @@ class Inside:
     """
 
     kernel = None
-    host = None
 
-    @classmethod
-    def pid(cls, domain):
-        try:
-            return cls.host.pid(domain.name()) if domain.isActive() else None
-        except subprocess.CalledProcessError:
-            return None
+    @staticmethod
+    def pid(domain):
+        return Inside.kernel.pid_of(domain.name(), domain.UUIDString())
 
-    @classmethod
-    def groups(cls, pid):
+    @staticmethod
+    def groups(pid):
         return {name: frozenset(nodes)
-                for name, nodes in cls.kernel.groups(pid).items()}
+                for name, nodes in Inside.kernel.groups(pid).items()}
 
-    @classmethod
-    def texts(cls, pid):
-        return cls.kernel.texts(pid)
+    @staticmethod
+    def texts(pid):
+        return Inside.kernel.texts(pid)
 
-    @classmethod
-    def in_the_way(cls, pid):
-        return cls.kernel.in_the_way(pid)
+    @staticmethod
+    def in_the_way(pid):
+        return Inside.kernel.in_the_way(pid)
 
-    @classmethod
-    def set_mems(cls, pid, nodes, only=''):
-        return cls.kernel.set_mems(pid, nodes, only)
+    @staticmethod
+    def set_mems(pid, nodes, only=''):
+        return Inside.kernel.set_mems(pid, nodes, only)
 
-    @classmethod
-    def migrate_pages(cls, pid, sources, node):
-        return cls.kernel.migrate_pages(pid, sources, node)
+    @staticmethod
+    def migrate_pages(pid, sources, node):
+        return Inside.kernel.migrate_pages(pid, sources, node)
 
-    @classmethod
-    def move_slice(cls, *args):
-        return cls.kernel.move_slice(*args)
+    @staticmethod
+    def move_slice(*args):
+        return Inside.kernel.move_slice(*args)
 
 
 class Numa(fixtures.Fixture):
@@ -170,7 +194,7 @@ class Numa(fixtures.Fixture):
     def _setUp(self):
         kernel = Kernel(self._host)
         self.addCleanup(kernel.close)
-        Inside.host, Inside.kernel = self._host, kernel
+        Inside.kernel = kernel
         for name, value in (
                 ('process', types.SimpleNamespace(
                     pid=lambda domain: Inside.pid(domain))),

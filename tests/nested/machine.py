@@ -265,7 +265,7 @@ class Machine:
             '-initrd', str(self.image.initrd),
             '-append', 'console=ttyS0 quiet net.ifnames=0 mitigations=off '
                        'nokaslr no_timer_check panic=-1 '
-                       f'kongming.kernel.cgroup={shape.cgroup} '
+                       f'kongming.cgroup={shape.cgroup} '
                        f'kongming.hugepages={shape.huge_pages}',
             '-drive', f'if=none,id=root,format=raw,readonly=on,'
                       f'file={self.image.disk}',

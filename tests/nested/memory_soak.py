@@ -16,20 +16,17 @@ domains and the kernel inside: 200 changes, or ``KONGMING_TEST_CHANGES``.  It
 takes hours.  ``KONGMING_TEST_SEED`` repeats a run.
 """
 
-import os
 import sys
 
 from testtools import run
 
 from tests.embedded import soak
-from tests.functional import test_life
 from tests.libvirt import crash
 from tests.nested import kernel
 from tests.nested import test_live
 
 
-@test_life.long
-class SoakTest(soak.SoakMixin, crash.CrashMixin, test_live.LiveBase):
+class Base(crash.CrashMixin, test_live.LiveBase):
 
     def setUp(self):
         super().setUp()
@@ -39,6 +36,12 @@ class SoakTest(soak.SoakMixin, crash.CrashMixin, test_live.LiveBase):
         self.killer.counts = lambda where: 'ReportClient' not in where
         for name in ('set_mems', 'move_slice'):
             self.killer.add(kernel.Inside, name, writes=True)
+
+    def kernel_of(self, server):
+        return kernel.Inside, kernel.Inside.pid(self.domain(server))
+
+
+class SoakTest(soak.SoakMixin, Base):
 
     def start_cells(self, nodes, number):
         place = tuple((node, self.dedicated(node)[number % 2])
@@ -64,9 +67,6 @@ class SoakTest(soak.SoakMixin, crash.CrashMixin, test_live.LiveBase):
     def threads_of(self, server):
         return self.threads(server)
 
-    def kernel_of(self, server):
-        return kernel.Inside, kernel.Inside.pid(self.domain(server))
-
     def test_random_joint_changes(self):
         moved, killed = self.soak()
         print(f'{self.CHANGES} changes: {moved} servers moved, '
@@ -74,5 +74,4 @@ class SoakTest(soak.SoakMixin, crash.CrashMixin, test_live.LiveBase):
 
 
 if __name__ == '__main__':
-    os.environ['KONGMING_TEST_LONG'] = '1'
     run.main(['run', 'tests.nested.memory_soak.SoakTest'], sys.stdout)

@@ -52,6 +52,11 @@ class HostTest(testtools.TestCase):
             self.assertGreater(node.memory_mib, self.shape.node_mib * 0.8)
             self.assertEqual(self.shape.huge_pages, node.pages[2048])
 
+    def test_cgroups_are_of_the_version_that_was_asked_for(self):
+        self.assertEqual(
+            {'v1': 'tmpfs', 'v2': 'cgroup2fs'}[self.host.shape.cgroup],
+            self.host.shell('stat -fc %T /sys/fs/cgroup').strip())
+
     def test_numa_balancing_is_on(self):
         self.assertEqual('1\n', self.host.shell(
             'cat /proc/sys/kernel/numa_balancing'))

@@ -204,14 +204,14 @@ class CutShortTest(MemoryBase):
         self.start((0, 1), '<hugepages/>')
         pool = ('/sys/devices/system/node/node3/hugepages/hugepages-2048kB/'
                 'nr_hugepages')
-        was = self.host.shell(f'cat {pool}; echo 10 >{pool}').strip()
+        was = self.host.shell(f'cat {pool}; echo 2 >{pool}').strip()
         self.addCleanup(self.host.shell, f'echo {was} >{pool}')
         self.host.shell('echo 0 >/proc/sys/vm/nr_overcommit_hugepages')
         eaten = '/tmp/eat'
         free = self.connection.getMemoryStats(3)['free'] // 1024
         self.host.shell(
             f'mkdir -p {eaten} && mount -t tmpfs -o mpol=bind:3,size={free}m '
-            f'none {eaten} && head -c {free - 40}M /dev/zero >{eaten}/x')
+            f'none {eaten} && head -c {free - 24}M /dev/zero >{eaten}/x')
         self.addCleanup(self.host.shell, f'umount {eaten}')
         self.mover._budget = 5
         error = self.assertRaises(exception.NotMoved, self.mover.go, (0, 3))

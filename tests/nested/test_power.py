@@ -21,17 +21,21 @@ from kongming.libvirt import affinity
 from kongming.live import threads
 from kongming.live import witness
 from tests.functional import test_profile
+from tests.nested import host
 from tests.nested import inside as inside_mod
 from tests.nested import test_host
 from tests.nested import test_live
+
+#: Brings all CPUs online.
+ONLINE = f'for cpu in {inside_mod.CPU}/cpu*/online; do echo 1 > $cpu; done'
 
 
 class Base(test_live.LiveBase):
 
     def setUp(self):
+        # Done last: nova-compute takes pCPUs offline as its servers go.
+        self.addCleanup(host.Host().shell, ONLINE)
         super().setUp()
-        self.addCleanup(self.shell, f'for cpu in {inside_mod.CPU}/cpu*/'
-                                    f'online; do echo 1 > $cpu; done')
 
     @property
     def log(self):
@@ -103,6 +107,55 @@ class PowerTest(Base):
                          self.threads(server))
 
 
+#: Has a thread run anywhere, as whoever writes both its cpuset and its
+#: affinity does.
+FREE = """
+group=$(sed -n 's/^0:://p' /proc/{thread}/cgroup)
+if [ -d /sys/fs/cgroup/cpuset ]; then
+    group=/cpuset$(sed -n 's/^[0-9]*:cpuset://p' /proc/{thread}/cgroup)
+fi
+echo {pcpus} > "/sys/fs/cgroup$group/cpuset.cpus"
+taskset -pc {pcpus} {thread}
+"""
+
+
+class PassTest(Base):
+    """A pass of nova-compute finds threads that were freed."""
+
+    def start(self):
+        self.mine, self.other = self.dedicated(0)[:2]
+        server = self.boot(grant='template', pin_0=f'0:{self.mine}')
+        self.ring(server)
+        return server
+
+    def assertPutBack(self, server, cause):
+        self.assertLess(1, len(self.threads(server)[0]))
+        self.ring(server)
+        self.assertEqual({0: frozenset({self.mine})}, self.threads(server))
+        line, = [line for line in self.log.splitlines()
+                 if 'Threads are freer than they may be' in line]
+        self.assertIn(cause, line)
+
+    def test_by_hand(self):
+        server = self.start()
+        process = self.inside.process_of(self.domain(server))
+        thread, = [each.id for each in self.inside.read(None, process)
+                   if each.kind == witness.VCPU]
+        self.shell(FREE.format(thread=thread, pcpus='0-7'))
+        self.assertPutBack(server, 'its cpuset has pCPU 0-7')
+
+    def test_by_a_refused_pin(self):
+        if self.shape.cgroup != 'v2':
+            self.skipTest('cgroup version 1 keeps the thread where it is')
+        server = self.start()
+        self.inside.set_online(self.other, 0)
+        self.assertRaises(
+            libvirt.libvirtError, self.domain(server).pinVcpuFlags, 0,
+            tuple(pcpu == self.other for pcpu in range(8)), 1)
+        self.assertPutBack(server, f'pCPU {self.other} only, which is '
+                                   f'offline: a pin there was refused')
+
+
 class Server:
     """What is asked of a nova.objects.Instance."""
 
@@ -127,11 +180,11 @@ class WitnessTest(test_host.DomainBase):
         from nova_ext import privileged
         privileged.context.set_client_mode(False)
         self.refusal = record.ChangeFailed
-        self.inside = inside_mod.Inside(self.host.shell)
+        self.inside = inside_mod.Inside(self.host)
+        self.addCleanup(self.inside.close)
         self.inside.put(lambda name, function: self.useFixture(
             fixtures.MonkeyPatch(name, function)))
-        self.addCleanup(self.host.shell, f'for cpu in {inside_mod.CPU}/cpu*/'
-                                         f'online; do echo 1 > $cpu; done')
+        self.addCleanup(self.host.shell, ONLINE)
         self.log = self.useFixture(fixtures.FakeLogger())
         self.domain = self.start(wait=False)
         self.wanted = threads.Threads({0: frozenset({2}), 1: frozenset({3})})
@@ -163,14 +216,7 @@ class WitnessTest(test_host.DomainBase):
     def test_freed_by_hand(self):
         """The cpuset holds taskset; whoever writes both has it free."""
         thread = self.thread(0)
-        self.host.shell(f'''
-            group=$(sed -n 's/^0:://p' /proc/{thread}/cgroup)
-            if [ -d /sys/fs/cgroup/cpuset ]; then
-                group=/cpuset$(sed -n 's/^[0-9]*:cpuset://p' \
-                    /proc/{thread}/cgroup)
-            fi
-            echo 0-7 > "/sys/fs/cgroup$group/cpuset.cpus"
-            taskset -pc 0-7 {thread}''')
+        self.host.shell(FREE.format(thread=thread, pcpus='0-7'))
         self.assertLess(1, len(self.places()[0]))
         self.put_back()
         self.assertEqual({0: {2}, 1: {3}}, self.places())

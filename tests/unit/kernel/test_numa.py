@@ -12,10 +12,13 @@
 
 """What the kernel of this machine says, and where cgroups are."""
 
+import array
 import ctypes
+import errno
 import mmap
 import os
 import pathlib
+from unittest import mock
 
 import fixtures
 
@@ -117,6 +120,23 @@ class SystemCallTest(base.TestCase):
         self.assertEqual([1024, 1024], self.slice())
         self.assertEqual(0, numa.migrate_pages(os.getpid(), [0], 0))
         self.assertEqual(b'x' * len(self.memory), self.memory[:])
+
+    def test_node_without_room(self):
+        """What stays is seen, and is no error of the call's."""
+        self.memory[:] = b'x' * len(self.memory)
+        real, asked = numa._call, []
+
+        def call(which, pid, *args):
+            if which == 0 or args[2] is not None:
+                asked.append(which)
+                raise OSError(errno.ENOMEM, 'no room')
+            return real(which, pid, *args)
+
+        with mock.patch.object(numa, '_call', call), mock.patch.object(
+                numa, '_where', return_value=array.array('i', [1] * 256)):
+            self.assertEqual([0, 1024], self.slice())
+            numa.migrate_pages(os.getpid(), [0], 0)
+        self.assertEqual({0, 1}, set(asked))
 
     def test_node_that_is_not_there(self):
         self.memory[:] = b'x' * len(self.memory)

@@ -17,6 +17,7 @@ import time
 from unittest import mock
 
 import fixtures
+from kongming.compute import api
 from kongming.compute import servers
 from osc_lib import exceptions
 
@@ -40,8 +41,8 @@ class WaitTest(base.TestCase):
             self.useFixture(fixtures.MockPatchObject(owner, name, value))
         self.server = running.Server(None, FOUND)
         self.useFixture(fixtures.MockPatchObject(
-            running.Server, 'see', lambda server, looked: running.Seen(
-                looked, None, ['req-1'], CHANGE)))
+            running.Server, 'see', lambda server, looked, itself:
+            running.Seen(looked, None, ['req-1'], CHANGE, server)))
         self.useFixture(fixtures.MockPatchObject(
             running.Server, 'unmet', lambda *_args: None))
 
@@ -72,21 +73,26 @@ class WaitTest(base.TestCase):
 
 class SeeTest(base.TestCase):
 
-    def test_both_chains_at_once(self):
-        """Each waits for the other to have begun."""
-        both = threading.Barrier(2, timeout=20)
+    def test_all_chains_at_once(self):
+        """Each waits for the others to have begun."""
+        every = threading.Barrier(3, timeout=20)
 
         def ids(*_args):
-            both.wait()
+            every.wait()
             return ['req-1']
 
         def cells(*_args):
-            both.wait()
+            every.wait()
             return [(1, {0: 13})]
+
+        def get(*_args):
+            every.wait()
+            return {'server': FOUND}
 
         with mock.patch.multiple(
                 servers, live_change_ids=ids, cells=cells,
-                live_change=lambda *_args: CHANGE):
-            seen = running.Server(None, FOUND).see(True)
-        self.assertEqual(running.Seen(
-            True, [(1, {0: 13})], ['req-1'], CHANGE), seen)
+                live_change=lambda *_args: CHANGE), mock.patch.object(
+                    api, 'get', get):
+            seen = running.Server(None, FOUND).see(True, itself=True)
+        self.assertEqual((True, [(1, {0: 13})], ['req-1'], CHANGE), seen[:4])
+        self.assertEqual(FOUND, seen.server.found)
