@@ -16,18 +16,20 @@
 over HTTP on a MariaDB of its own (``mariadbd`` has to be installed), with all
 hosts published, and the real ``openstack`` in processes of its own.  What
 stands in for Keystone and Nova gives tokens, a flavor of two cells and the
-services of the hosts; it also counts the requests.  Rounds of the commands
-alternate.  Times are medians and include the start of ``openstack``, once by
-the clock and once by the CPU time of the command, Placement and its database,
-which other work on the machine disturbs less.
+services of the hosts; it also counts the requests.  Commands alternate.  Times
+are medians, and ratios those of the pairs, of as many as there are when it is
+interrupted.  They include the start of ``openstack``, once by the clock and
+once by the CPU time of the command, Placement and its database, which other
+work on the machine disturbs less.
 
-With ``--loaded`` each node has a server that owns four pCPUs, so that nothing
-which was kept of it holds.
+With ``--loaded`` each node has a server that owns four pCPUs, so that what was
+read of it holds only as long as nothing was freed.
 """
 
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import http.client
 import os
 import pathlib
@@ -88,8 +90,9 @@ class Front(front.Front):
         answer = there.getresponse()
         body = answer.read()
         start_response(f'{answer.status} {answer.reason}', [
-            ('Content-Type', answer.headers['Content-Type'] or 'text/plain'),
-            ('Content-Length', str(len(body)))])
+            ('Content-Length', str(len(body))),
+            *((name, answer.headers[name]) for name in (
+                'Content-Type', 'Last-Modified') if answer.headers[name])])
         return [body]
 
     def _compute(self, environ, start_response):
@@ -192,11 +195,13 @@ class Clock:
                      in zip(self._now(), before)), found
 
 
-def measure(url, roots, rounds, pids):
+def measure(url, roots, rounds, pairs, pids):
     """Print what a cloud of these hosts costs.
 
     :param url: of Placement
     :param roots: host -> its compute node's uuid
+    :param rounds: of what is asked without a cache
+    :param pairs: of what is asked with one
     :param pids: of Placement and its database
     """
     clock = Clock(pids)
@@ -207,22 +212,30 @@ def measure(url, roots, rounds, pids):
     front.listen(stands_in)
     times = collections.defaultdict(list)
     requests = {}
-    for _round in range(rounds):
-        with tempfile.TemporaryDirectory(prefix='kongming-home-') as home:
-            shell = Shell(stands_in, pathlib.Path(home))
+
+    def command(shell, title, name):
+        taken, requests[title] = clock.time(shell.run, COMMANDS[name])
+        times[title].append(taken)
+
+    with tempfile.TemporaryDirectory(
+            prefix='kongming-home-') as home, contextlib.suppress(
+                KeyboardInterrupt):
+        for number in range(rounds):
+            shell = Shell(stands_in, pathlib.Path(home) / str(number))
             taken, _nothing = clock.time(each, url, providers)
             times['one request a provider'].append(taken)
-            for title, words in (
-                    ('host list, first', COMMANDS['host list']),
-                    *((f'{name}, again' if name != 'resource provider list'
-                       else name, words)
-                      for name, words in COMMANDS.items())):
-                taken, requests[title] = clock.time(shell.run, words)
-                times[title].append(taken)
-    medians = {title: tuple(map(statistics.median, zip(*found)))
-               for title, found in times.items()}
+            command(shell, 'host list, first', 'host list')
+        shell = Shell(stands_in, pathlib.Path(home) / 'again')
+        shell.run(COMMANDS['host list'])
+        for number in range(pairs):
+            names = [*COMMANDS]
+            # Each is the first one in turn.
+            for name in names[number % 3:] + names[:number % 3]:
+                command(shell, name if name == 'resource provider list'
+                        else f'{name}, again', name)
     print(f'  {"":36}{"clock":>10}{"CPU":>10}')
-    for title, (seconds, cpu) in medians.items():
+    for title, found in list(times.items()):
+        seconds, cpu = map(statistics.median, zip(*found))
         asked = ', '.join(f'{number} of {service}' for service, number
                           in sorted(requests.get(title, {}).items()))
         print(f'  {title:36}{seconds:8.2f} s{cpu:8.2f} s   {asked}')
@@ -233,8 +246,11 @@ def measure(url, roots, rounds, pids):
              'resource provider list', 1.5),
             ('template check to host list, again', 'template check, again',
              'host list, again', 2)):
-        by_clock, by_cpu = (mine / its for mine, its in zip(
-            medians[one], medians[other]))
+        if not times[one] or not times[other]:
+            continue
+        by_clock, by_cpu = (statistics.median(
+            mine[which] / its[which] for mine, its in zip(
+                times[one], times[other])) for which in range(2))
         print(f'  {title:36}{by_clock:10.2f}{by_cpu:10.2f}   goal {goal}',
               flush=True)
 
@@ -244,25 +260,31 @@ def main():
         prog='python -m benchmarks.hosts', description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--hosts', type=int, default=1000)
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--rounds', type=int, default=5,
+                        help='of what is asked without a cache (default: 5)')
+    parser.add_argument('--pairs', type=int, default=20,
+                        help='of what is asked with one (default: 20)')
     parser.add_argument('--loaded', action='store_true')
     args = parser.parse_args()
-    database = placement.MariaDB()
-    server = placement_server.Server(database.url)
-    try:
+    with contextlib.ExitStack() as stack:
+        database = placement.MariaDB()
+        stack.callback(database.stop)
+        server = placement_server.Server(database.url)
+        stack.callback(server.stop)
         cloud = placement.Cloud(server)
-        for number in range(args.hosts):
-            cloud.add(f'compute{number}')
+        cloud.add('compute0')
         cloud.publish(cloud.roots)
         if args.loaded:
             load(cloud)
+        cloud.multiply(database, 'compute0', [
+            f'compute{number}' for number in range(1, args.hosts)])
         print(f'{args.hosts} hosts of 2 nodes x {placement.PCPUS} pCPUs'
-              f'{", loaded" if args.loaded else ""}, {args.rounds} rounds')
-        measure(server.url, cloud.roots, args.rounds,
+              f'{", loaded" if args.loaded else ""}, {args.rounds} rounds, '
+              f'{args.pairs} pairs', flush=True)
+        # What was written a moment ago is not cached.
+        time.sleep(3)
+        measure(server.url, cloud.roots, args.rounds, args.pairs,
                 (server.process.pid, database.process.pid))
-    finally:
-        server.stop()
-        database.stop()
 
 
 if __name__ == '__main__':

@@ -34,6 +34,7 @@ import uuid
 
 from kongming.host import usage
 from kongming.placement import inventory
+from kongming.placement import naming
 from kongming.publish import client as placement_mod
 from kongming.publish import publisher
 from tests import placement as placement_server
@@ -70,7 +71,7 @@ class MariaDB:
             ['mariadbd', '--no-defaults', f'--datadir={folder}/data',
              f'--socket={socket}', '--skip-networking', me],
             stderr=subprocess.DEVNULL)
-        for _ in range(300):
+        for _ in range(3000):
             made = socket.exists() and subprocess.run(
                 ['mariadb', '--no-defaults', f'--socket={socket}', '-uroot',
                  '-e', 'CREATE DATABASE placement CHARACTER SET utf8'],
@@ -102,10 +103,59 @@ class MariaDB:
                             name], check=True, stdin=dump.stdout)
         return url
 
+    def run(self, statements):
+        """:param statements: SQL, in the database ``placement``"""
+        subprocess.run(
+            ['mariadb', '--no-defaults', f'--socket={self.folder.name}/socket',
+             '-uroot', 'placement'], input=statements, text=True, check=True,
+            stdout=subprocess.DEVNULL)
+
     def stop(self):
         self.process.terminate()
         self.process.wait(60)
         self.folder.cleanup()
+
+
+#: Rows of providers, written as copies of those of a pattern.
+_COPY = """
+INSERT INTO resource_providers (created_at, uuid, name, generation)
+    SELECT NOW(), made.uuid, made.name, p.generation
+    FROM made JOIN resource_providers p ON p.uuid = made.pattern;
+UPDATE resource_providers SET root_provider_id = id
+    WHERE root_provider_id IS NULL;
+INSERT INTO inventories (created_at, resource_provider_id, resource_class_id,
+        total, reserved, min_unit, max_unit, step_size, allocation_ratio)
+    SELECT NOW(), n.id, i.resource_class_id, i.total, i.reserved, i.min_unit,
+        i.max_unit, i.step_size, i.allocation_ratio
+    FROM made JOIN resource_providers n ON n.uuid = made.uuid
+    JOIN resource_providers p ON p.uuid = made.pattern
+    JOIN inventories i ON i.resource_provider_id = p.id;
+INSERT INTO resource_provider_traits (created_at, resource_provider_id,
+        trait_id)
+    SELECT NOW(), n.id, t.trait_id
+    FROM made JOIN resource_providers n ON n.uuid = made.uuid
+    JOIN resource_providers p ON p.uuid = made.pattern
+    JOIN resource_provider_traits t ON t.resource_provider_id = p.id;
+INSERT IGNORE INTO placement_aggregates (created_at, uuid)
+    SELECT DISTINCT NOW(), aggregate FROM made WHERE aggregate != '';
+INSERT INTO resource_provider_aggregates (created_at, resource_provider_id,
+        aggregate_id)
+    SELECT NOW(), n.id, a.id
+    FROM made JOIN resource_providers n ON n.uuid = made.uuid
+    JOIN placement_aggregates a ON a.uuid = made.aggregate;
+INSERT INTO consumers (created_at, uuid, project_id, user_id, generation)
+    SELECT DISTINCT NOW(), made.consumer, c.project_id, c.user_id,
+        c.generation
+    FROM made JOIN resource_providers p ON p.uuid = made.pattern
+    JOIN allocations a ON a.resource_provider_id = p.id
+    JOIN consumers c ON c.uuid = a.consumer_id;
+INSERT INTO allocations (created_at, resource_provider_id, consumer_id,
+        resource_class_id, used)
+    SELECT NOW(), n.id, made.consumer, a.resource_class_id, a.used
+    FROM made JOIN resource_providers n ON n.uuid = made.uuid
+    JOIN resource_providers p ON p.uuid = made.pattern
+    JOIN allocations a ON a.resource_provider_id = p.id;
+"""
 
 
 def host():
@@ -175,6 +225,36 @@ class Cloud:
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             list(pool.map(work, names))
         return time.monotonic() - start
+
+    def multiply(self, database, pattern, names):
+        """Hosts as one that is there, with a server on a node where it has.
+
+        Written into the database at once: a thousand that publish themselves
+        keep Placement busy for about half an hour.
+
+        :param database: MariaDB
+        :param pattern: name of a published host
+        """
+        rows = []
+        for name in names:
+            root, old = str(uuid.uuid4()), self.roots[pattern]
+            aggregate = naming.aggregate_uuid(root)
+            rows.append((old, root, name, ''))
+            rows += [(naming.provider_uuid(old, number),
+                      naming.provider_uuid(root, number),
+                      naming.provider_name(name, number), aggregate)
+                     for number in range(2)]
+            self.roots[name] = root
+        database.run('\n'.join([
+            'CREATE TEMPORARY TABLE made (pattern VARCHAR(36), uuid '
+            'VARCHAR(36) PRIMARY KEY, name VARCHAR(200), aggregate '
+            'VARCHAR(36), consumer VARCHAR(36)) CHARACTER SET utf8;',
+            *(f"INSERT INTO made VALUES {values};" for values in (
+                ', '.join(str((*row, str(uuid.uuid4())))
+                          for row in rows[first:first + 500])
+                for first in range(0, len(rows), 500))), _COPY,
+            'ANALYZE TABLE resource_providers, inventories, allocations, '
+            'resource_provider_traits, resource_provider_aggregates;']))
 
     def ask(self, query):
         """(seconds, bytes, candidates)"""

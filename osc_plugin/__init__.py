@@ -43,8 +43,8 @@ Reading order
 -------------
 
 1. ``plugin``, ``command``: what ``openstack`` asks of a plugin.
-2. ``cloud``: hosts and flavors of the cloud; ``summaries``: many hosts by one
-   answer; ``cache``: what is kept of it.
+2. ``cloud``: hosts and flavors of the cloud; ``listing``: whose the nodes are;
+   ``summaries``: many hosts by one answer; ``cache``: what is kept of it.
 3. ``host``: ``openstack kongming host ...``; ``power``: what of a host has
    none.
 4. ``template_options``, ``template``: templates on flavors.

@@ -32,7 +32,7 @@ from openstack import connection
 from openstack import exceptions as sdk_exc
 
 #: Of the layout of what is kept.
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 class Cache:

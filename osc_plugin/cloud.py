@@ -17,7 +17,6 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Mapping
 from concurrent import futures
 import dataclasses
 from typing import Any
@@ -39,6 +38,7 @@ from kongming.placement import summary
 from kongming.publish import client as placement_mod
 from kongming.publish import leftovers
 from kongming.template import template
+from osc_plugin import listing
 from osc_plugin import summaries
 
 
@@ -80,7 +80,8 @@ def hosts(conn: connection.Connection, name: str | None = None,
     """
     placement = placement_mod.Placement.of(conn)
     if name is None:
-        return _all_hosts(conn, placement, placement.providers(), exact)
+        reader = None if exact else summaries.Reader(conn, placement)
+        return _all_hosts(conn, placement, listing.read(placement), reader)
     root = compute_node(conn, placement, name)
     # Placement on MariaDB finds it in other letters as well.
     name = root['name']
@@ -88,7 +89,7 @@ def hosts(conn: connection.Connection, name: str | None = None,
         member_of=naming.aggregate_uuid(root['uuid']))]
     if not nodes:
         # Somebody may have put them into other aggregates.
-        nodes = [*_nodes(placement.providers()).get(
+        nodes = [*listing.of_hosts(placement.providers()).get(
             root['uuid'], {}).values()]
     if not nodes:
         raise exceptions.CommandError(
@@ -196,13 +197,15 @@ def everything(conn: connection.Connection, exact: bool = False) -> tuple[
     long as they are the same.
     """
     placement = placement_mod.Placement.of(conn)
-    providers = placement.providers()
+    reader = None if exact else summaries.Reader(conn, placement)
+    listed = listing.read(placement)
+    providers = listed.every
     generations = {provider['uuid']: provider['generation']
                    for provider in providers}
-    return (_all_hosts(conn, placement, providers, exact),
+    return (_all_hosts(conn, placement, listed, reader),
             leftovers.find(providers),
             {root: [generations[uuid] for _node, uuid in sorted(mine.items())]
-             for root, mine in _nodes(providers).items()})
+             for root, mine in listing.of_hosts(providers).items()})
 
 
 def live_changes(conn: connection.Connection) -> dict[str, str]:
@@ -219,23 +222,16 @@ def leftover_nodes(conn: connection.Connection) -> list[leftovers.Leftover]:
     return leftovers.find(placement_mod.Placement.of(conn).providers())
 
 
-def _nodes(providers: Iterable[Mapping[str, Any]]
-           ) -> dict[str, dict[int, str]]:
-    """compute node's uuid -> node -> its provider's uuid."""
-    return naming.of_computes(
-        (provider['uuid'], provider['name']) for provider in providers
-        if provider['parent_provider_uuid'] is None)[0]
-
-
 def _all_hosts(conn: connection.Connection,
-               placement: placement_mod.Placement,
-               providers: Iterable[Mapping[str, Any]],
-               exact: bool) -> list[PublishedHost]:
-    every = list(providers)
-    names = {provider['uuid']: provider['name'] for provider in every}
-    nodes = _nodes(every)
-    obeying = {provider['uuid'] for provider in placement.with_trait(
-        inventory.TRAIT_HOOK)} if nodes else set()
+               placement: placement_mod.Placement, listed: listing.Providers,
+               reader: summaries.Reader | None) -> list[PublishedHost]:
+    """
+    :param reader: made before the providers were listed; None where each
+        node is to be asked for
+    """
+    names = {provider['uuid']: provider['name'] for provider in listed.every}
+    nodes = listing.of_hosts(listed.every)
+    obeying = listed.obeying
     roots = sorted(nodes, key=lambda root: names[root])
 
     def read(root: str) -> PublishedHost:
@@ -245,11 +241,12 @@ def _all_hosts(conn: connection.Connection,
     if len(roots) < _FEW:
         return [read(root) for root in roots]
     found: dict[str, summary.Node] = {}
-    if not exact:
+    if reader is not None:
         ours = {uuid for root in roots for uuid in nodes[root].values()}
-        found = summaries.read(conn, placement, {
-            provider['uuid']: provider['generation'] for provider in every
-            if provider['uuid'] in ours})
+        found = reader.read(listed.nodes, {
+            provider['uuid'] for provider in (
+                *listed.nodes.providers, *listed.every)
+            if naming.is_ours(provider['name'])} - ours)
     # Nearly all of the time is spent in waiting for answers.
     with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
         rest = dict(zip(roots, pool.map(

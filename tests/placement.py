@@ -30,6 +30,10 @@ from keystoneauth1 import adapter
 from keystoneauth1 import session
 
 
+#: On a busy machine it takes minutes to make its tables.
+_PATIENCE = 600
+
+
 class Server:
     """A Placement of one's own.
 
@@ -49,14 +53,14 @@ class Server:
              database or f'sqlite:///{folder}/placement.db', str(port),
              *([] if conflict_retries is None else [str(conflict_retries)])],
             stdin=subprocess.PIPE, stderr=self._errors, text=True)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + _PATIENCE
         while not port.exists() or not port.read_text():
             if self.process.poll() is not None:
                 self._errors.seek(0)
                 raise RuntimeError(self._errors.read())
             if time.monotonic() > deadline:
                 self.stop()
-                raise RuntimeError('no Placement after 120 s')
+                raise RuntimeError(f'no Placement after {_PATIENCE} s')
             time.sleep(0.1)
         self.url = f'http://127.0.0.1:{port.read_text()}'
 
@@ -69,7 +73,11 @@ class Server:
 
     def stop(self):
         self.process.stdin.close()
-        self.process.wait(30)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self._errors.close()
         self.folder.cleanup()
 

@@ -25,7 +25,10 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
+import datetime
+import email.utils
 from typing import Any
+from typing import NamedTuple
 import urllib.parse
 
 from keystoneauth1 import exceptions as ksa_exc
@@ -39,6 +42,19 @@ from kongming.placement import inventory
 MICROVERSION = '1.28'
 _UNPARENT = '1.37'
 _CUSTOM = 'CUSTOM_'
+
+
+class Listing(NamedTuple):
+    """Providers, and what the answer says of its age.
+
+    :ivar changed: when one of them was written last, by Placement's clock, in
+        whole seconds; None where it is not said
+    :ivar asked: when that was asked for, by the web server's clock
+    """
+
+    providers: list[dict[str, Any]]
+    changed: datetime.datetime | None = None
+    asked: datetime.datetime | None = None
 
 
 @contextlib.contextmanager
@@ -74,13 +90,18 @@ class Placement:
 
     def _call(self, method: str, path: str,
               microversion: str = MICROVERSION, **kwargs: Any) -> Any:
+        response = self._answer(method, path, microversion, **kwargs)
+        return response.json() if response.content else None
+
+    def _answer(self, method: str, path: str, microversion: str,
+                **kwargs: Any) -> Any:
         with _reached(f'{method} {path}'):
             response = self._adapter.request(
                 path, method, microversion=microversion, raise_exc=False,
                 **kwargs)
         if response.status_code >= 400:
             raise _error(response, method, path)
-        return response.json() if response.content else None
+        return response
 
     def get(self, path: str) -> Any:
         """What Placement answers, parsed.
@@ -103,6 +124,18 @@ class Placement:
             return self.providers(required=trait)
         except exception.Invalid:
             return []
+
+    def listed(self, trait: str) -> Listing:
+        """Providers that have a trait, and when one was changed last."""
+        query = urllib.parse.urlencode({'required': trait})
+        try:
+            response = self._answer('GET', f'/resource_providers?{query}',
+                                    MICROVERSION)
+        except exception.Invalid:
+            return Listing([])
+        return Listing(response.json()['resource_providers'],
+                       _date(response, 'Last-Modified'),
+                       _date(response, 'Date'))
 
     def candidates(self, resource: str) -> dict[str, Any]:
         """All providers that have one of a class left, and what they have.
@@ -144,6 +177,11 @@ class Placement:
         found = self.get(f'/resource_providers/{uuid}/allocations')
         return {consumer: allocation['resources'] for consumer, allocation
                 in found['allocations'].items()}
+
+    def usages(self, project: str) -> dict[str, int]:
+        """class -> what all consumers of a project have, wherever."""
+        query = urllib.parse.urlencode({'project_id': project})
+        return dict(self.get(f'/usages?{query}')['usages'])
 
     def allocations_of(self, consumer: str) -> dict[str, Any]:
         """All that one has, wherever; with what is needed to write it.
@@ -279,6 +317,15 @@ class Placement:
         for name in names:
             if name not in known and name.startswith(_CUSTOM):
                 self._call('PUT', f'/traits/{name}')
+
+
+def _date(response: Any, name: str) -> datetime.datetime | None:
+    """A header that is a date; None where it is not there or is none."""
+    try:
+        found = email.utils.parsedate_to_datetime(response.headers[name])
+    except (LookupError, TypeError, ValueError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
 
 
 def _error(response: Any, method: str, path: str) -> exception.CloudError:

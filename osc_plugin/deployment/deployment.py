@@ -141,7 +141,7 @@ class ApplyDeployment(_OfDocument):
         with progress.Progress(self.app.stderr, len(plan.steps)) as shown:
             rollout_cmd.Rollout(conn, wanted.name, there, parsed_args.timeout,
                                 shown.step).run(plan.steps)
-        return _COLUMNS, _rows(conn, wanted.name)
+        return _COLUMNS, _rows(conn, wanted.name, self.app.stderr)
 
 
 class ShowDeployment(command.Lister):
@@ -165,6 +165,7 @@ class ShowDeployment(command.Lister):
     def take_action(self, parsed_args):
         return _COLUMNS, _rows(
             self.app.client_manager.kongming, parsed_args.deployment,
+            self.app.stderr,
             lambda text: self.app.stderr.write(f'warning: {text}\n'))
 
 
@@ -242,11 +243,13 @@ def _there(conn, name, warn=None):
     return flavors, servers
 
 
-def _rows(conn, name, warn=None):
+def _rows(conn, name, stream, warn=None):
+    """:param stream: where it is shown that this takes long"""
     from kongming.deployment import drift
     flavors, servers = _there(conn, name, warn)
     try:
-        hosts = {host.name: host.state for host in cloud.hosts(conn)}
+        with progress.Waiting(stream, 'reading hosts'):
+            hosts = {host.name: host.state for host in cloud.hosts(conn)}
     except km_exc.Forbidden:
         for found in servers:
             yield (found.name, found.host, found.status,

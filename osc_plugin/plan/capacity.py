@@ -27,6 +27,7 @@ from kongming.template import template
 from osc_plugin import cloud
 from osc_plugin.plan import plan
 from osc_plugin.plan import steps as steps_mod
+from osc_plugin import progress
 from osc_plugin import template_options
 
 
@@ -48,9 +49,11 @@ class Defragmentation:
         if parsed_args.for_flavor:
             wanted, words = self._wanted(conn, parsed_args)
         clock = plan.clock(parsed_args.deadline)
-        host, answer = self._best(
-            conn, [found for found in cloud.hosts(conn, parsed_args.host)
-                   if found.obeys], wanted, parsed_args, clock)
+        with progress.Waiting(self.app.stderr, 'reading hosts') as waiting:
+            host, answer = self._best(
+                conn, [found for found in cloud.hosts(conn, parsed_args.host)
+                       if found.obeys], wanted, parsed_args, clock,
+                waiting.say)
         steps = document.steps(answer, host.names)
         found = document.Plan(
             answer.layout.solver,
@@ -75,13 +78,15 @@ class Defragmentation:
                 f'Flavor {flavor.name}: {demand.problem}')
         return demand, f'{parsed_args.count} x {flavor.name}'
 
-    def _best(self, conn, hosts, wanted, parsed_args, clock):
+    def _best(self, conn, hosts, wanted, parsed_args, clock, say):
         """The host where it costs the least, and how.
 
+        :param say: called with what is being done
         :raises CommandError: if there is none
         """
         best, refused = None, []
         for number, published in enumerate(hosts):
+            say(f'looking for a way, host {number + 1} of {len(hosts)}')
             host = steps_mod.Host(conn, published)
             end = clock() - clock() / (len(hosts) - number)
 

@@ -81,7 +81,8 @@ class CreateTemplate(command.ShowOne):
             vcpus=parsed_args.vcpus, ram=parsed_args.ram,
             extra_specs=specs), desired)
         for warning in template_cmd.check(conn, name, wanted,
-                                          not parsed_args.no_check):
+                                          not parsed_args.no_check,
+                                          self.app.stderr):
             self.app.stderr.write(f'warning: {warning}\n')
         written = {**specs, **flavor_mod.changes(specs, desired).put}
         if parsed_args.dry_run:

@@ -12,11 +12,12 @@
 
 """``openstack kongming template ...``: templates on flavors."""
 
+import sys
+
 from osc_lib import exceptions
 
 from kongming.cli import columns
 from kongming.fit import demand
-from kongming.fit import fit
 from kongming.fit import lint
 from kongming.fit import nova_fitter
 from kongming.placement import flavor as flavor_mod
@@ -31,10 +32,12 @@ from osc_plugin import template_options
 COLUMNS = ('flavor', 'vcpus', 'ram', 'template', 'placement')
 
 
-def check(conn, name, wanted, hosts=True):
+def check(conn, name, wanted, hosts=True, stream=None):
     """Check what a flavor is to have.
 
     :param hosts: whether some host has to be able to take it
+    :param stream: where it is shown that this takes long; default standard
+        error
     :returns: warnings
     :raises CommandError: with all that is wrong
     """
@@ -44,35 +47,42 @@ def check(conn, name, wanted, hosts=True):
             f"flavor '{name}': {problem}" for problem in problems))
     if not hosts:
         return lint.lint(wanted)
-    published = cloud.hosts(conn)
-    try:
-        warnings = _check_hosts(published, wanted)
-    except exceptions.CommandError:
-        # What is reserved is not known to be there without asking more.
-        published = cloud.hosts(conn, exact=True)
-        warnings = _check_hosts(published, wanted)
+    with progress.Waiting(stream or sys.stderr, 'reading hosts') as waiting:
+        published = cloud.hosts(conn)
+        try:
+            warnings = _check_hosts(published, wanted)
+        except exceptions.CommandError:
+            # What is reserved is not known to be there without asking more.
+            waiting.say('reading what is reserved on hosts')
+            published = cloud.hosts(conn, exact=True)
+            warnings = _check_hosts(published, wanted)
     return [*warnings, *lint.lint(wanted, published[0].state)]
 
 
 def _check_hosts(published, wanted):
-    """Whether any host could take it if it were empty.
+    """Whether any host could take it if it were empty, or can as it is.
+
+    Where cells differ, Nova may boot beside others what it refuses on an
+    empty host (:mod:`kongming.fit.nova_fitter`).
 
     :returns: warnings
-    :raises CommandError: if none could
+    :raises CommandError: with what each host says, if none could
     """
-    reasons, unhooked = [], []
+    reasons, unhooked, by_nova = [], [], False
     for host in published:
         empty = host.state.emptied()
-        result = fit.fit(empty, wanted)
-        objection = nova_fitter.advice(empty, wanted) if result else None
-        if objection:
-            reasons.append(f'{host.name}: {objection}')
-            continue
+        result = nova_fitter.bootable(empty, wanted)
+        if not result and result.by_nova:
+            result = nova_fitter.bootable(host.state, wanted,
+                                          limits=host.limits) or result
         if result and host.obeys:
             return []
         if result:
             unhooked.append(host.name)
-        reasons.append(f'{host.name}: {result}')
+        why = str(result)
+        if not result and result.by_nova:
+            by_nova, why = True, nova_fitter.advice(empty, wanted) or why
+        reasons.append(f'{host.name}: {why}')
     if unhooked:
         return [f'it fits only where no nova-compute obeys templates '
                 f'({", ".join(unhooked)}), so no server of it can be '
@@ -81,8 +91,9 @@ def _check_hosts(published, wanted):
         raise exceptions.CommandError(
             'No host is published yet, so nothing is known of their '
             'pCPUs; --no-check writes the template all the same.')
-    raise exceptions.CommandError(
-        'No host could ever take this:\n' + '\n'.join(reasons))
+    raise exceptions.CommandError('\n'.join([
+        'No host boots this, neither as it is now nor empty:' if by_nova
+        else 'No host could ever take this:', *reasons]))
 
 
 def row(found):
@@ -145,7 +156,7 @@ class SetTemplate(command.ShowOne):
         found = cloud.flavor(conn, parsed_args.flavor)
         wanted = template_options.demanded(found, desired)
         for warning in check(conn, found.name, wanted,
-                             not parsed_args.no_check):
+                             not parsed_args.no_check, self.app.stderr):
             self.app.stderr.write(f'warning: {warning}\n')
         changes = flavor_mod.changes(found.extra_specs, desired)
         propagation, planned = None, []

@@ -59,6 +59,14 @@ def _served(args):
         HOOKED = not args.native
         PUBLISHES = True
         SHARED_PCPUS = 0 if args.dedicated else 1
+        if args.nodes:
+            SHAPE = {'cpu_nodes': args.nodes, 'cpu_sockets': 1,
+                     'cpu_cores': 4, 'cpu_threads': 2,
+                     'kB_mem': args.nodes * 8 * 1024 ** 2}
+            SHARED, DEDICATED = (','.join(
+                f'{8 * node + first}-{8 * node + last}'
+                for node in range(args.nodes))
+                for first, last in ((0, 1), (4, 7)))
 
         def serve(self):
             stop = threading.Event()
@@ -101,6 +109,10 @@ def main():
     parser.add_argument('--hosts', type=int, default=1,
                         help='compute hosts; more than one with simulated '
                              'only (default: 1)')
+    parser.add_argument('--nodes', type=int, default=0,
+                        help='NUMA nodes of a simulated host, each of two '
+                             'shared pCPUs and four dedicated ones (default: '
+                             'two, of which six are dedicated)')
     parser.add_argument('--max-limit', type=int, default=0,
                         help="[api] max_limit (default: Nova's)")
     parser.add_argument('--lost-cell', action='store_true',
@@ -118,6 +130,8 @@ def main():
     args = parser.parse_args()
     if args.hosts > 1 and args.hypervisor == 'libvirt':
         parser.error('one libvirtd is one host')
+    if args.nodes and args.hypervisor == 'libvirt':
+        parser.error('this libvirtd has the nodes that it has')
     log = logging.FileHandler(args.folder / 'nova.log')
     log.setFormatter(logging.Formatter(
         '%(asctime)s %(levelname)s %(name)s %(message)s'))

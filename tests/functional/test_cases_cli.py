@@ -95,17 +95,80 @@ class SchedulerTest(test_cli.CliBase):
                                    'nowhere', status=1)
         self.assertIn("Nova knows no host 'nowhere'", err)
 
-    def test_plan_on_a_disabled_host(self):
-        """There is no other one."""
-        flavor = self.template()
-        self.addCleanup(self.service, '--enable')
-        self.service('--disable')
-        code, out, err = self.run_shell(
+    def planned(self, flavor):
+        """Why 'plan create' and 'deployment validate' find no host."""
+        code, out, planned = self.run_shell(
             lambda: shell.OpenStackShell().run([
                 'kongming', 'plan', 'create', '--flavor', f'{flavor}=1',
                 '--image', 'idle', '--network', 'none']))
-        self.assertEqual(1, code)
-        self.assertIn('disabled', err)
+        self.assertEqual(1, code, out + planned)
+        keys = self.specs(flavor)
+        path = self.document(version=1, name='left-out', templates={'du': {
+            'vcpus': 2, 'ram': 64, 'cells': {0: {'node': 1}},
+            'properties': {key: value for key, value in keys.items()
+                           if not key.startswith('kongming:')
+                           and key != 'trait:CUSTOM_KONGMING_HOOK'}}},
+            servers={'du-1': {'template': 'du', 'image': 'idle',
+                              'networks': 'none'}})
+        code, out, deployed = self.run_shell(
+            lambda: shell.OpenStackShell().run([
+                'kongming', 'deployment', 'validate', path]))
+        self.assertEqual(1, code, out + deployed)
+        return planned, deployed
+
+    def test_plans_and_deployments_of_a_disabled_host(self):
+        """There is no other one."""
+        flavor = self.template()
+        self.addCleanup(self.service, '--enable')
+        self.service('--disable', '--disable-reason', 'new fans')
+        for said in self.planned(flavor):
+            self.assertIn('compute1: the scheduler leaves it out: its compute '
+                          'service is disabled (new fans)', said)
+
+    def test_plans_and_deployments_of_a_host_that_is_forced_down(self):
+        flavor = self.template()
+        self.addCleanup(self.service, '--up')
+        self.service('--down')
+        for said in self.planned(flavor):
+            self.assertIn('its compute service is forced down', said)
+
+    def test_plans_and_deployments_of_what_the_host_lacks(self):
+        for key, value, why in (
+                ('trait:HW_CPU_X86_AMD_SEV', 'required',
+                 'it lacks the trait HW_CPU_X86_AMD_SEV'),
+                ('trait:COMPUTE_NODE', 'forbidden',
+                 'it has the trait COMPUTE_NODE, which is forbidden'),
+                ('resources:DISK_GB', '999999',
+                 'Placement has no 999999 of DISK_GB left on it'),
+                ('aggregate_instance_extra_specs:ssd', 'true',
+                 'no aggregate of it says ssd=true')):
+            for said in self.planned(self.template(f'{key}={value}')):
+                self.assertIn('compute1: the scheduler leaves it out: '
+                              f'{why}', said)
+
+    def test_an_aggregate_that_says_it(self):
+        flavor = self.template('aggregate_instance_extra_specs:ssd=true')
+        self.assertEqual(False, self.fits(flavor)[0])
+        self.openstack('aggregate', 'create', '--zone', 'west', 'fast',
+                       '--property', 'ssd=true')
+        self.addCleanup(self.openstack, 'aggregate', 'delete', 'fast')
+        self.openstack('aggregate', 'add', 'host', 'fast', 'compute1')
+        self.addCleanup(self.openstack, 'aggregate', 'remove', 'host', 'fast',
+                        'compute1')
+        self.assertEqual(True, self.fits(flavor)[0])
+        # The aggregate is a zone as well.
+        for zone, well in (('west', True), ('nova', False)):
+            fits, said = self.fits(flavor, '--availability-zone', zone)
+            self.assertEqual(well, fits, said)
+        self.assertIn("it is in the availability zone 'west', not in 'nova'",
+                      said)
+        plan = ('kongming', 'plan', 'create', '--flavor', f'{flavor}=1',
+                '--image', 'idle', '--network', 'none',
+                '--availability-zone')
+        self.openstack(*plan, 'west')
+        _out, err = self.openstack(*plan, 'nova', status=1)
+        self.assertIn("it is in the availability zone 'west', not in 'nova'",
+                      err)
 
 
 class TerminalTest(test_cli.CliBase):

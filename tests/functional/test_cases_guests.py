@@ -16,6 +16,7 @@ import collections
 import itertools
 import logging
 import random
+import types
 
 import fixtures
 import testtools
@@ -33,9 +34,11 @@ from kongming.template import grammar
 from kongming.template import guest
 from kongming.template import template
 from nova import context
+from nova import exception as nova_exc
 from nova import objects
 from nova.scheduler import utils
 from nova.virt import hardware
+from nova_ext import filters
 from nova_ext import translate
 from tests.functional import test_boot
 
@@ -237,6 +240,42 @@ class NovaFitterTest(testtools.TestCase):
                 else 'wrong'] += 1
         self.assertGreater(min(outcomes['refused'], outcomes['right']), 200)
         self.assertGreater(outcomes['wrong'], 2)
+
+    def test_the_filter_refuses_nothing_that_nova_boots(self):
+        """And passes nothing for that nova-scheduler would fail."""
+        logging.disable(logging.CRITICAL)
+        self.addCleanup(logging.disable, logging.NOTSET)
+        rng = random.Random(22)
+        outcomes = collections.Counter()
+        for _round in range(2000):
+            host, asked = self.host(rng), self.server(rng)
+            wanted = demand.Demand(translate.guest_of(asked),
+                                   template.Template())
+            if nova_fitter.are_equal(wanted) or not any(
+                    cell.pcpuset for cell in asked.cells):
+                continue
+            state = types.SimpleNamespace(
+                numa_topology=host, pci_stats=None, cpu_allocation_ratio=2.0,
+                ram_allocation_ratio=1.0,
+                allocation_candidates=[{'mappings': {}}])
+            passes = filters._restrict_to_bootable(
+                state, types.SimpleNamespace(
+                    demand=wanted, spec=objects.RequestSpec(
+                        numa_topology=asked, pci_requests=None)))
+            found = hardware.numa_fit_instance_to_host(
+                host, asked, None, limits=objects.NUMATopologyLimits(
+                    cpu_allocation_ratio=2.0, ram_allocation_ratio=1.0))
+            try:
+                # What nova-scheduler and the claim on the host do next.
+                boots = found is not None and bool(
+                    hardware.numa_usage_from_instance_numa(host, found))
+            except nova_exc.NovaException:
+                boots = False
+                outcomes['mislaid'] += 1
+            self.assertEqual(boots, passes)
+            outcomes[passes] += 1
+        self.assertGreater(min(outcomes[True], outcomes[False]), 100)
+        self.assertGreater(outcomes['mislaid'], 1)
 
     def node_of(self, host, cell):
         pcpus = {*(cell.cpu_pinning or {}).values()}

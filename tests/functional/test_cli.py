@@ -62,13 +62,13 @@ class ServedCloud:
             [sys.executable, '-W', 'ignore', '-m', 'tests.embedded',
              str(self.folder), *options], stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, preexec_fn=_end_with_parent)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not (self.folder / 'ready').exists():
             if self.process.poll() is not None:
                 raise RuntimeError(self.process.stderr.read())
             if time.monotonic() > deadline:
                 self.process.kill()
-                raise RuntimeError(f'no cloud after 120 s, see {self.folder}')
+                raise RuntimeError(f'no cloud after 600 s, see {self.folder}')
             time.sleep(0.2)
 
     def pause(self):

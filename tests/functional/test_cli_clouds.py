@@ -12,6 +12,7 @@
 
 """Clouds whose lists have pages, or a cell of which is down."""
 
+import json
 import pathlib
 import tempfile
 import uuid
@@ -19,6 +20,9 @@ import uuid
 from kongming.compute import hosts
 from kongming.compute import servers
 from kongming.host import usage
+from kongming.placement import inventory
+from kongming.publish import client
+from kongming.publish import publisher
 from nova import context as nova_context
 from nova import objects
 from openstack import config as sdk_config
@@ -90,6 +94,29 @@ class PagesTest(CloudBase):
                                                'list')})
         for name in names:
             self.json('kongming', 'template', 'check', name)
+
+    def test_flavors_of_older_builds(self):
+        names = [self.flavor(1, f'trait_KM0:CUSTOM_KONGMING_NODE_{number}'
+                                '=required') for number in range(3)]
+        self.assertLessEqual({('flavor', name) for name in names}, {
+            (row['kind'], row['name']) for row in self.json(
+                'kongming', 'host', 'clean', '--dry-run')})
+
+    def test_all_hosts_with_their_servers(self):
+        flavor, = self.templated(1)
+        names = [f'all-{flavor[-8:]}-{number}'.replace('.', '-')
+                 for number in range(5)]
+        self.boot(flavor, *names)
+        out, _err = self.openstack('kongming', 'host', 'map', '--all',
+                                   '--format', 'json')
+        shown = json.loads(out)
+        self.assertEqual(3, len(shown['hosts']))
+        self.assertLessEqual({*names}, {
+            server['server'] for host in shown['hosts']
+            for server in host['servers']})
+        # Node 1 of three hosts has six dedicated pCPUs.
+        self.assertEqual(3 * 6 - 5, sum(row['times'] for row in self.json(
+            'kongming', 'template', 'check', flavor)))
 
     def test_hypervisors_services_and_providers(self):
         conn = self.conn()
@@ -177,6 +204,46 @@ class LostCellTest(CloudBase):
         self.assertIn(cells.SERVER, err)
         self.json('kongming', 'template', 'check', flavor)
         self.openstack('kongming', 'host', 'map', 'compute1')
+
+    def publish(self):
+        """The host of the lost cell, as Placement knew it before."""
+        self.openstack('resource', 'provider', 'create', cells.HOST)
+        host = self.json('resource', 'provider', 'list', '--name',
+                         cells.HOST)[0]['uuid']
+        self.addCleanup(self.openstack, 'resource', 'provider', 'delete',
+                        host)
+        state = usage.HostState([usage.NodeState(
+            0, frozenset(range(2, 8)), shared=frozenset({0, 1}),
+            siblings=[(pcpu,) for pcpu in range(8)], memory_mib=1024)])
+        publisher.Publisher(
+            client.Placement.of(self.conn()), cells.HOST, host).publish(
+                lambda: inventory.build(cells.HOST, host, state,
+                                        inventory.Ratios()))
+        self.addCleanup(self.openstack, 'kongming', 'host', 'unpublish',
+                        cells.HOST)
+        self.openstack('--os-placement-api-version', '1.6', 'resource',
+                       'provider', 'trait', 'set', '--trait',
+                       'CUSTOM_KONGMING_HOOK', host)
+
+    def test_a_host_of_it_takes_nothing(self):
+        """What is free of it is not known, so nothing is planned there."""
+        self.publish()
+        flavor = self.flavor(2)
+        self.openstack('kongming', 'template', 'set', '--flavor', flavor,
+                       '--node', '0=0')
+        why = (f'{cells.HOST}: the scheduler leaves it out: its cell does '
+               'not answer, so nothing is known of it')
+        rows = {row['host']: row for row in self.json(
+            'kongming', 'template', 'check', flavor)}
+        self.assertEqual({'compute1': True, cells.HOST: False}, {
+            name: row['fits'] for name, row in rows.items()})
+        self.assertEqual(why, f"{cells.HOST}: {rows[cells.HOST]['how']}")
+        plan = ('kongming', 'plan', 'create', '--flavor', f'{flavor}=1',
+                '--image', 'idle', '--network', 'none')
+        row, = self.json(*plan)
+        self.assertEqual('compute1', row['host'])
+        _out, err = self.openstack(*plan, '--host', cells.HOST, status=1)
+        self.assertIn(why, err)
 
     def test_a_service_of_it(self):
         self.assertIn('its cell does not answer', hosts.services(

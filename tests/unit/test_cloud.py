@@ -11,6 +11,8 @@
 #    under the License.
 
 import collections
+import datetime
+import email.utils
 import json
 import os
 import pathlib
@@ -46,6 +48,8 @@ class Placement:
         self.providers, self.nodes, self.hooked = [], {}, set()
         #: Nodes on which nothing is allocated.
         self.idle = set()
+        self.now = datetime.datetime(2026, 11, 28, tzinfo=datetime.UTC)
+        self.changed = self.now - datetime.timedelta(minutes=1)
         for name in hosts:
             root = self.add(name, str(uuid.uuid4()))
             if hooked:
@@ -80,8 +84,11 @@ class Placement:
             self._now -= 1
         status, found = self._answer(path)
         content = json.dumps(found)
-        return types.SimpleNamespace(status_code=status, content=content,
-                                     json=lambda: json.loads(content))
+        return types.SimpleNamespace(
+            status_code=status, content=content, headers={
+                'Last-Modified': email.utils.format_datetime(self.changed),
+                'Date': email.utils.format_datetime(self.now)},
+            json=lambda: json.loads(content))
 
     def _answer(self, path):
         path, _sep, query = path.partition('?')
@@ -95,7 +102,14 @@ class Placement:
                 and ('member_of' not in asked
                      or asked['member_of'] in found['aggregates'])
                 and ('required' not in asked
-                     or found['uuid'] in self.hooked)]}
+                     or found['uuid'] in self.hooked
+                     and asked['required'] == inventory.TRAIT_HOOK
+                     or naming.is_ours(found['name'])
+                     and asked['required'] == inventory.TRAIT)]}
+        if path == '/usages':
+            return self._usages(query)
+        if path == '/allocations/a-server':
+            return 200, {'allocations': {}, 'project_id': 'p'}
         if path == '/allocation_candidates':
             name, amount = urllib.parse.parse_qs(query)['resources'][
                 0].split(':')
@@ -120,6 +134,20 @@ class Placement:
         return {} if node in self.idle else {
             'CUSTOM_KONGMING_PCPU': 1, 'CUSTOM_KONGMING_PCPU_4': 1,
             'CUSTOM_KONGMING_MEMORY_MB': 256}
+
+    def _usages(self, query):
+        if query != 'project_id=p' or self.refuses_usages:
+            return (403, {'errors': [{}]}) if self.refuses_usages else (
+                200, {'usages': {}})
+        found = collections.Counter()
+        for node in self.nodes:
+            found.update(self.used(node))
+        return 200, {'usages': {'VCPU': 4, **found, **self.more}}
+
+    #: Whether the policy lets others ask for them only.
+    refuses_usages = False
+    #: class -> what else the project uses
+    more: dict[str, int] = {}
 
     def _summary(self, uuid_):
         node = self.nodes[uuid_]
@@ -318,6 +346,59 @@ class CacheTest(_Base):
         self.assertEqual(([5] * 10, 1), self.read(conn))
         self.placement.idle.update(self.placement.nodes)
         self.assertEqual(([6] * 10, 1), self.read(conn))
+
+    def test_nodes_in_use_hold_as_long_as_the_sum_does(self):
+        conn = self.conn(10)
+        self.assertEqual(([5] * 10, 1), self.read(conn))
+        # To learn whose servers they are.
+        self.assertEqual([1, 1, 1], [
+            sum(path.startswith(start) for path
+                in self.placement.asked.elements())
+            for start in ('/usages', '/allocations/', '/resource_providers/')])
+        self.assertEqual(([5] * 10, 0), self.read(conn))
+        # That is asked for before the generations.
+        self.assertEqual(['/usages?project_id=p',
+                          '/resource_providers?required=CUSTOM_KONGMING',
+                          '/resource_providers?required='
+                          'CUSTOM_KONGMING_HOOK'],
+                         [*self.placement.asked.elements()])
+        self.placement.idle.add([*self.placement.nodes][3])
+        free, asked = self.read(conn)
+        self.assertEqual((5 * 9 + 6, 1), (sum(free), asked))
+        self.assertEqual((free, 0), self.read(conn))
+
+    def test_a_sum_that_tells_nothing(self):
+        """Somebody else has servers, or is the only one who may ask."""
+        for attribute, value in (('more', {'CUSTOM_KONGMING_PCPU': 1}),
+                                 ('refuses_usages', True)):
+            conn = self.conn(10)
+            self.read(conn)
+            with mock.patch.object(Placement, attribute, value):
+                for _time in range(2):
+                    self.assertEqual(([5] * 10, 1), self.read(conn))
+
+    def test_a_leftover_may_have_what_was_freed(self):
+        conn = self.conn(10)
+        self.placement.add('gone_KONGMING_NODE0', str(uuid.uuid4()))
+        for _time in range(2):
+            self.assertEqual(([5] * 10, 1), self.read(conn))
+
+    def test_a_provider_that_was_made_again(self):
+        """It has the same generation, but was written since."""
+        conn = self.conn(10)
+        self.placement.idle.update(self.placement.nodes)
+        self.read(conn)
+        self.placement.changed += datetime.timedelta(seconds=1)
+        self.assertEqual(([6] * 10, 1), self.read(conn))
+        self.assertEqual(([6] * 10, 0), self.read(conn))
+
+    def test_what_was_written_a_moment_ago_is_not_cached(self):
+        conn = self.conn(10)
+        self.placement.idle.update(self.placement.nodes)
+        self.placement.changed = self.placement.now - datetime.timedelta(
+            seconds=1)
+        for _time in range(2):
+            self.assertEqual(([6] * 10, 1), self.read(conn))
 
     def test_other_users_and_clouds(self):
         conn = self.conn(10)

@@ -115,6 +115,11 @@ MADE = {
     "``Nova's own fitter finds no place for it``, ``Nova's own fitter gives "
     'cell``': 'unit.fit.test_nova_fitter:NovaFitterTest.'
         'test_cells_that_differ',
+    '``No host could ever take this``':
+        'unit.osc_plugin.test_template_set:HostsTest.test_too_large_for_any',
+    '``No host boots this, neither as it is now nor empty``':
+        'unit.osc_plugin.test_template_set:HostsTest.'
+        'test_nova_boots_it_nowhere',
     '``Threads are freer than they may be and are put back``':
         'functional.test_power:WitnessTest.test_freed_by_hand',
     '``A pin that libvirt refused has freed threads``, ``The kernel keeps '
@@ -154,8 +159,6 @@ MADE = {
     "a filter or weigher that Nova doesn't find":
         'unit.nova_ext.test_installed:InstalledTest.'
         'test_a_filter_that_nova_does_not_find',
-    '``No host could ever take this``':
-        'functional.test_cli:BadInputTest.test_pcpu_that_no_host_has',
     '``it has ... characters and Nova keeps ...``':
         'unit.template.test_metadata:SayTest.test_it_is_said_how_long_it_is',
     '``warning: ...``':
