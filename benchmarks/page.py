@@ -131,7 +131,7 @@ def _allocate(rows, url, own):
                 f'SELECT {columns} FROM {table}'))))
 
         providers = known('uuid, id', 'resource_providers')
-        classes = known('name, id', 'resource_classes')
+        resource_classes = known('name, id', 'resource_classes')
         conn.execute(sqlalchemy.text(
             'INSERT INTO consumers (uuid, project_id, user_id, generation) '
             'SELECT :server, project_id, user_id, 1 FROM consumers '
@@ -142,7 +142,7 @@ def _allocate(rows, url, own):
             'resource_class_id, used) VALUES (:provider, :server, :class_, '
             ':used)'), [
                 {'provider': providers[its], 'server': each,
-                 'class_': classes[name], 'used': used}
+                 'class_': resource_classes[name], 'used': used}
                 for each, its, amounts in rows[1:]
                 for name, used in amounts.items()])
     engine.dispose()

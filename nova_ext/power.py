@@ -104,7 +104,7 @@ class CpuApi(cpu_api.API):
             super().power_up(cpus)
             self._low.difference_update(cpus)
         if strategy() == 'cpu_state':
-            _take_back(frozenset(cpus) & self.managed())
+            _reclaim_cpus(frozenset(cpus) & self.managed())
 
     def ensure(self, pcpus):
         """Power up what has no power, before somebody runs there.
@@ -225,11 +225,11 @@ class CpuApi(cpu_api.API):
         return found
 
 
-def _take_back(pcpus):
+def _reclaim_cpus(pcpus):
     """Where it is cgroup version 1, libvirt could pin nobody there."""
     try:
         if cpuset.lacking(pcpus):
-            privileged.take_back(sorted(pcpus))
+            privileged.reclaim_cpus(sorted(pcpus))
     except Exception:
         LOG.exception('The cpusets of domains lack pCPU %s, which was '
                       'offline; nothing can be pinned there',

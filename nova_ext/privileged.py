@@ -81,9 +81,9 @@ def set_share(pid, vcpu, share):
 
 
 @context.entrypoint
-def take_back(pcpus):
+def reclaim_cpus(pcpus):
     # The files belong to root, as those of set_share.
-    cpuset.take_back(pcpus)
+    cpuset.reclaim_cpus(pcpus)
 
 
 @resctrl_context.entrypoint

@@ -44,7 +44,7 @@ def lacking(pcpus: Collection[int]) -> list[str]:
     return [str(folder) for folder, _missing in _lacking(pcpus)]
 
 
-def take_back(pcpus: Collection[int]) -> None:
+def reclaim_cpus(pcpus: Collection[int]) -> None:
     """Have cpusets of domains, and above them, hold pCPUs again.
 
     :param pcpus: what is offline of them is left out

@@ -199,7 +199,7 @@ def set_mems(pid: int, nodes: list[int], only: str = '') -> None:
 def migrate_pages(pid: int, sources: list[int], node: int) -> int:
     """Move all pages that a process has on some nodes to another.
 
-    Where the node has no room for one the kernel stops, and the rest stays.
+    Where the node has no page left the kernel stops, and the rest stays.
 
     :returns: how many could not be moved, as far as the kernel knows; -1:
         some
@@ -289,7 +289,7 @@ def _where(pid: int, addresses: array.array[int]) -> array.array[int]:
 
 
 def _move(pid: int, addresses: array.array[int], node: int) -> None:
-    """Where the node has no room for a page the kernel stops at it.
+    """Where the node has no page left the kernel stops.
 
     The whole call fails then, on Linux 6.1 for one of 2 MiB (mm/migrate.c,
     migrate_pages); what has moved stays there.

@@ -105,11 +105,11 @@ class Load(fixtures.Fixture):
             for guest in self.guests.values():
                 guest.run_ns += round(took * guest.use / 100 * _SECOND)
                 guest.wait_ns += round(took * guest.wait / 100 * _SECOND)
-            for pcpu, shares in self.pcpus.items():
+            for pcpu, parts in self.pcpus.items():
                 self._times[pcpu] = tuple(
                     before + round(took * share / 100 * _SECOND)
                     for before, share in zip(
-                        self._times.get(pcpu, (0, 0)), shares))
+                        self._times.get(pcpu, (0, 0)), parts))
             read()
 
 

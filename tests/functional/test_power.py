@@ -70,7 +70,7 @@ class LiveTest(LiveBase):
         self.useFixture(fixtures.MonkeyPatch(
             'kongming.kernel.cpuset.lacking', lambda pcpus: ['machine']))
         self.useFixture(fixtures.MonkeyPatch(
-            'nova_ext.privileged.take_back',
+            'nova_ext.privileged.reclaim_cpus',
             lambda pcpus: found.append((pcpus, 15 in self.online))))
         self.want(server, pin_0='0:15 1:10')
         self.assertEqual([([15], True)], found)

@@ -82,7 +82,7 @@ class Inside:
                 ('affinity.hold', self.hold),
                 ('cpuset.lacking', lambda pcpus: self._kernel.lacking(
                     sorted(pcpus))),
-                ('cpuset.take_back', self._kernel.take_back),
+                ('cpuset.reclaim_cpus', self._kernel.reclaim_cpus),
                 ('cpus.online', self.online),
                 ('cpus.read', self.read_cpus)):
             patch(f'kongming.kernel.{name}', function)

@@ -69,7 +69,7 @@ def hold(process, places):
     affinity.hold(process, {thread: set(pcpus) for thread, pcpus in places})
 functions = {'online': cpus.online, 'read_cpus': read_cpus, 'hold': hold,
              'read_threads': reader.read, 'pid_of': process.pid_of,
-             'lacking': cpuset.lacking, 'take_back': cpuset.take_back}
+             'lacking': cpuset.lacking, 'reclaim_cpus': cpuset.reclaim_cpus}
 write = threading.Lock()
 def answer(number, name, args):
     try:

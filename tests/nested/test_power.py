@@ -250,6 +250,6 @@ class WitnessTest(test_host.DomainBase):
         self.assertEqual({0: {3}, 1: {3}}, self.places())
         self.inside.set_online(2, 1)
         # As who powers it up does.
-        cpuset.take_back([2])
+        cpuset.reclaim_cpus([2])
         affinity.again(self.domain, self.wanted, 8, {(witness.VCPU, 0)})
         self.assertEqual({0: {2}, 1: {3}}, self.places())

@@ -206,6 +206,11 @@ MADE = {
         'unit.nova_ext.test_enforce:ByLoadTest.test_a_borrower_stays',
     '``it has switched as often as it may in an hour``':
         'functional.test_load:ActTest.test_switches_before_a_restart_count',
+    '``It is not moved for balance``':
+        'unit.nova_ext.test_balance:BalanceTest.test_it_can_not',
+    '``No cell is balanced, as the kernel does not tell``':
+        'unit.nova_ext.test_balance:BalanceTest.'
+        'test_the_kernel_is_silent',
     '``use is not known``':
         'functional.test_load:ActTest.test_it_can_not_be_read',
 }

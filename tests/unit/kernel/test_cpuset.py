@@ -21,7 +21,7 @@ from tests import base
 _DOMAIN = 'machine/qemu-1-du.libvirt-qemu'
 
 
-class TakeBackTest(base.TestCase):
+class ReclaimTest(base.TestCase):
 
     def setUp(self):
         super().setUp()
@@ -44,7 +44,7 @@ class TakeBackTest(base.TestCase):
     def test_from_above(self):
         self.assertEqual([str(self.top / 'machine'), str(self.top / _DOMAIN)],
                          cpuset.lacking({2, 3}))
-        cpuset.take_back([2, 3, 4])
+        cpuset.reclaim_cpus([2, 3, 4])
         self.assertEqual([], cpuset.lacking({2, 3}))
         self.assertEqual(
             {'machine': '0-3', _DOMAIN: '0-3', f'{_DOMAIN}/vcpu0': '1',

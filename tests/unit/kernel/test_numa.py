@@ -121,7 +121,7 @@ class SystemCallTest(base.TestCase):
         self.assertEqual(0, numa.migrate_pages(os.getpid(), [0], 0))
         self.assertEqual(b'x' * len(self.memory), self.memory[:])
 
-    def test_node_without_room(self):
+    def test_node_without_free_pages(self):
         """What stays is seen, and is no error of the call's."""
         self.memory[:] = b'x' * len(self.memory)
         real, asked = numa._call, []
@@ -129,7 +129,7 @@ class SystemCallTest(base.TestCase):
         def call(which, pid, *args):
             if which == 0 or args[2] is not None:
                 asked.append(which)
-                raise OSError(errno.ENOMEM, 'no room')
+                raise OSError(errno.ENOMEM, 'no page')
             return real(which, pid, *args)
 
         with mock.patch.object(numa, '_call', call), mock.patch.object(

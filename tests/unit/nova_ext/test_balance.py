@@ -85,11 +85,11 @@ class BalanceTest(base.TestCase):
         """
         self.clock += seconds
         wanted = [*others]
-        for uuid, shares in self.does.items():
+        for uuid, parts in self.does.items():
             self.times[uuid] = tuple(
                 before + round(seconds * share / 100 * _NS)
-                for before, share in zip(self.times[uuid], shares))
-            wanted[self.node(uuid)] += 2 * sum(shares) / 100
+                for before, share in zip(self.times[uuid], parts))
+            wanted[self.node(uuid)] += 2 * sum(parts) / 100
         for node, pcpus in enumerate(wanted):
             run, wait = self.pcpus.get(8 * node, (0, 0))
             self.pcpus[8 * node] = (run + round(seconds * pcpus * _NS), wait)
@@ -196,7 +196,7 @@ class BalanceTest(base.TestCase):
         self.mode = 'advise'
         self.assertEqual({}, self.wanted())
 
-    def test_without_the_key_it_is_told_only(self):
+    def test_without_the_key_it_is_reported_only(self):
         self.template = template.decode({'kongming:borrow': 'node'})
         self.contend()
         self.assertEqual((0, {}), (self.woken, self.wanted()))
@@ -215,7 +215,7 @@ class BalanceTest(base.TestCase):
             self.go_on()
         self.assertEqual(1, len(self.wanted()))
 
-    def test_the_kernel_does_not_tell(self):
+    def test_the_kernel_is_silent(self):
         def no(_wanted):
             raise FileNotFoundError('/proc/schedstat')
 
