@@ -13,15 +13,28 @@
 
 """Servers that change while they run."""
 
+from concurrent import futures
 import datetime
+import os
 import threading
 import time
 
 import libvirt
 
+from kongming.kernel import process as process_mod
 from tests.cloud.story import chapter
 from tests.embedded import guests
 from tests.embedded import witness
+
+
+def _runs_on(thread, pcpus):
+    """When the kernel lets a thread run there only, by the clock."""
+    end = time.monotonic() + 60
+    while os.sched_getaffinity(thread) != pcpus:
+        if time.monotonic() > end:
+            raise AssertionError(f'thread {thread} is not on {pcpus}')
+        time.sleep(0.001)
+    return time.monotonic()
 
 
 class Live(chapter.Chapter):
@@ -52,16 +65,22 @@ class Live(chapter.Chapter):
     def test_latency(self):
         """From metadata to the live thread, ten times each way"""
         flavor = self.movable('--pin', '0=0:0')
-        samples = []
+        samples, moved = [], []
         server = self.boot(flavor)
         domain = self.look.domain_name(server)
+        thread, = process_mod.vcpu_threads(
+            self.look.process(server)[0]).values()
         for number in range(1, 11):
             begin = time.monotonic()
-            self.say(server, pin_0=f'0:{number % 2}')
-            self.ring(server)
-            samples.append(time.monotonic() - begin)
+            with futures.ThreadPoolExecutor(1) as watcher:
+                seen = watcher.submit(_runs_on, thread, {number % 2})
+                self.say(server, pin_0=f'0:{number % 2}')
+                self.ring(server)
+                samples.append(time.monotonic() - begin)
+                moved.append(seen.result() - begin)
             self.assertEqual({0: frozenset({number % 2})}, witness.threads(
                 domain, self.cloud.hosts['local1'].shell))
+        self.spread('metadata to the thread, SDK', moved)
         self.spread('metadata to live, SDK', samples)
         self.delete(server)
         # Ten changes at once are what a server may ask for.
