@@ -75,7 +75,8 @@ Reading order
 -------------
 
 1. ``process``: a domain's threads and memory.
-2. ``affinity``: where its threads may run; ``cpus``: what is online.
+2. ``affinity``: where its threads may run; ``cpus``: what is online;
+   ``cpuset``: what was offline.
 3. ``cgroup``: QoS of its vCPUs.
 4. ``resctrlfs``: caches and memory bandwidth of the host.
 5. ``numa``: where memory is, and the calls that move it; ``mover``: these
