@@ -25,6 +25,7 @@ from kongming.memory import refusal
 from nova.compute import vm_states
 from nova import exception
 from nova import objects
+from oslo_log import log as logging
 from oslo_utils import excutils
 
 from nova_ext import guests
@@ -35,6 +36,8 @@ from nova_ext.live import witness
 from nova_ext.ownership import ownership
 from nova_ext import power
 from nova_ext import privileged
+
+LOG = logging.getLogger(__name__)
 
 
 class Domains:
@@ -61,7 +64,7 @@ class Domains:
         self._pids = {}
         #: the host and its key, in this pass
         self._host = None
-        self._last_layout = None
+        self._last_layout = self._last_host = None
 
     def wanted(self, server, topology, intent, lent=frozenset()):
         """The threads of a server, by what it owns and its template.
@@ -113,13 +116,29 @@ class Domains:
         found = self._host
         if found is None:
             # Another thread may forget it meanwhile.
-            host = limits.host_state(self._driver._get_host_numa_topology())
+            host = self._last_host = self._read_host()
             key = keys.layout_key(host)
             if key == self._last_layout:
                 key = self._last_layout  # quicker to compare
             self._last_layout = key
             found = self._host = host, key
         return found
+
+    def _read_host(self):
+        """The host; as it was where a dedicated pCPU has gone offline.
+
+        Nova says nothing of a host then, unless it manages power
+        (nova/virt/libvirt/driver.py, _get_pcpu_available), and servers have to
+        be kept where they belong all the more.
+        """
+        try:
+            topology = self._driver._get_host_numa_topology()
+        except exception.Invalid as exc:
+            if self._last_host is None:
+                raise
+            LOG.warning('The host is taken for what it was: %s', exc)
+            return self._last_host
+        return limits.host_state(topology)
 
     def dedicated(self):
         """All pCPUs of the host that servers can own."""

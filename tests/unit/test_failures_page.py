@@ -128,6 +128,8 @@ MADE = {
     '``The kernel can not be asked where servers really run``; ``live`` is '
     '``unseen``':
         'functional.test_power:BlindTest.test_a_namespace_of_its_own',
+    '``The host is taken for what it was``':
+        'functional.test_power:WitnessTest.test_pcpu_goes_offline',
     '``pCPU ... is offline; writing 1 to``':
         'functional.test_power:LiveTest.test_cannot_be_powered_up',
     '``pCPU ... keeps its power``':
