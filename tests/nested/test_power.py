@@ -153,6 +153,8 @@ class PassTest(Base):
         if self.shape.cgroup != 'v2':
             self.skipTest('cgroup version 1 keeps the thread where it is')
         server = self.start()
+        # Nova deletes nothing while a dedicated pCPU is offline.
+        self.addCleanup(self.inside.set_online, self.other, 1)
         self.inside.set_online(self.other, 0)
         self.assertRaises(
             libvirt.libvirtError, self.domain(server).pinVcpuFlags, 0,
