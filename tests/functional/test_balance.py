@@ -21,6 +21,7 @@ from unittest import mock
 from kongming.load import balance
 from nova_ext.live import record
 from tests.embedded import load
+from tests.functional import test_life
 from tests.functional import test_live
 from tests.functional import test_load
 
@@ -138,6 +139,7 @@ class ActTest(BalanceBase):
         self.wait()
         self.assertEqual(0, self.moved(found))
 
+    @test_life.long
     def test_only_who_says_so_and_leaves_it_open(self):
         for specs in ({'node.0': '1'}, {'pin.0': '0-1~8-9'}):
             found = self.two(balance='node', **{'node.0': '1', **specs})
@@ -166,6 +168,7 @@ class ActTest(BalanceBase):
         self.assertEqual(0, self.moved(found))
         self.assertEqual({}, self.load._watched)
 
+    @test_life.long
     def test_within_the_limit_of_the_host(self):
         self.flags(balance_moves_per_hour=1, group='kongming')
         found = self.two()

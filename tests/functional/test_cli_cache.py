@@ -32,6 +32,7 @@ from kongming.publish import manual
 from kongming.publish import publisher
 from osc_plugin import cloud
 from osc_plugin import summaries
+from tests.functional import test_life
 from tests import placement as placement_server
 
 PCPU, MEMORY = inventory.PCPU, inventory.MEMORY_MB
@@ -163,6 +164,7 @@ class HoldsTest(CacheBase):
 
 class HistoryTest(CacheBase):
 
+    @test_life.long
     def test_the_same_with_a_cache_and_without(self):
         self.enterContext(mock.patch.object(
             summaries, '_MIN_AGE', datetime.timedelta(seconds=-1)))

@@ -32,6 +32,7 @@ from tests.embedded import cells
 from tests.embedded import cloud
 from tests.embedded import front
 from tests.functional import test_cli
+from tests.functional import test_life
 import yaml
 
 
@@ -102,6 +103,7 @@ class PagesTest(CloudBase):
             (row['kind'], row['name']) for row in self.json(
                 'kongming', 'host', 'clean', '--dry-run')})
 
+    @test_life.long
     def test_all_hosts_with_their_servers(self):
         flavor, = self.templated(1)
         names = [f'all-{flavor[-8:]}-{number}'.replace('.', '-')

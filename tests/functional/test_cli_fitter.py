@@ -15,6 +15,7 @@
 import json
 
 from tests.functional import test_cli
+from tests.functional import test_life
 
 
 class UnequalCellsTest(test_cli.CliBase):
@@ -92,6 +93,7 @@ class UnequalCellsTest(test_cli.CliBase):
         self.assertEqual('ACTIVE', self.json('server', 'show',
                                              'boots')['status'])
 
+    @test_life.long
     def test_deployments(self):
         path = self.asked('unequal', 1, 4)
         for word in ('validate', 'apply'):
@@ -110,6 +112,7 @@ class UnequalCellsTest(test_cli.CliBase):
         self.assertEqual('ACTIVE', self.json('server', 'show',
                                              'du-1')['status'])
 
+    @test_life.long
     def test_plans(self):
         status, out, err = self.run_openstack(
             'kongming', 'plan', 'create', self.asked('planned', 1, 4))

@@ -242,6 +242,7 @@ class InPlaceTest(LifeBase):
             self._rebuild_server(self.server, image['id'])
             self.assertHolds(self.server)
 
+    @long
     def test_rebuilt_while_its_template_can_not_be_had(self):
         self._delete_server(self.server)
         self.flags(on_failure='ignore', group='kongming')
