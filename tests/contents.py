@@ -44,7 +44,7 @@ def wheel(path):
         shim = archive.read('nova/virt/kongming.py').decode()
     folder = meta.split('/')[0]
     wanted = {str(file.relative_to(TOP)) for package in PACKAGES
-              for kind in ('*.py', '*.json', 'assets/*')
+              for kind in ('*.py', '*.json', 'page-assets/*')
               for file in (TOP / package).rglob(kind)}
     wanted |= {folder.replace('.dist-info', f'.data/data/{place}/') + (
         pathlib.PurePath(name).name) for name, place in DATA.items()}

@@ -48,7 +48,7 @@ Reading order
 4. ``pages``: pages of a node in words.
 5. ``cloud``: the values of a whole cloud, and its sums.
 6. ``overview``: a line a host.
-7. ``page``: HTML files, of a cloud and of a report; ``assets/`` has the
+7. ``page``: HTML files, of a cloud and of a report; ``page-assets/`` has the
    parts of their scripts: ``data.js``, ``parts.js`` and ``details.js`` of
    both, ``app.js`` and ``report.js`` of one each.
 """

@@ -79,7 +79,7 @@ def _file(skeleton: str, own_script: str, name: str, content: Any) -> str:
 
 def _asset(name: str) -> str:
     return resources.files('kongming.render').joinpath(
-        'assets', name).read_text(encoding='utf-8')
+        'page-assets', name).read_text(encoding='utf-8')
 
 
 def _ascii(text: str) -> str:

@@ -52,7 +52,7 @@ class Contents:
                               ('osc_plugin', 'library'), ('nova_ext', 'nova')):
             for path in (TOP / package).rglob('*'):
                 if path.suffix in ('.py', '.json') or (
-                        path.parent.name == 'assets'):
+                        path.parent.name == 'page-assets'):
                     self.assertIn(f'{self.site}/{path.relative_to(TOP)}',
                                   self.files(kind))
 
