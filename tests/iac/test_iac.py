@@ -88,9 +88,10 @@ class AnsibleTest(test_cli.CliBase):
         self.assertIn('changed=1', self.play('live.yml'))
         after = self.pins()
         self.assertNotEqual(before, after)
-        self.assertIn('0:13 1:10', json.dumps(after))
+        self.assertEqual([{'node': 1, 'pins': {'0': 13, '1': 10}}], after)
         self.play('live.yml', '--extra-vars', "pins='0:12 1:11'")
-        self.assertIn('0:12 1:11', json.dumps(self.pins()))
+        self.assertEqual([{'node': 1, 'pins': {'0': 12, '1': 11}}],
+                         self.pins())
         # Again, nothing is changed.
         self.assertIn('changed=0', self.play(
             'live.yml', '--extra-vars', "pins='0:12 1:11'"))
