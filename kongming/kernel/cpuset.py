@@ -21,6 +21,7 @@ what was written beside what is in effect, and needs none of this.
 from __future__ import annotations
 
 from collections.abc import Collection
+import functools
 import os
 import pathlib
 import re
@@ -57,13 +58,23 @@ def reclaim_cpus(pcpus: Collection[int]) -> None:
 
 def _lacking(pcpus: Collection[int]
              ) -> list[tuple[pathlib.Path, frozenset[int]]]:
-    mount = cgroup.mount_of('cpuset')
-    if mount is None or mount.version != 1:
+    root = _root()
+    if root is None:
         return []
-    here = _read(pathlib.Path(mount.point)) & frozenset(pcpus)
+    here = _read(root) & frozenset(pcpus)
     return [(folder, missing) for name in _PARTITIONS
-            for folder in _below(pathlib.Path(mount.point, name))
+            for folder in _below(root / name)
             if (missing := here - _read(folder))]
+
+
+@functools.cache
+def _root() -> pathlib.Path | None:
+    """The root's cpuset of version 1; None on version 2.
+
+    Looked for once: native servers power pCPUs up, too.
+    """
+    mount = cgroup.mount_of('cpuset')
+    return pathlib.Path(mount.point) if mount and mount.version == 1 else None
 
 
 def _below(folder: pathlib.Path) -> list[pathlib.Path]:

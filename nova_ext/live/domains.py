@@ -53,8 +53,9 @@ class Domains:
         #: what Nova would make of it
         self._known = {}
         #: (server, whether it borrows) -> (its topology as it was read, what
-        #: else it was worked out of, the topology's key, and (the threads
-        #: that are wanted, what was not obeyed, and kongming.live.power.Power)
+        #: else it was worked out of, the topology's key, and what came of it:
+        #: threads that are wanted, what was not obeyed,
+        #: kongming.live.power.Power)
         self._wanted = {}
         #: server -> (number of the pass that read it, XML of its domain,
         #: Threads in it, why its memory stays)
@@ -65,6 +66,8 @@ class Domains:
         #: the host and its key, in this pass
         self._host = None
         self._last_layout = self._last_host = None
+        #: why Nova says nothing of the host, as it was reported last
+        self._reported = ''
 
     def wanted(self, server, topology, intent, lent=frozenset()):
         """The threads of a server, by what it owns and its template.
@@ -136,8 +139,11 @@ class Domains:
         except exception.Invalid as exc:
             if self._last_host is None:
                 raise
-            LOG.warning('The host is taken for what it was: %s', exc)
+            if str(exc) != self._reported:
+                self._reported = str(exc)
+                LOG.warning('The host is taken for what it was: %s', exc)
             return self._last_host
+        self._reported = ''
         return limits.host_state(topology)
 
     def dedicated(self):

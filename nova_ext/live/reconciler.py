@@ -244,7 +244,9 @@ class Reconciler:
             intents = self._enforce(context, servers, without_numa)
         self._set_alarm()
         self._restore_load(context, with_template)
-        self.load.balance.note(self._domains.layout(), servers, intents)
+        if servers:
+            # Of the others it was not to be had: libvirt may be away.
+            self.load.balance.note(self._domains.layout(), servers, intents)
         # Nova is asked, and its lock is waited for, beside profiles.
         intents = self.load.balance.apply(
             servers, intents, self.jobs.servers, functools.partial(

@@ -26,13 +26,10 @@ import sys
 import threading
 import time
 import tracemalloc
-from unittest import mock
 
 import fixtures
-from keystoneauth1 import exceptions as ksa_exc
 from nova import context as nova_context
 from nova import objects
-from nova.scheduler.client import report
 from oslo_db import exception as db_exc
 import oslo_messaging as messaging
 import psutil
@@ -107,7 +104,7 @@ class Gauge:
             in ((name, self.quarters(name)) for name in self.samples))
 
 
-class HourMixin(soak.MoverMixin):
+class HourMixin(soak.OwnersMixin):
     """Of any cloud with four nodes and real domains.
 
     Has what :class:`tests.embedded.soak.SoakMixin` needs, and
@@ -211,7 +208,7 @@ class HourMixin(soak.MoverMixin):
         self.killer.countdown = None
         if self.killer.where is not None:
             self.done[f'killed {self.killer.where}'] += 1
-            self.check_owners()
+            self.check_owners(self.servers.values())
             self.restart()
             self.killer.dead.clear()
 
@@ -236,13 +233,7 @@ class HourMixin(soak.MoverMixin):
         thread.join()
 
     def placement_away(self):
-        def refuse(client, *args, **kwargs):
-            raise ksa_exc.ConnectFailure('away')
-
-        with contextlib.ExitStack() as stack:
-            for name in test_cases_natives.METHODS:
-                stack.enter_context(mock.patch.object(
-                    report.SchedulerReportClient, name, refuse))
+        with test_cases_natives.placement_away():
             self.passes(1)
 
     def rebooted(self):
@@ -268,23 +259,8 @@ class HourMixin(soak.MoverMixin):
 
     # What is so afterwards.
 
-    def check_owners(self):
-        """No pCPU has two owners, and no thread runs where it owns nothing.
-        """
-        owners = {}
-        for server in self.servers.values():
-            mine = set()
-            for cell in self.instance(server['id']).numa_topology.cells:
-                mine |= {*(cell.cpu_pinning or {}).values(),
-                         *(cell.cpuset_reserved or ())}
-            for pcpu in mine:
-                self.assertIsNone(owners.get(pcpu))
-                owners[pcpu] = server['id']
-            for pcpus in self.threads(server).values():
-                self.assertLessEqual(pcpus, mine)
-
     def check(self, before, goals):
-        self.check_owners()
+        self.check_owners(self.servers.values())
         tracker = self.computes['compute1'].manager.rt
         # Nova's audit fails where two servers own one pCPU.
         for nodename in list(tracker.compute_nodes):

@@ -28,8 +28,23 @@ from kongming.memory import move
 _NODES = range(4)
 
 
-class MoverMixin:
-    """Of any cloud that has ``kernel_of``."""
+class OwnersMixin:
+    """Of any cloud that has ``kernel_of`` and ``threads_of``."""
+
+    def check_owners(self, servers):
+        """No pCPU has two owners, and no thread runs where it owns nothing.
+        """
+        owners = {}
+        for server in servers:
+            mine = set()
+            for cell in self.instance(server['id']).numa_topology.cells:
+                mine |= {*(cell.cpu_pinning or {}).values(),
+                         *(cell.cpuset_reserved or ())}
+            for pcpu in mine:
+                self.assertIsNone(owners.get(pcpu))
+                owners[pcpu] = server['id']
+            for pcpus in self.threads_of(server).values():
+                self.assertLessEqual(pcpus, mine)
 
     def mover_of(self, server):
         kernel, pid = self.kernel_of(server)
@@ -38,7 +53,7 @@ class MoverMixin:
             self.instance(server['id']).numa_topology.cells])
 
 
-class SoakMixin(MoverMixin):
+class SoakMixin(OwnersMixin):
     """Of any cloud with four nodes.
 
     Has ``say``, ``dedicated``, ``killer``, ``restart``, ``run_pass``,
@@ -112,19 +127,6 @@ class SoakMixin(MoverMixin):
         return tuple(
             (cell.id, *cell.cpu_pinning.values()) for cell in
             self.instance(server['id']).numa_topology.cells)
-
-    def check_owners(self, servers):
-        owners = {}
-        for server in servers:
-            mine = set()
-            for cell in self.instance(server['id']).numa_topology.cells:
-                mine |= {*(cell.cpu_pinning or {}).values(),
-                         *(cell.cpuset_reserved or ())}
-            for pcpu in mine:
-                self.assertIsNone(owners.get(pcpu))
-                owners[pcpu] = server['id']
-            for pcpus in self.threads_of(server).values():
-                self.assertLessEqual(pcpus, mine)
 
     def check(self, servers):
         self.check_owners(servers)

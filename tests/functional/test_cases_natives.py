@@ -16,6 +16,7 @@ import contextlib
 from unittest import mock
 
 import fixtures
+from keystoneauth1 import exceptions as ksa_exc
 import testtools
 
 from kongming.placement import inventory
@@ -29,6 +30,19 @@ from tests.functional import test_life
 
 #: What the report client asks Placement by.
 METHODS = ('get', 'put', 'post', 'delete')
+
+
+@contextlib.contextmanager
+def placement_away():
+    """Whatever nova-compute asks Placement finds no connection."""
+    def refuse(client, *args, **kwargs):
+        raise ksa_exc.ConnectFailure('away')
+
+    with contextlib.ExitStack() as stack:
+        for name in METHODS:
+            stack.enter_context(mock.patch.object(
+                report.SchedulerReportClient, name, refuse))
+        yield
 
 
 class CountedBase(test_life.LifeBase):

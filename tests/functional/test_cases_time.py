@@ -18,14 +18,13 @@ import time
 from unittest import mock
 
 import fixtures
-from keystoneauth1 import exceptions as ksa_exc
 
 from kongming.intent import budget
 from kongming.kernel import mover
 from kongming.live import progress
 from nova.compute import power_state
+from nova import exception
 from nova import objects
-from nova.scheduler.client import report
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.virt import event as virtevent
 from nova.virt.libvirt import driver
@@ -286,25 +285,34 @@ class RecordedLaterTest(test_live.LiveBase):
         self.assertHolds(server, {0: 15, 1: 10})
 
 
+class LibvirtAwayTest(test_live.LiveBase):
+    """libvirt does not tell its host."""
+
+    def test_what_was_refused_is_recorded(self):
+        """The pass goes on to its end."""
+        server = self.boot(self.template('0:13 1:10'))
+        self.reconcile()
+        driver_ = self.computes['compute1'].driver
+        with mock.patch.object(
+                driver_, '_get_host_numa_topology', side_effect=(
+                    exception.HypervisorUnavailable(host='compute1'))):
+            self.reconcile()
+        self.assertEqual(['Error'], [
+            result for result, _details in self.actions(server)])
+        self.assertNotIn('A pass over the servers with a template failed',
+                         self.stdlog.logger.output)
+        self.want(server, pin_0='0:15')
+        self.assertHolds(server, {0: 15, 1: 10})
+
+
 class PlacementAwayTest(test_live.LiveBase):
-
-    @contextlib.contextmanager
-    def away(self):
-        def refuse(client, *args, **kwargs):
-            raise ksa_exc.ConnectFailure('away')
-
-        with contextlib.ExitStack() as stack:
-            for name in test_cases_natives.METHODS:
-                stack.enter_context(mock.patch.object(
-                    report.SchedulerReportClient, name, refuse))
-            yield
 
     def test_live_changes_go_on(self):
         """And Placement is told of the last one when it is back."""
         server = self.boot(self.template('0:13 1:10'))
         reconcile = self.reconcile
         reconcile()
-        with self.away():
+        with test_cases_natives.placement_away():
             for pin in ('0:15', '0:14'):
                 self.api.post_server_metadata(
                     server['id'], {'kongming:pin.0': pin})

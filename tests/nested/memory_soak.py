@@ -40,6 +40,9 @@ class Base(crash.CrashMixin, test_live.LiveBase):
     def kernel_of(self, server):
         return kernel.Inside, kernel.Inside.pid(self.domain(server))
 
+    def threads_of(self, server):
+        return self.threads(server)
+
 
 class SoakTest(soak.SoakMixin, Base):
 
@@ -63,9 +66,6 @@ class SoakTest(soak.SoakMixin, Base):
 
     def run_pass(self):
         self.reconcile()
-
-    def threads_of(self, server):
-        return self.threads(server)
 
     def test_random_joint_changes(self):
         moved, killed = self.soak()

@@ -34,6 +34,8 @@ class ReclaimTest(base.TestCase):
             (self.top / folder / 'cpuset.cpus').write_text(f'{text}\n')
 
     def mounted(self, version):
+        cpuset._root.cache_clear()
+        self.addCleanup(cpuset._root.cache_clear)
         self.useFixture(fixtures.MonkeyPatch(
             'kongming.kernel.cgroup.mount_of', lambda controller:
             version and cgroup.Mount(version, '/', str(self.top))))

@@ -10,16 +10,18 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Two busy servers on one of two nodes: what balance gains, by their work.
+"""``python -m tests.nested.balance``: what balance gains, by servers' work.
 
-Each node has one pCPU that servers float over.  What vCPUs and pCPUs did is
-the nested kernel's word, and the guests' work is the time that their vCPUs
-ran.
+Two busy servers are on one of two nodes (``tools/nested up``).  Each node
+has one pCPU that servers float over.  What vCPUs and pCPUs did is the nested
+kernel's word, and the guests' work is the time that their vCPUs ran.
 """
 
+import sys
 import time
 
 import fixtures
+from testtools import run
 
 from kongming.interference import parse
 from kongming.load import figures
@@ -124,3 +126,7 @@ class BalanceTest(test_live.LiveBase):
         print(f'balance: before {before:.2f}, after {after:.2f} pCPUs of '
               f'work, ratio {after / before:.2f} (goal {GOAL})')
         self.assertGreaterEqual(after / before, GOAL)
+
+
+if __name__ == '__main__':
+    run.main(['run', 'tests.nested.balance.BalanceTest'], sys.stdout)
