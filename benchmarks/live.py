@@ -516,9 +516,11 @@ def compare(before, argv):
     here = pathlib.Path(__file__).resolve()
     costs = []
     for name, checkout in (('before', before), ('now', here.parents[1])):
+        # Nova finds the driver by a module of its environment.
+        own = checkout / '.venv/bin/python'
         found = subprocess.run(
             # Not by its path: its folder has a module of Placement's name.
-            [sys.executable, '-W', 'ignore', '-c',
+            [own if own.exists() else sys.executable, '-W', 'ignore', '-c',
              'import runpy, sys; sys.argv = sys.argv[1:]; '
              'runpy.run_path(sys.argv[0], run_name="__main__")',
              str(here), *argv],
