@@ -20,7 +20,6 @@ came of what was measured by its evidence.
 """
 
 import dataclasses
-import datetime
 import re
 
 from nova import objects
@@ -30,6 +29,8 @@ from nova_ext.live import record
 
 #: Before what is looked at, in seconds: the longest pause.
 _HOUR = 3600.0
+#: What is read of a server's actions, of whatever kind, the newest.
+_MOST = 200
 _TIMES = re.compile(r'\((\d+) times\)\s*$')
 _FINGERPRINT = re.compile(rf'{record.DESIRED} ([0-9a-f]{{16}})\s*$')
 
@@ -97,13 +98,17 @@ def by_load(context, uuid):
 
 
 def _actions(context, uuid):
-    """Newest first."""
+    """Newest first.
+
+    Nova's own filter of the time is not for nova-compute: a datetime among
+    others arrives as text, which the database does not take
+    (nova/db/main/api.py, _get_query_nova_resource_by_changes_time).
+    """
     return [action for action in
             objects.InstanceActionList.get_by_instance_uuid(
-                context, uuid, filters={
-                    'changes-since': timeutils.utcnow() - (
-                        datetime.timedelta(seconds=_HOUR))})
-            if action.action == record.ACTION]
+                context, uuid, limit=_MOST)
+            if action.action == record.ACTION
+            and _since(action.updated_at or action.start_time) < _HOUR]
 
 
 def _since(moment):

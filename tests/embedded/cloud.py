@@ -46,6 +46,7 @@ from kongming import conf as km_conf
 from kongming.host import topology
 from kongming.placement import naming
 from nova_ext import privileged
+from tests.embedded import bus
 from tests.embedded import databases
 from tests.embedded import guests
 from tests.embedded import hypervisor
@@ -98,6 +99,7 @@ class KongmingMixin:
         self.useFixture(fixtures.MonkeyPatch(
             'nova.tests.fixtures.OpenStackSDKFixture', sdk.Sdk))
         super().setUp()
+        self.useFixture(bus.Bus())
         # A busy machine is slow; that says nothing of libvirt.
         self.useFixture(fixtures.MonkeyPatch('nova_ext.live.jobs.PATIENCE',
                                              30.0))
