@@ -39,6 +39,9 @@ _READ = ['numa_topology', 'metadata', 'migration_context']
 _CACHED = ['flavor', 'system_metadata']
 #: For how long, in seconds.
 CACHED_FOR = 600.0
+#: So few are read as a whole: whoever writes metadata moves ``updated_at``, and
+#: a change would wait for a second request.
+FEW = 4
 
 
 class ServerList:
@@ -62,7 +65,8 @@ class ServerList:
         """
         now = self._clock()
         kept = self._cached.get(nodename)
-        if not kept or now - self._since[nodename] >= CACHED_FOR:
+        if not kept or len(kept) <= FEW or (
+                now - self._since[nodename] >= CACHED_FOR):
             return self._read_all(context, host, nodename, now)
         found = objects.InstanceList.get_by_host_and_node(
             context, host, nodename, expected_attrs=_READ)

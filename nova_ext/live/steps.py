@@ -16,6 +16,7 @@ The database is the journal.  A step is
 
 1. under Nova's resource lock: the server owns the new pCPUs *beside* the old
    ones, where Nova's audit counts them (:mod:`nova_ext.ownership.ownership`);
+   the scheduler is told so only where memory moves, which takes long;
 2. outside of it: libvirt moves threads and memory, which is read back;
 3. under the lock again: it owns the new ones only.
 
@@ -66,7 +67,8 @@ class Steps:
         :returns: KiB of memory that were moved
         """
         server = self._own(context, server.uuid,
-                           lambda mine: mine.with_target(step))
+                           lambda mine: mine.with_target(step),
+                           publish=step.moves_memory)
         mine = ownership.Ownership(server.numa_topology)
         before, after = mine.at_end_of(step.back()), mine.at_end_of(step)
         try:
@@ -139,11 +141,12 @@ class Steps:
 
     @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE,
                         fair=True)
-    def _own(self, context, uuid, change):
+    def _own(self, context, uuid, change, publish=True):
         """Change what a server owns; returns it as it is then.
 
         :param change: called with its nova_ext.ownership.ownership.Ownership;
             returns the InstanceNUMATopology that it is to have
+        :param publish: see :func:`nova_ext.ownership.write_ahead.write`
         :raises record.ChangeFailed: if something else is being done to the
             server
         """
@@ -174,7 +177,8 @@ class Steps:
         if (wanted is not server.numa_topology
                 or server.numa_topology.obj_what_changed()):
             write_ahead.write(rt, claimed.ClaimedServer(
-                server, server.node, None), server.numa_topology, wanted)
+                server, server.node, None), server.numa_topology, wanted,
+                publish)
         return server
 
     @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE,

@@ -132,7 +132,7 @@ def with_(host, topology):
     return hardware.numa_usage_from_instance_numa(host, topology)
 
 
-def write(rt, server, before, after):
+def write(rt, server, before, after, publish=True):
     """Have a server own something else; called under Nova's resource lock.
 
     :param rt: nova.compute.resource_tracker.ResourceTracker
@@ -140,6 +140,8 @@ def write(rt, server, before, after):
     :param before: InstanceNUMATopology that the tracker is charged with for
         it; None where it is charged with none
     :param after: InstanceNUMATopology
+    :param publish: whether the scheduler is told, which a step does that ends
+        in a moment; claims go by the tracker
     :raises nova.exception.CPUPinningInvalid: if something of it is another's
     :raises nova.exception.ComputeResourcesUnavailable: if it is uncertain
     """
@@ -166,6 +168,8 @@ def write(rt, server, before, after):
                     instance=server.instance)
         raise
     compute.numa_topology = final._to_json()
+    if not publish:
+        return
     # The scheduler reads the record.  If this fails, tracker and server agree
     # on what to give back.  Nova saves what is not as it has saved it last
     # (nova/compute/resource_tracker.py, _resource_change): until there is an

@@ -38,6 +38,8 @@ class ServerListTest(test_life.LifeBase):
                 networks='none')['id'] for _ in range(3))
         self._until(lambda: True, 1)
         self.seconds = 0.0
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_ext.live.server_list.FEW', 2))
         self.list = server_list.ServerList(lambda: self.seconds)
         self.read()
         self.requests = []
@@ -86,6 +88,19 @@ class ServerListTest(test_life.LifeBase):
         now = timeutils.utcnow()
         self.useFixture(fixtures.MonkeyPatch(
             'oslo_utils.timeutils.utcnow', lambda *_a, **_k: now))
+
+    def test_few(self):
+        """One request, whatever was written."""
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_ext.live.server_list.FEW', 3))
+        for number in '3', '4':
+            self.api.post_server_metadata(
+                self.first, {'kongming:pin.0': f'0:{number}'})
+            server = self.instance()
+            server.display_name = f'number {number}'
+            server.save()
+            self.assertEqual(f'0:{number}', self.assertFresh(
+                requests=1).metadata['kongming:pin.0'])
 
     def test_nothing_new(self):
         self.assertFresh(requests=1)
