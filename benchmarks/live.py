@@ -161,6 +161,8 @@ def bench_pass(args):
                 time.sleep(2)
 
     def body(self):
+        # The simulated disk has room for 120.
+        self.flags(disk_allocation_ratio=100.0)
         self.start_host()
         flavors = [dedicated(self, **{'kongming:node.0': node})
                    for node in ('0', '1')]

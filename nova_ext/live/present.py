@@ -44,6 +44,11 @@ class Present:
         return (self._listed is None or server in self._listed
                 or server in self._arrived)
 
+    @property
+    def is_known(self):
+        """Whether they were listed, so that all others have none."""
+        return self._listed is not None
+
     def arrives(self, server):
         """A server is about to be here.
 

@@ -48,6 +48,34 @@ def libvirt_methods():
             if callable(value) and not name.startswith('_')]
 
 
+class Asked(fixtures.Fixture):
+    """Counts what nova-compute has conductor do; nova-api asks alike.
+
+    :ivar calls: name -> how often; what one makes within it counts, too
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.calls = collections.Counter()
+
+    def _setUp(self):
+        for owner, name in remotable_methods():
+            self._count(owner, name)
+
+    def _count(self, owner, name):
+        value = vars(owner)[name]
+        real = getattr(value, '__func__', value)
+
+        @functools.wraps(real)
+        def call(*args, **kwargs):
+            self.calls[f'{owner.__name__}.{name}'] += 1
+            return real(*args, **kwargs)
+
+        self.useFixture(fixtures.MockPatchObject(
+            owner, name, classmethod(call) if isinstance(value, classmethod)
+            else call))
+
+
 class Locked(fixtures.Fixture):
     """Counts the calls of each thread that has the lock.
 

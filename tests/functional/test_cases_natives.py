@@ -12,6 +12,7 @@
 
 """The cost of KongMing for servers without a template."""
 
+import collections
 import contextlib
 from unittest import mock
 
@@ -25,6 +26,7 @@ from nova.compute import resource_tracker
 from nova import objects
 from nova.scheduler.client import report
 from oslo_utils import uuidutils
+from tests.embedded import locked
 from tests.functional import test_boot
 from tests.functional import test_life
 
@@ -149,6 +151,72 @@ class RequestsTest(testtools.TestCase):
         native, hooked = self.counted(False), self.counted(True)
         self.assertEqual(dict.fromkeys(native, 0), {
             name: hooked[name] - native[name] for name in native})
+
+
+class _Asked(test_life.LifeBase):
+    """Run by :class:`ConductorTest`, with and without the hook.
+
+    A server with a template is on the host where it can be, so that a pass
+    has something to do.
+    """
+
+    found: dict[str, collections.Counter[str]] = {}
+
+    def actions(self, server):
+        """name -> a function that takes it, in this order."""
+        def act(action, **status):
+            def take():
+                self.api.post_server_action(server['id'], {action: None})
+                self._wait_for_server_parameter(
+                    server, {'OS-EXT-STS:task_state': None, **status})
+            return take
+
+        return {
+            'diagnostics': lambda: self.api.api_get(
+                f'/servers/{server["id"]}/diagnostics'),
+            'pause': act('pause', status='PAUSED'),
+            'unpause': act('unpause', status='ACTIVE'),
+            'suspend': act('suspend', status='SUSPENDED'),
+            'resume': act('resume', status='ACTIVE'),
+            'hard reboot': lambda: self._reboot_server(server, hard=True),
+            'stop': lambda: self._stop_server(server),
+            'start': lambda: self._start_server(server),
+            'rescue': act('rescue', status='RESCUE'),
+            'unrescue': act('unrescue', status='ACTIVE'),
+            'delete': lambda: self._delete_server(server)}
+
+    def count(self):
+        self.flags(shutdown_timeout=1)
+        self.hosts()
+        if self.HOOKED:
+            self.boot(self.flavor(test_life.TEMPLATE))
+            self.reconcile()
+        server = self.fill(vcpus=1)
+        asked = self.useFixture(locked.Asked())
+        for name, take in self.actions(server).items():
+            self._until(lambda: True, 1)
+            asked.calls.clear()
+            take()
+            self._until(lambda: True, 1)
+            self.found[name] = collections.Counter(asked.calls)
+
+
+class ConductorTest(testtools.TestCase):
+
+    def counted(self, hooked):
+        """Name of an action -> what nova-compute asks conductor for."""
+        case = type('Case', (_Asked,), {'HOOKED': hooked, 'found': {}})
+        result = testtools.TestResult()
+        case('count').run(result)
+        self.assertTrue(result.wasSuccessful(), [
+            trace[-2000:] for _case, trace in
+            result.errors + result.failures])
+        return case.found
+
+    def test_a_native_server_asks_for_the_same(self):
+        native, hooked = self.counted(False), self.counted(True)
+        self.assertEqual({name: {} for name in native}, {
+            name: dict(hooked[name] - native[name]) for name in native})
 
 
 class LockTest(CountedBase):
