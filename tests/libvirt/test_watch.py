@@ -291,7 +291,10 @@ class ReportTest(WatchBase):
         burner = self.burner('km-floats', self.first, self.second)
 
         def inject():
+            # An idle machine would leave it on the other one.
+            os.sched_setaffinity(burner.pid, {self.second})
             self.burn(burner)
+            os.sched_setaffinity(burner.pid, {self.first, self.second})
             for _ in range(20):
                 subprocess.run(['taskset', '-c', str(self.second), 'true'])
         self.inject(inject)
