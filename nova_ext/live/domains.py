@@ -58,12 +58,12 @@ class Domains:
         #: kongming.live.power.Power)
         self._wanted = {}
         #: server -> (number of the pass that read it, XML of its domain,
-        #: Threads in it, why its memory stays)
+        #: Threads in it, why its memory stays, the domain)
         self._read = {}
         self._pass = 0
         #: server -> (id of its domain, its process, or None)
         self._pids = {}
-        #: the host and its key, in this pass
+        #: the host, its key and how power is managed, in this pass
         self._host = None
         self._last_layout = self._last_host = None
         #: why Nova says nothing of the host, as it was reported last
@@ -80,8 +80,7 @@ class Domains:
 
     def _work_out(self, server, topology, intent, lent):
         """:returns: as :meth:`wanted`, and kongming.live.power.Power"""
-        host, host_key = self._layout()
-        strategy = power.strategy()
+        host, host_key, strategy = self._layout()
         memo = self._wanted.get((server.uuid, bool(lent)))
         if memo is not None and memo[0] is topology and memo[1] == (
                 intent, lent, host_key, strategy):
@@ -124,7 +123,7 @@ class Domains:
             if key == self._last_layout:
                 key = self._last_layout  # quicker to compare
             self._last_layout = key
-            found = self._host = host, key
+            found = self._host = host, key, power.strategy()
         return found
 
     def _read_host(self):
@@ -259,7 +258,7 @@ class Domains:
             root = ElementTree.fromstring(text)
             known = self._pass, text, affinity.of_xml(root), (
                 refusal.of_xml(root))
-        self._read[server.uuid] = self._pass, *known[1:]
+        self._read[server.uuid] = self._pass, *known[1:4], domain
         return known
 
     def stays(self, server, domain):
@@ -384,6 +383,20 @@ class Domains:
         except exception.InstanceNotFound:
             return None
         return guest._domain if guest._domain.isActive() else None
+
+    def seen(self, server):
+        """The same; the one that this pass has looked at, where it has."""
+        known = self._read.get(server.uuid)
+        if known is None or known[0] != self._pass:
+            return self.domain(server)
+        return known[4]
+
+    def key_of(self, server):
+        """See :func:`nova_ext.live.keys.key_of`, of its topology."""
+        known = self._wanted.get((server.uuid, False))
+        if known is None or known[0] is not server.numa_topology:
+            return keys.key_of(server.numa_topology)
+        return known[2]
 
     def _width(self):
         return max(self._driver._host.get_available_cpus()) + 1

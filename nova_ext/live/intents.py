@@ -70,10 +70,10 @@ class Intents:
         :raises nova_ext.live.record.ChangeFailed: if the flavor's template
             is none
         """
-        flavor, beyond = self._decode(server)
-        quota = qos.native(server.flavor.extra_specs).quota
+        host = limits.of_host()
+        (flavor, beyond), quota = self._decode(server, host)
         merged = functools.partial(
-            merge.merge, flavor, limits=limits.of_host(), quota=quota)
+            merge.merge, flavor, limits=host, quota=quota)
         if moment is None:
             return merged(server.metadata)
         # Windows have no rate limit: a profile begins on time.
@@ -83,7 +83,7 @@ class Intents:
         if too_often:
             self._refuse(server, _TOO_OFTEN)
         met = self._met(server, flavor, metadata, moment)
-        key = flavor, metadata, limits.of_host(), quota, met
+        key = flavor, metadata, host, quota, met
         known = self._merged.get(server.uuid)
         if known is not None and known[0] == key and (
                 known[1] <= moment < (known[2] or moment + _SOON)):
@@ -131,14 +131,18 @@ class Intents:
             return known[2]
         return merge.next_change(intent.base, server.metadata, moment)
 
-    def _decode(self, server):
-        """A flavor's template; see :func:`nova_ext.limits.decode`."""
-        specs, host = server.flavor.extra_specs, limits.of_host()
+    def _decode(self, server, host):
+        """A flavor's template and Nova's quota of its vCPUs.
+
+        :param host: kongming.intent.limits.Limits
+        :returns: as :func:`nova_ext.limits.decode`, and the quota
+        """
+        specs = server.flavor.extra_specs
         known = self._flavors.get(server.uuid)
         if known is not None and known[:2] == (specs, host):
             return known[2]
         try:
-            found = limits.decode(specs)
+            found = limits.decode(specs), qos.native(specs).quota
         except km_exc.InvalidTemplate as exc:
             raise record.ChangeFailed(reason=str(exc)) from exc
         self._flavors[server.uuid] = dict(specs), host, found

@@ -12,7 +12,7 @@
 
 """Who owns which pCPU of a host, by Nova's list of its servers."""
 
-from typing import Any
+import functools
 
 from kongming import exception as km_exc
 from nova.compute import vm_states
@@ -26,36 +26,29 @@ def by_pcpu(servers):
     """Who owns each pCPU, in words that an admin reads.
 
     :param servers: nova.objects.Instance, all of a host
-    :returns: pCPU -> its server
+    :returns: pCPU -> its server; and what is wrong where two servers that run
+        own one, in words, empty where nothing is.  Of one that is being
+        moved, or has failed to, the database may say more than is counted.
     """
     found: dict[int, str] = {}
+    running: dict[int, str] = {}
+    conflict = ''
     for server in servers:
         pcpus = ownership.pcpus_of(server)
-        if pcpus:
-            found.update(dict.fromkeys(pcpus, _name(server)))
-    return found
-
-
-def conflict(servers):
-    """What is wrong where two servers that run own a pCPU.
-
-    Of one that is being moved, or has failed to, the database may say more
-    than is counted.
-
-    :param servers: nova.objects.Instance, all of a host
-    :returns: in words; empty where nothing is
-    """
-    found: dict[int, Any] = {}
-    for server in servers:
+        if not pcpus:
+            continue
+        name = _name(server.display_name, server.uuid)
+        owns = dict.fromkeys(pcpus, name)
+        found.update(owns)
         if server.vm_state not in _RUNNING or server.task_state is not None:
             continue
-        for pcpu in ownership.pcpus_of(server):
-            if pcpu in found:
-                return (f'pCPU {pcpu} is owned by {_name(found[pcpu])} and '
-                        f'by {_name(server)}')
-            found[pcpu] = server
-    return ''
+        for pcpu in sorted(pcpus & running.keys())[:0 if conflict else 1]:
+            conflict = (f'pCPU {pcpu} is owned by {running[pcpu]} and by '
+                        f'{name}')
+        running.update(owns)
+    return found, conflict
 
 
-def _name(server):
-    return f'server {km_exc.printable(server.display_name)} ({server.uuid})'
+@functools.lru_cache(4096)
+def _name(name, uuid):
+    return f'server {km_exc.printable(name)} ({uuid})'

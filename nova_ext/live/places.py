@@ -254,7 +254,7 @@ class Places:
 
         :param layout: key of the host's
         """
-        known = desired, keys.key_of(server.numa_topology), layout
+        known = desired, self._domains.key_of(server), layout
         if self._satisfied.get(server.uuid) == known:
             return True
         if not claim.satisfied(desired, server.numa_topology, state):

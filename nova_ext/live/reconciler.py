@@ -166,7 +166,7 @@ class Reconciler:
                 self._follow(owned.by_pcpu(
                     server for nodename in rt.compute_nodes
                     for server in self._server_list.read(
-                        context, rt.host, nodename)))
+                        context, rt.host, nodename))[0])
             return any(busy)
         nodes = list(rt.compute_nodes)
         listed: set[str] = set()
@@ -203,10 +203,10 @@ class Reconciler:
             if template.has_template(server.flavor.extra_specs)]
         listed.update(server.uuid for server in with_template)
         self.load.retain({server.uuid for server in with_template})
-        owners = owned.by_pcpu(everybody)
+        owners, conflict = owned.by_pcpu(everybody)
         # Asked again, as somebody may have moved while Nova read them.
-        if owned.conflict(everybody):
-            conflict = owned.conflict(
+        if conflict:
+            _owners, conflict = owned.by_pcpu(
                 self._server_list.read(context, rt.host, nodename))
             if conflict:
                 self.mode.stop(conflict)
@@ -465,7 +465,7 @@ class Reconciler:
         if not states.is_changeable(server):
             return
         mine = ownership.Ownership(server.numa_topology)
-        domain = self._domains.domain(server)
+        domain = self._domains.seen(server)
         if domain is not None and not self._domains.stays(server, domain):
             left = self._steps.moves.misplaced(
                 server, domain, mine.current,

@@ -75,9 +75,11 @@ class Ownership:
 
         More than one while it changes: affinity says which is which.
         """
-        if not translate.guest_of(self.topology).emulator_isolated:
+        reserved = self.topology.cells[0].cpuset_reserved
+        if not reserved or not translate.guest_of(
+                self.topology).emulator_isolated:
             return frozenset()
-        return frozenset(self.topology.cells[0].cpuset_reserved or ())
+        return frozenset(reserved)
 
     @property
     def owned(self):
@@ -124,12 +126,12 @@ class Ownership:
     @property
     def has_target(self):
         """Whether a change was begun and has not ended."""
-        isolated = translate.guest_of(self.topology).emulator_isolated
-        reserved = [pcpu for cell in self.topology.cells
-                    for pcpu in cell.cpuset_reserved or ()]
+        reserved = sum(len(cell.cpuset_reserved or ())
+                       for cell in self.topology.cells)
         return (any(not (cell.cpuset or cell.pcpuset)
                     for cell in self.topology.cells)
-                or len(reserved) > int(isolated))
+                or reserved > 0 and reserved > int(translate.guest_of(
+                    self.topology).emulator_isolated))
 
     def with_target(self, step):
         """Where a step begins, with what it goes to owned as well.
