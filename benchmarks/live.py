@@ -31,8 +31,8 @@ beside  while the memory of one server moves and does not end: how long another
 events  what 1,000 events of native domains cost a host without a template:
         statements of the database and passes; embedded cloud
 
-With ``--before CHECKOUT`` each runs with the code of another checkout first,
-and ``pass`` prints the ratio.
+With ``--before CHECKOUT`` each runs with the code of another checkout first;
+``pass`` alone takes turns with it and prints the ratio with its interval.
 ``apply`` and ``change`` need root, a libvirtd and two pCPUs.
 """
 
@@ -49,6 +49,7 @@ import threading
 import time
 
 PCPUS = sorted(os.sched_getaffinity(0))
+HERE = pathlib.Path(__file__).resolve()
 NAME = 'kongming-benchmark'
 #: Boots of each flavor; for more the embedded database times out.
 _AT_ONCE = 10
@@ -143,6 +144,23 @@ def dedicated(cloud, **more):
         extra_spec={'hw:cpu_policy': 'dedicated', **more})
 
 
+#: What a build that takes turns is asked, and says first.
+_PASS, _SETTLED = 'pass', 'settled'
+
+
+def answer(word):
+    print(word, file=sys.__stdout__, flush=True)
+
+
+def turns():
+    """Each time that the other build has had its turn."""
+    answer(_SETTLED)
+    for line in sys.stdin:
+        if line.strip() != _PASS:
+            return
+        yield line
+
+
 def bench_pass(args):
     from tests.embedded import cloud
 
@@ -185,12 +203,14 @@ def bench_pass(args):
         writes, asked = count_writes(self), count_conductor(self)
         libvirt = count_libvirt(self)
         took, cpu = [], []
-        for _ in range(args.passes):
+        for _ in (turns() if args.in_turn else range(args.passes)):
             del libvirt[:]
             start, used = time.perf_counter(), time.process_time()
             driver._reconciler.run()
             cpu.append(time.process_time() - used - sum(libvirt))
             took.append(time.perf_counter() - start)
+            if args.in_turn:
+                answer(cpu[-1] / looked_after)
         self.say(f'pass: {looked_after} idle servers, simulated, median '
                  f'of {args.passes}: {statistics.median(took):.2f} s; CPU '
                  f'{statistics.median(cpu) / looked_after * 1000:.2f} ms a '
@@ -517,29 +537,69 @@ BENCHES = {'apply': bench_apply, 'pass': bench_pass, 'change': bench_change,
            'beside': bench_beside, 'events': bench_events}
 
 
+def in_checkout(checkout, argv):
+    """The arguments of subprocess for this program with another's code."""
+    # Nova finds the driver by a module of its environment.
+    own = checkout / '.venv/bin/python'
+    return {
+        # Not by its path: its folder has a module of Placement's name.
+        'args': [own if own.exists() else sys.executable, '-W', 'ignore',
+                 '-c', 'import runpy, sys; sys.argv = sys.argv[1:]; '
+                 'runpy.run_path(sys.argv[0], run_name="__main__")',
+                 str(HERE), *argv],
+        'cwd': checkout, 'stdout': subprocess.PIPE, 'text': True}
+
+
 def compare(before, argv):
     """Run this program with the code of two checkouts, one after the other.
     """
-    here = pathlib.Path(__file__).resolve()
-    costs = []
-    for name, checkout in (('before', before), ('now', here.parents[1])):
-        # Nova finds the driver by a module of its environment.
-        own = checkout / '.venv/bin/python'
-        found = subprocess.run(
-            # Not by its path: its folder has a module of Placement's name.
-            [own if own.exists() else sys.executable, '-W', 'ignore', '-c',
-             'import runpy, sys; sys.argv = sys.argv[1:]; '
-             'runpy.run_path(sys.argv[0], run_name="__main__")',
-             str(here), *argv],
-            cwd=checkout, stdout=subprocess.PIPE, text=True, check=True)
+    for name, checkout in (('before', before), ('now', HERE.parents[1])):
+        found = subprocess.run(**in_checkout(checkout, argv), check=True)
         for line in found.stdout.splitlines():
             # Beside what Nova logs.
             if line.startswith((*(f'{bench}:' for bench in BENCHES), '  ')):
                 print(f'{name:6} {line}', flush=True)
-        costs += re.findall(r'([0-9.]+) ms a server', found.stdout)
-    if len(costs) == 2:
-        print(f'a pass costs {float(costs[1]) / float(costs[0]):.2f} of what '
-              f'it did')
+
+
+def compare_passes(before, args):
+    """Passes of two checkouts in turn, each in a cloud that stays."""
+    from benchmarks import natives
+
+    builds = [subprocess.Popen(**in_checkout(checkout, [
+        'pass', '--in-turn', f'--servers={args.servers}']),
+        stdin=subprocess.PIPE) for checkout in (before, HERE.parents[1])]
+
+    def ask(build, *words):
+        for word in words:
+            print(word, file=build.stdin, flush=True)
+        for line in build.stdout:
+            # Beside what Nova logs.
+            if re.fullmatch(rf'{_SETTLED}|[0-9.e-]+', line.strip()):
+                return line.strip()
+        sys.exit(f'{build.args[0]} has ended')
+
+    try:
+        for build in builds:
+            ask(build)
+        pairs = []
+        for number in range(-2, args.passes):
+            order = (0, 1) if number % 2 else (1, 0)
+            pair = {which: float(ask(builds[which], _PASS))
+                    for which in order}
+            # The first ones fill caches.
+            if number >= 0:
+                pairs.append((pair[0], pair[1]))
+    finally:
+        for build in builds:
+            build.kill()
+    ratios = [now / then for then, now in pairs]
+    low, high = natives.interval(ratios)
+    medians = [statistics.median(each) * 1000 for each in zip(*pairs)]
+    print(f'pass: {args.servers} idle servers, simulated, {len(pairs)} pairs; '
+          f'CPU a server, without that of the simulated host, before '
+          f'{medians[0]:.2f} ms, now {medians[1]:.2f} ms; ratio '
+          f'{statistics.median(ratios):.3f} [{low:.3f}, {high:.3f}] '
+          f'(goal: at most 0.333)')
 
 
 def main():
@@ -562,9 +622,14 @@ def main():
     parser.add_argument('--seconds', type=float, default=10,
                         help='for which memory moves in beside '
                              '(default: 10)')
+    parser.add_argument('--in-turn', action='store_true',
+                        help=argparse.SUPPRESS)
     parser.add_argument('--before', metavar='CHECKOUT', type=pathlib.Path,
                         help='of a build to compare with')
     args = parser.parse_args()
+    if args.before and args.what == ['pass']:
+        compare_passes(args.before.resolve(), args)
+        return
     if args.before:
         argv = sys.argv[1:]
         place = next(n for n, word in enumerate(argv)

@@ -51,7 +51,8 @@ class Python:
         version = f'python{sysconfig.get_python_version()}'
         library = self._folder / 'lib' / version
         if not library.exists():
-            (self._folder / 'bin').mkdir(parents=True, exist_ok=True)
+            for name in 'bin', 'lib':
+                (self._folder / name).mkdir(parents=True, exist_ok=True)
             base = pathlib.Path(sys.base_prefix)
             shutil.copy(base / 'bin' / version, self._folder / 'bin')
             for path in (base / 'lib').glob('libpython3.*.so.*'):
