@@ -39,8 +39,8 @@ _READ = ['numa_topology', 'metadata', 'migration_context']
 _CACHED = ['flavor', 'system_metadata']
 #: For how long, in seconds.
 CACHED_FOR = 600.0
-#: So few are read as a whole: whoever writes metadata moves ``updated_at``, and
-#: a change would wait for a second request.
+#: So few are read as a whole: whoever writes metadata moves ``updated_at``,
+#: and a change would wait for a second request.
 FEW = 4
 
 
