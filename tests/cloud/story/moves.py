@@ -15,7 +15,11 @@
 
 import time
 
+import libvirt
+
+from tests.cloud import look
 from tests.cloud.story import chapter
+from tests.embedded import guests
 
 _HOSTS = ('nested1', 'nested2')
 
@@ -43,6 +47,46 @@ class Moves(chapter.Chapter):
             self.assertEqual({(target, 8), (target, 9)},
                              self.look.named(server))
         self.assertClean()
+
+    @chapter.on(*_HOSTS)
+    def test_live_migration_after_a_move(self):
+        """Its memory has just changed nodes, and does so again there
+
+        A destination claims what the flavor says; then a pass sees to what
+        its metadata say.
+        """
+        flavor = self.flavor(template=('--node', '0=0', '--pin', '0=0:4'))
+        self.grant(flavor, 'template')
+        server = self.boot(flavor, host='nested1', image='dirty')
+        self.assertEqual({0}, self.pages(server, 'nested1'))
+        self.admin.run('kongming', 'server', 'set', '--node', '0=1', '--pin',
+                       '0=0:10', '--wait', '--timeout', 300, server)
+        self.assertEqual({1}, self.pages(server, 'nested1'))
+        self.act(server, os__migrateLive={
+            'host': 'nested2', 'block_migration': 'auto'})
+        self.until('it is on nested2', lambda: self.arrived(
+            server, 'nested2'), 600)
+        self.comes_to(server, 1, {0: 10})
+        self.until('its pages are on node 1', lambda: self.pages(
+            server, 'nested2') == {1})
+        for flags in 0, libvirt.VIR_DOMAIN_XML_INACTIVE:
+            self.assertEqual(frozenset({1}), look.memory_nodes(
+                self.look.xml(server, flags)))
+        self.act(server, reboot={'type': 'HARD'})
+        self.wait_for(server)
+        self.comes_to(server, 1, {0: 10})
+        self.assertClean()
+
+    def pages(self, server, host):
+        """The nodes that the memory of its guest is on."""
+        host = self.cloud.hosts[host]
+        connection = libvirt.open(host.uri)
+        try:
+            domain = connection.lookupByUUIDString(server)
+            return set(host.host.wait_for_memory(
+                domain, guests.DIRTY_MIB, 300).pages)
+        finally:
+            connection.close()
 
     @chapter.on(*_HOSTS)
     def test_live_migration_refused(self):
