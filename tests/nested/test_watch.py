@@ -79,8 +79,8 @@ class WatchTest(WatchBase):
         domain = self.start()
         pcpu = self.owned[0]
         pid = int(self.host.shell(
-            f'(exec -a x sh -c "while :; do :; done" >/dev/null 2>&1 & '
-            f'taskset -pc {pcpu} $! >/dev/null; echo $!)'))
+            f'sh -c "while :; do :; done" >/dev/null 2>&1 & '
+            f'taskset -pc {pcpu} $! >/dev/null; echo $!'))
         self.addCleanup(self.host.shell, f'kill {pid}')
         found, = [each for each in self.watch(domain, 10)['disturbances']
                   if each['pid'] == pid]
