@@ -135,9 +135,30 @@ class LiveChange(NamedTuple):
 
 def live_change_ids(conn: Any, server_id: str) -> list[str]:
     """Request ids of a server's live changes, the newest first."""
-    return [action['request_id'] for action in api.entries(
+    return [action['request_id'] for action in _actions(conn, server_id)]
+
+
+def _actions(conn: Any, server_id: str) -> list[dict[str, Any]]:
+    """The same, as Nova lists them."""
+    return [action for action in api.entries(
         conn, f'/servers/{server_id}/os-instance-actions', 'instanceActions',
         links='links') if action['action'] == LIVE_CHANGE]
+
+
+def newest_change(conn: Any, server_id: str, is_over: bool
+                  ) -> tuple[list[str], LiveChange | None]:
+    """Request ids of a server's live changes, and the newest of them.
+
+    :param is_over: whether its host has just said that nothing goes on, so
+        that Nova need only be asked about one that has failed
+    """
+    found = _actions(conn, server_id)
+    ids = [action['request_id'] for action in found]
+    if not found:
+        return ids, None
+    if is_over and found[0].get('message') is None:
+        return ids, LiveChange(ids[0], found[0]['start_time'], 'Success', '')
+    return ids, live_change(conn, server_id, ids[0])
 
 
 def live_changes(conn: Any, server_id: str, details: int,

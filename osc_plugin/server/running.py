@@ -29,6 +29,7 @@ from typing import NoReturn
 from openstack import connection
 from openstack import exceptions as sdk_exc
 from osc_lib import exceptions
+from oslo_utils import uuidutils
 
 from kongming.compute import api
 from kongming.compute import servers
@@ -127,6 +128,21 @@ class Server:
                            datetime.datetime.now(datetime.UTC),
                            quota=qos.native(self.specs).quota)
 
+    @classmethod
+    def find_with_changes(cls, conn: connection.Connection, name: str
+                          ) -> tuple[Server, list[str]]:
+        """Also the request ids of its live changes, at once where it can be.
+
+        :raises CommandError: as :meth:`find` does
+        """
+        with futures.ThreadPoolExecutor(1) as threads:
+            changes = (threads.submit(servers.live_change_ids, conn, name)
+                       if uuidutils.is_uuid_like(name) else None)
+            server = cls.find(conn, name)
+        if changes is None or server.id != name or changes.exception():
+            return server, server.changes()
+        return server, changes.result()
+
     def changes(self) -> list[str]:
         """Request ids of its live changes, the newest first."""
         return servers.live_change_ids(self.conn, self.id)
@@ -134,17 +150,19 @@ class Server:
     def change(self, request_id: str) -> servers.LiveChange:
         return servers.live_change(self.conn, self.id, request_id)
 
-    def see(self, looked: bool = False, itself: bool = False) -> Seen:
+    def see(self, looked: bool = False, itself: bool = False,
+            is_over: bool = False) -> Seen:
         """What it has now.
 
         :param itself: whether to ask for the server, too
+        :param is_over: whether its host has just said that all is done
         """
-        # Two requests, one and one, at once.
+        # One request or two, one and one, at once.
         with futures.ThreadPoolExecutor(2) as threads:
             cells = threads.submit(servers.cells, self.conn, self.id)
             server = threads.submit(self.again) if itself else None
-            changes = self.changes()
-            newest = self.change(changes[0]) if changes else None
+            changes, newest = servers.newest_change(self.conn, self.id,
+                                                    is_over)
             return Seen(looked, cells.result(), changes, newest,
                         server.result() if server else None)
 
@@ -248,7 +266,8 @@ class Wait:
             if going_on:
                 self._show(going_on)
             else:
-                seen = self._server.see(going_on is not None, itself=True)
+                looked = going_on is not None
+                seen = self._server.see(looked, itself=True, is_over=looked)
                 if self._is_done(seen):
                     return seen
             if time.monotonic() > deadline:

@@ -115,8 +115,11 @@ class _Change(command.ShowOne):
         command.add_timeout(parser, 120)
         return parser
 
-    def _carry_out(self, server, changes, parsed_args):
-        """Write the metadata, and wait where that is asked for."""
+    def _carry_out(self, server, before, changes, parsed_args):
+        """Write the metadata, and wait where that is asked for.
+
+        :param before: request ids of its live changes
+        """
         wanted = server.intent(changes.applied(server.metadata))
         if parsed_args.dry_run:
             return ('server', 'id', 'written', 'removed', 'intended'), (
@@ -125,11 +128,11 @@ class _Change(command.ShowOne):
                 columns.Lines(changes.remove),
                 template_options.SpecsColumn(
                     template.encode(wanted.base, most=None)))
-        before = frozenset(server.changes())
         same = wanted == server.intent()
         running.write(server, changes)
         if parsed_args.wait:
-            seen = running.Wait(server.after(changes), before, same,
+            seen = running.Wait(server.after(changes), frozenset(before),
+                                same,
                                 parsed_args.timeout,
                                 self.app.stderr.write).run()
         else:
@@ -204,8 +207,8 @@ class SetServer(_Change):
         return parser
 
     def take_action(self, parsed_args):
-        server = running.Server.find(self.app.client_manager.kongming,
-                                     parsed_args.server)
+        server, before = running.Server.find_with_changes(
+            self.app.client_manager.kongming, parsed_args.server)
         options = {f'{template.PREFIX}{key}.{number}': value
                    for key in _NUMBERED
                    for number, value in getattr(parsed_args, key)}
@@ -222,7 +225,7 @@ class SetServer(_Change):
                 server.metadata.get(_PROFILE)):
             changes.put[_PROFILE] = parsed_args.profile
         server.check(changes.applied(server.metadata))
-        return self._carry_out(server, changes, parsed_args)
+        return self._carry_out(server, before, changes, parsed_args)
 
 
 class UnsetServer(_Change):
@@ -256,8 +259,8 @@ class UnsetServer(_Change):
         return parser
 
     def take_action(self, parsed_args):
-        server = running.Server.find(self.app.client_manager.kongming,
-                                     parsed_args.server)
+        server, before = running.Server.find_with_changes(
+            self.app.client_manager.kongming, parsed_args.server)
         stems = None
         if not parsed_args.all:
             stems = [f'{key}.{number}' for key in _NUMBERED
@@ -269,7 +272,7 @@ class UnsetServer(_Change):
                     'Name what to unset: --pin, --node, --emulator, '
                     '--iothread, --sched, --qos, --cache, --profile or '
                     '--all.')
-        return self._carry_out(server, metadata_mod.unset(
+        return self._carry_out(server, before, metadata_mod.unset(
             server.metadata, stems), parsed_args)
 
 

@@ -339,11 +339,11 @@ class ServerTest(test_cli.CliBase):
         self.assertEqual([{'node': 1, 'pins': {'0': 15, '1': 10}}],
                          done['actual'])
         # Find it; what it has been through; write; look; what has become of
-        # it (three), and as it is now.
+        # it (two), and as it is now.
         # A host that answers after a second that it is still at it is
         # looked at again, and nothing else is asked meanwhile.
         once = [url for url, _same in itertools.groupby(asked)]
-        self.assertEqual(8, len(once), asked)
+        self.assertEqual(7, len(once), asked)
         self.assertEqual(1, sum(url.endswith('/diagnostics') for url in once))
 
     def test_names(self):
