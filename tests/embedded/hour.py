@@ -28,6 +28,7 @@ import time
 import tracemalloc
 
 import fixtures
+import libvirt
 from nova import context as nova_context
 from nova import objects
 from oslo_db import exception as db_exc
@@ -114,14 +115,25 @@ class _Gone:
 def bury(compute):
     """Let go of what the kernel would free of a process that was killed.
 
-    Nova's fixture has the service until the end, and a thread of its libvirt
-    host, which never ends, has the driver.
+    Nova's fixture has the service until the end, a thread of its libvirt
+    host, which never ends, has the driver, and so has a cache of Nova's
+    (nova/virt/libvirt/driver.py, _get_pci_passthrough_devices).
     """
-    host = compute.manager.driver._host
-    with contextlib.suppress(Exception):
-        host._wrapped_conn.close()
-    host._wrapped_conn = host._lifecycle_event_handler = None
-    compute.driver = compute.manager.driver = compute.manager.rt = _Gone()
+    driver = compute.manager.driver
+    connection = driver._host._wrapped_conn
+    # After a restart of libvirtd it is gone already.
+    with contextlib.suppress(libvirt.libvirtError):
+        for number in list(connection.domainEventCallbackID):
+            connection.domainEventDeregisterAny(number)
+        connection.unregisterCloseCallback()
+    vars(driver._host).update(dict.fromkeys(
+        ('_wrapped_conn', '_lifecycle_event_handler',
+         '_conn_event_handler')))
+    type(driver)._get_pci_passthrough_devices.cache_clear()
+    compute.driver = _Gone()
+    vars(compute.manager).update({
+        name: _Gone() for name, value in vars(compute.manager).items()
+        if not isinstance(value, (str, int, float, type(None)))})
 
 
 class HourMixin(soak.OwnersMixin):
