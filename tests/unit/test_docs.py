@@ -318,6 +318,20 @@ class FailuresTest(base.TestCase):
             for part in re.split(r' ?\.\.\. ?', shown):
                 self.assertIn(part, said)
 
+    def test_cleanup(self):
+        """So does the table of what the clean-up of a host leaves."""
+        page = documents.read(documents.SOURCE.relative_to(documents.TOP)
+                              / 'install' / 'upgrade.rst')
+        table = page.partition('the reason says\n')[2].partition('\nWhere')[0]
+        said = self.said()
+        cells = re.findall(r'^   \* - (.*?)^     - ', table,
+                           re.MULTILINE | re.DOTALL)
+        self.assertGreater(len(cells), 7)
+        for shown in re.findall('``(.*?)``', ' '.join(cells)):
+            if not shown.startswith('--'):
+                for part in re.split(r' ?\(?\.\.\.\)? ?', shown):
+                    self.assertIn(part, said)
+
     def test_all(self):
         said = self.said()
         page = documents.read(documents.SOURCE.relative_to(documents.TOP)
