@@ -336,7 +336,7 @@ class FailuresTest(base.TestCase):
         said = self.said()
         page = documents.read(documents.SOURCE.relative_to(documents.TOP)
                               / 'admin' / 'failures.rst')
-        tables = page.partition('Services that are away')[0]
+        tables = page.partition('Services that are down\n====')[0]
         cells = re.findall(r'^   \* - (.*?)^     - ', tables,
                            re.MULTILINE | re.DOTALL)
         self.assertGreater(len(cells), 30)
