@@ -32,10 +32,10 @@ OPTS = [
         default=True,
         help="""
 Publish each NUMA node of the host to Placement, as a root provider of its \
-own, with its dedicated pCPUs, shared pCPUs, memory and huge pages, of which \
-servers with a template claim what they will use. Native servers' requests \
-are not concerned. Turned off, nothing is published by this nova-compute, \
-and what it published before stays as it is.
+own, with its dedicated pCPUs, shared pCPUs, memory and huge pages. Servers \
+with a template claim there what they will use. Requests of native servers \
+are not concerned. If it is off, this nova-compute publishes nothing, and \
+what it published before stays as it is.
 
 Related options:
 
@@ -47,10 +47,10 @@ Related options:
         default=5,
         min=0,
         help="""
-Seconds for which changes of what is taken of this host's NUMA nodes are \
-collected before Placement is told of them, once for all of them. It is \
-told by a thread of its own; no server waits for that. The claim on the host \
-decides in the meantime.
+For how many seconds changes of what is taken of this host's NUMA nodes are \
+collected before they are written to Placement, all at once. A thread of its \
+own writes them; no server waits for that. Meanwhile the claim on the host \
+decides.
 """),
     cfg.IntOpt(
         'reconcile_interval',
@@ -58,31 +58,30 @@ decides in the meantime.
         min=0,
         help="""
 Seconds between two passes over the servers with a template on this host, \
-give or take a fifth. A pass brings running servers to where their flavor and \
-their granted metadata want them and puts back pins that somebody changed \
-by hand. A pass with nothing to do only reads. With 0 there are no passes by \
+plus or minus a fifth. A pass changes running servers to what their flavor \
+and their granted metadata say, and restores pins that somebody changed by \
+hand. If there is nothing to do, it only reads. With 0 there are no passes by \
 time; ``openstack kongming server set --wait`` and ``GET \
-/servers/{id}/diagnostics`` still ask for one. Profiles then begin and end on \
-time only after the first of these, and servers that came since the last one \
-are not among those that switch.
+/servers/{id}/diagnostics`` still start one. Profiles then begin and end on \
+time only after the first such pass, and only for servers that it has seen.
 """),
     cfg.StrOpt(
         'live_changes',
         default='act',
         mutable=True,
         choices=[
-            ('act', 'Running servers are brought to where their flavor and '
-                    'their metadata want them'),
-            ('observe', 'What would be done to their threads, places, QoS '
-                        'and caches is computed and reported (log, stats, '
-                        '``openstack kongming host list``); nothing is '
-                        'touched'),
-            ('off', 'Nothing is looked at'),
+            ('act', 'The host changes running servers to what their flavor '
+                    'and their metadata say'),
+            ('observe', 'The host computes what it would do to their '
+                        'threads, places, QoS and caches, and reports it '
+                        '(log, stats, ``openstack kongming host list``); it '
+                        'changes nothing'),
+            ('off', 'The host does not look at running servers'),
         ],
         help="""
-Whether this host changes running servers. Boots and moves obey templates in \
-any case, and whoever borrows a pCPU leaves it before its owner starts. While \
-it does not act, profiles do not switch, and nothing is put back.
+Whether this host changes running servers. In any case boots and moves obey \
+templates, and borrowers leave a pCPU before its owner starts. A host that \
+does not act switches no profiles and restores nothing.
 
 It can be changed while nova-compute runs (SIGHUP).
 
@@ -94,11 +93,11 @@ Related options:
         'metrics_file',
         sample_default='/var/lib/nova/kongming-metrics.json',
         help="""
-A file in which nova-compute tells ``kongming metrics`` on the same host what \
-only it knows: live changes and how long they took, passes, jobs, and for how \
-long Placement has not been told of what is taken. It is replaced as a whole, \
-and holds figures only, no name of a server. Its directory must be \
-nova-compute's to write to. Without it nothing is written.
+A file that nova-compute writes for ``kongming metrics`` on the same host. It \
+has what only nova-compute knows: live changes and how long they took, \
+passes, jobs, and for how long Placement has not been updated. The file is \
+replaced as a whole, and has figures only, no name of a server. nova-compute \
+must be able to write to its directory. If it is not set, nothing is written.
 
 Related options:
 
@@ -116,12 +115,12 @@ Seconds between two times that nova-compute writes ``metrics_file``.
         default=10,
         min=0,
         help="""
-After so many live changes that failed one after the other and were rolled \
-back, the host observes by itself, as ``live_changes = observe`` says, with \
-an ERROR line in the log and a notification, until nova-compute is started \
-again or gets SIGHUP. So it does at once when it finds a pCPU with two \
-owners. Changes that are refused before anything is touched do not count. \
-With 0 no number of failures does that.
+How many live changes may fail one after the other and be rolled back, until \
+the host observes by itself, as with ``live_changes = observe``. It writes an \
+ERROR line and emits a notification, and acts again when nova-compute is \
+restarted or gets SIGHUP. It does the same at once if it finds a pCPU with \
+two owners. Changes that are refused up front do not count. With 0 no number \
+of failures makes the host observe.
 
 Related options:
 
@@ -133,13 +132,13 @@ Related options:
         min=0,
         mutable=True,
         help="""
-How many servers of this host may be changed in any minute. When more are to \
-be changed, those of the project that has had the least of it come first; the \
-others wait, which is no failure. Servers that give pCPUs to one another \
-change as a whole. A profile that begins by its server's load is a change, \
-one that ends is none. One client that waits for each of its changes does \
-not get to the default. What was changed before nova-compute started counts, \
-too. 0 is no limit.
+How many servers of this host may be changed in any minute. If more servers \
+are to be changed, those of the project that has had the fewest changes come \
+first. The others wait, which is no failure. Servers that exchange pCPUs \
+change together. A profile that begins by its server's load counts as a \
+change, one that ends does not. A single client that waits for each of its \
+changes does not reach the default. Changes before nova-compute was started \
+count, too. 0 is no limit.
 
 It can be changed while nova-compute runs (SIGHUP).
 """),
@@ -149,13 +148,14 @@ It can be changed while nova-compute runs (SIGHUP).
         mutable=True,
         choices=[
             ('act', 'Profiles begin and end by their conditions on the '
-                    "servers' load, too, and cells of servers that say so "
-                    'go to another node where they wait less'),
-            ('advise', 'Conditions are looked at, and what they would do is '
-                       'reported (log, ``openstack kongming server show``, '
+                    "servers' load, too, and cells of servers with "
+                    '``kongming:balance`` move to a node where they wait '
+                    'less'),
+            ('advise', 'The host evaluates conditions and reports what they '
+                       'would do (log, ``openstack kongming server show``, '
                        '``openstack kongming advise``); profiles begin and '
-                       'end as if no condition held, and no cell is moved'),
-            ('off', 'Conditions are not looked at; none holds'),
+                       'end as if no condition held, and no cell moves'),
+            ('off', 'The host does not evaluate conditions; none holds'),
         ],
         help="""
 What this host does with conditions in ``kongming:profile.NAME.when``, such \
@@ -182,9 +182,9 @@ Related options:
         mutable=True,
         help="""
 How often the profile of a server may switch by its load in any hour. A \
-profile does not begin where less than two of these are left, so that what \
-has begun can always end. What has switched before nova-compute started \
-counts, too. 0 is no limit. Windows and metadata switch beside it.
+profile begins only if two switches are left, so that it can always end. \
+Switches before nova-compute was started count, too. 0 is no limit. Switches \
+by windows and by metadata do not count.
 
 It can be changed while nova-compute runs (SIGHUP).
 
@@ -198,10 +198,10 @@ Related options:
         min=0,
         mutable=True,
         help="""
-How many servers of this host may go to another of its NUMA nodes in any hour \
-because their vCPUs wait for pCPUs (``kongming:balance=node``). One that has \
-gone stays for an hour at least. It takes a part of ``changes_per_minute`` as \
-well. 0 is no limit.
+How many servers of this host may move to another of its NUMA nodes in any \
+hour because their vCPUs wait for pCPUs (``kongming:balance=node``). A server \
+that has moved stays for an hour at least. Each move counts in \
+``changes_per_minute``, too. 0 is no limit.
 
 It can be changed while nova-compute runs (SIGHUP).
 
@@ -214,20 +214,20 @@ Related options:
         default=600,
         min=1,
         help="""
-How long, in seconds, a live change goes on trying for pages of a server that \
-stay behind on their old NUMA node. Then the change is rolled back. It is \
-the budget of a whole change as well, once for each step of it that moves \
-memory. Changes of other servers do not wait for it.
+For how many seconds a live change tries to move pages of a server that stay \
+on their old NUMA node. Then it is rolled back. A whole change may take that \
+long for each of its steps that moves memory. Changes of other servers do not \
+wait for it.
 """),
     cfg.IntOpt(
         'memory_move_slice',
         default=16,
         min=0,
         help="""
-How much memory of a running server, in MiB, goes to another NUMA node in one \
-call of the kernel, with pauses between. So a busy guest waits for a slice at \
-most, and nothing else on the host waits. 0 moves all that a server has on \
-its old node in one call, which is faster and can't be interrupted.
+How much memory of a running server, in MiB, one call of the kernel moves to \
+another NUMA node. There are pauses between the calls. So a busy guest waits \
+for a slice at most, and nothing else on the host waits. 0 moves all memory \
+of the old node in one call, which is faster and can't be interrupted.
 
 It can be changed while nova-compute runs (SIGHUP).
 """,
@@ -242,10 +242,10 @@ It can be changed while nova-compute runs (SIGHUP).
                        'the log says so'),
         ],
         help="""
-What becomes of a server whose template can't be obeyed on this host, after \
-the scheduler thought that it can: another server may have been faster.
+What happens to a server whose template can't be obeyed on this host although \
+the scheduler chose it, for instance since another server was faster.
 
-Servers without a template never meet this.
+Servers without a template are not concerned.
 """),
     cfg.IntOpt(
         'max_weight',
@@ -254,11 +254,12 @@ Servers without a template never meet this.
         max=10000,
         help="""
 The highest ``weight`` (``kongming:qos``) of a vCPU on this host, whoever \
-asks for it. A vCPU for which nobody asks has 100.
+asks for it. A vCPU without a weight has 100.
 
-A flavor that asks for more boots no server here, and none moves here, as \
-``on_failure`` says; for servers that are here already it is lowered to this. \
-Metadata that ask for more are not obeyed, and an instance action says why.
+A server whose flavor asks for more does not boot here and does not move \
+here (see ``on_failure``). For servers that are here already the weight is \
+lowered to this. Metadata that ask for more are not obeyed, and an instance \
+action says why.
 """),
     cfg.IntOpt(
         'max_realtime_priority',
@@ -279,28 +280,27 @@ starve the interrupts of its pCPU.
         default='report',
         mutable=True,
         choices=[
-            ('ignore', 'Interrupts are not looked at'),
-            ('report', 'Interrupts of devices that may come to pCPUs that '
-                       'have an owner are told (log, stats); nothing is '
-                       'touched'),
-            ('move', 'They leave pCPUs that get an owner, and come back when '
-                     'these are free'),
+            ('ignore', 'The host does not look at interrupts'),
+            ('report', 'The host reports interrupts of devices that may come '
+                       'to owned pCPUs (log, stats); it changes nothing'),
+            ('move', 'Interrupts leave pCPUs that get an owner, and come '
+                     'back when these are free'),
         ],
         help="""
-What is done with interrupts of devices on pCPUs that a server owns, native \
-servers included, in each pass on a host that has servers with a template; \
-with ``move`` on every host that has owned pCPUs.
+What this host does with interrupts of devices on pCPUs that a server owns, \
+native servers included. It looks in each pass, if it has servers with a \
+template; with ``move``, if it has owned pCPUs.
 
-An interrupt is at home where its driver wants it (``affinity_hint``), else \
-where the kernel has interrupts by default \
-(``/proc/irq/default_smp_affinity``, ``irqaffinity=`` on its command line). \
-With ``move`` it is on all of its home that nobody owns; where that is \
-nothing it goes to pCPUs of its NUMA node that are not in ``[compute] \
-cpu_dedicated_set``. What somebody has set otherwise stays so until one of \
-its pCPUs gets an owner. Interrupts that the kernel manages (queues of NVMe \
-and some network devices) it moves for nobody; they are told as such. Where \
-irqbalance runs, it is told to keep off owned pCPUs, by its socket. A host \
-that does not act (``live_changes``) moves none.
+The home of an interrupt is what its driver wants (``affinity_hint``), or \
+else the kernel's default (``/proc/irq/default_smp_affinity``, \
+``irqaffinity=`` on its command line). With ``move`` an interrupt is on all \
+pCPUs of its home that nobody owns. If there are none, it goes to pCPUs of \
+its NUMA node that are not in ``[compute] cpu_dedicated_set``. An affinity \
+that somebody has set stays until one of its pCPUs gets an owner. Interrupts \
+that the kernel manages (queues of NVMe and some network devices) can't be \
+moved, and are reported as such. irqbalance, if it runs, is asked by its \
+socket to keep off owned pCPUs. A host that does not act (``live_changes``) \
+moves none.
 
 It can be changed while nova-compute runs (SIGHUP).
 
@@ -312,13 +312,12 @@ Related options:
     cfg.StrOpt(
         'never_pcpus',
         help="""
-pCPUs of this host that no server with a template is ever given: it neither \
-owns them nor do its threads float over them, whatever its flavor, its \
-metadata or ``on_failure`` say. Servers without a template get them as \
-``[compute] cpu_dedicated_set`` and ``cpu_shared_set`` say. For example \
-``0-7,^5,32``.
+pCPUs of this host that a server with a template never gets, neither to own \
+nor to float over, whatever its flavor, its metadata or ``on_failure`` say. \
+Servers without a template get them as ``[compute] cpu_dedicated_set`` and \
+``cpu_shared_set`` say. For example ``0-7,^5,32``.
 
-In Placement, those of ``cpu_dedicated_set`` are reserved. A server with a \
+Those of ``cpu_dedicated_set`` are reserved in Placement. A server with a \
 template that owns one when this is set keeps it until it moves.
 
 Related options:
@@ -330,43 +329,41 @@ Related options:
         'cache_classes',
         min=0,
         help="""
-How many classes of service (CLOSIDs) of this host servers can have for what \
-their templates say of caches and memory bandwidth (``kongming:cache``). Not \
-set: all that nobody else has. With 0 none is given, and resctrl is not \
-looked at.
+How many classes of service (CLOSIDs) of this host servers can have for \
+``kongming:cache``. If it is not set, they can have all that nobody else has. \
+With 0 they get none, and resctrl is not read.
 
-What they can have of the L3 cache for themselves is what the default group \
-of ``/sys/fs/resctrl`` has no more.
+The part of the L3 cache that they can have for themselves is what the \
+default group of ``/sys/fs/resctrl`` does not have.
 """),
     cfg.IntOpt(
         'memory_bandwidth',
         min=1,
         help="""
-The memory bandwidth of each L3 cache of this host, in MiB/s: the 100 % of \
-``mb`` (``kongming:cache``) on hosts that don't count in per cent, which are \
-AMD's and those where resctrl is mounted with ``mba_MBps``. Not set: no \
-server can have its bandwidth limited on such a host. Without meaning on \
-others.
+The memory bandwidth of each L3 cache of this host, in MiB/s, which is 100 % \
+of ``mb`` (``kongming:cache``). It is for hosts whose kernel does not count \
+in per cent: those with AMD's processors, and those where resctrl is mounted \
+with ``mba_MBps``. If it is not set there, no server can have its bandwidth \
+limited. It has no effect on other hosts.
 """),
     cfg.IntOpt(
         'change_interval',
         default=5,
         min=0,
         help="""
-How often what a server's metadata ask for may change: ten times at once, and \
-once more for each so many seconds that pass. What is asked for beyond that \
-has to wait, which is reported once; then the last of it is done. Keeps a \
-tenant who writes metadata in a loop from keeping nova-compute, libvirt and \
-the database busy. 0 is no limit.
+How often a server's metadata may ask for something else: ten times at once, \
+and then once in so many seconds. Further changes wait, which is reported \
+once; then the last one is made. So a tenant who writes metadata in a loop \
+does not keep nova-compute, libvirt and the database busy. 0 is no limit.
 """),
     cfg.FloatOpt(
         'weight_multiplier',
         default=1.0,
         help="""
 Multiplier of KongmingWeigher, read by nova-scheduler. With a positive value \
-a server with a template goes where the fewest cores are broken up and the \
-fewest pCPUs are left over on the nodes that it takes; 0 turns it off, a \
-negative value spreads. Servers without a template are all the same to it.
+a server with a template goes where it breaks up the fewest cores and leaves \
+the fewest pCPUs on the nodes that it takes. 0 turns the weigher off, and a \
+negative value spreads servers. It does not weigh servers without a template.
 
 The aggregate metadata key ``kongming_weight_multiplier`` overrides it for \
 the hosts of an aggregate.

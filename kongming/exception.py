@@ -97,7 +97,7 @@ class CannotFollow(KongmingError):
 
 
 class InvalidTopology(KongmingError):
-    """What a host says of its nodes and pCPUs, and can't be so."""
+    """A host reports nodes and pCPUs that can't be so."""
 
     msg_fmt = 'The host topology makes no sense: %(reason)s'
 
@@ -113,7 +113,7 @@ class CloudError(KongmingError):
 
 
 class Forbidden(CloudError):
-    """Whoever asks has not the right to."""
+    """The caller does not have the right to do that."""
 
 
 class NotFound(CloudError):
@@ -157,11 +157,11 @@ class InsufficientMemory(KongmingError):
 
 
 class CgroupError(KongmingError):
-    """What a vCPU's cgroup is to say, and doesn't."""
+    """A vCPU's cgroup does not have, or does not take, a value."""
 
 
 class ResctrlError(KongmingError):
-    """What the host's resctrl file system is to say, and doesn't."""
+    """The host's resctrl file system does not have, or take, a value."""
 
 
 class NotMoved(KongmingError):
@@ -189,4 +189,4 @@ class IrqError(KongmingError):
 
 
 class NotTraced(KongmingError):
-    """Why there is no trace of the kernel."""
+    """The kernel can't be traced."""

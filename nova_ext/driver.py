@@ -158,7 +158,7 @@ class LibvirtDriver(driver.LibvirtDriver):
                 self._reconciler.own_only(instance)
             except Exception:
                 # Its owners wait for it to leave, or move it.
-                LOG.exception('It migrates with what it borrows',
+                LOG.exception('The server migrates, and borrows pCPUs still',
                               instance=instance)
         return super().live_migration(context, instance, *args, **kwargs)
 
@@ -265,7 +265,8 @@ class LibvirtDriver(driver.LibvirtDriver):
                 going_on = self._reconciler.look(instance.uuid, _PATIENCE)
                 load = self._reconciler.load.advice(instance.uuid)
             except Exception:
-                LOG.exception('It is not looked after now', instance=instance)
+                LOG.exception('The server could not be looked at now',
+                              instance=instance)
         found = (_known(instance) if self._is_blocked(instance)
                  else super().get_instance_diagnostics(instance))
         if load is not None:
@@ -382,7 +383,8 @@ class LibvirtDriver(driver.LibvirtDriver):
                     if isinstance(exc, exception.ComputeResourcesUnavailable):
                         reason = exc.format_message()
                     else:
-                        LOG.exception('Not repinned', instance=instance)
+                        LOG.exception('The server could not be repinned',
+                                      instance=instance)
                     # After anything else conductor would put a server that
                     # runs into ERROR, and try no other host.
                     raise exception.MigrationPreCheckError(reason=reason)

@@ -75,7 +75,7 @@ class _Cached(NamedTuple):
 
 
 class Reader:
-    """To be made before the list of providers is asked for."""
+    """Reads all nodes; make it before the list of providers is read."""
 
     def __init__(self, conn: connection.Connection,
                  placement: placement_mod.Placement) -> None:

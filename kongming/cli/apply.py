@@ -184,22 +184,23 @@ class Target:
 
 
 class Apply(help_mod.Help, show.ShowOne):
-    """Put a domain that is not Nova's where a template says.
+    """Place a domain that is not Nova's as a template says.
 
     The template is a document, YAML or JSON, as for 'openstack kongming
-    template set'. A running domain is changed while it runs, a persistent one
-    also for its next start. What the template does not name stays as it is,
-    and what is as it says already is not touched. Refused are pCPUs that the
-    host hasn't or that another domain owns. How memory is bound (strict or
-    preferred) changes with the next start.
+    template set'. A running domain changes while it runs, and a persistent
+    one also for its next start. What the template does not name stays as it
+    is. pCPUs that the host does not have, or that another domain owns, are
+    refused. How memory is bound (strict or preferred) changes with the next
+    start.
 
-    There is no flavor: a vCPU that the template pins to one pCPU owns it,
-    others float over any pCPUs. Cores of relative addresses (n0c2t1) are
-    counted over all pCPUs of the host. 'shared' stands for cpu_shared_set.
+    There is no flavor: a vCPU that the template pins to one pCPU owns it, and
+    others float over any pCPUs. Relative addresses (n0c2t1) count cores over
+    all pCPUs of the host. 'shared' stands for cpu_shared_set.
 
-    Servers of Nova are refused, since Nova would not know: use 'openstack
-    kongming server set'. With --force it is done all the same, until Nova or
-    KongMing's hook puts the server back, at the latest with a hard reboot.
+    Servers of Nova are refused, since Nova would not know of the change: use
+    'openstack kongming server set'. With --force they are changed all the
+    same, until Nova or KongMing's hook moves them back, at the latest with a
+    hard reboot.
 
     Examples::
 

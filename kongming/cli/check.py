@@ -36,7 +36,7 @@ FOUND = 2
 class Check(help_mod.Help, lister.Lister):
     """Check that the domains here keep to what they own.
 
-    Looks at all domains that run; needs to be root. What can be found::
+    It looks at all domains that run, and needs to be root. It can find::
 
         overlap    a pCPU that two domains own
         foreign    a vCPU or I/O thread on a pCPU of another domain's
@@ -48,8 +48,8 @@ class Check(help_mod.Help, lister.Lister):
         affinity   a thread that the kernel has elsewhere than the XML
         template   a domain elsewhere than its flavor's template says
 
-    and with --host, or where --kind names them, what of the host itself could
-    disturb owned pCPUs ('kongming report' tells what does)::
+    and with --host, or if --kind names them, what of the host itself could
+    disturb owned pCPUs ('kongming report' shows what does)::
 
         thread     threads of the host and its kernel that may run there
         interrupt  of a device, that may come there
@@ -57,12 +57,12 @@ class Check(help_mod.Help, lister.Lister):
         governor   that changes the frequency there
         pmd        polling threads of Open vSwitch there
 
-    A domain owns the pCPUs that its vCPUs are pinned to one to one, one of
-    Nova's those of its dedicated vCPUs. What a profile has left, servers that
-    borrow may use.
+    A domain owns the pCPUs to which its vCPUs are pinned one to one. A domain
+    of Nova owns those of its dedicated vCPUs. Servers that borrow may use
+    pCPUs that a profile leaves unused.
 
-    Exit status: 0 nothing was found, 2 something was found; anything else:
-    it could not be looked (1 an error, 64 a mistake in the command line).
+    Exit status: 0 nothing was found, 2 something was found. With any other
+    status it could not look (1 an error, 64 a mistake in the command line).
 
     Examples::
 

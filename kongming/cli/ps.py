@@ -84,7 +84,7 @@ def _said(expected, kind, number):
 
 
 class Ps(help_mod.Help, lister.Lister):
-    """Show the domains that run here, and where their threads are.
+    """Show where the threads of this host's domains run.
 
     A row for each vCPU and each I/O thread, and one for all other threads of
     the domain, the emulator's. The columns are::

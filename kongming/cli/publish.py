@@ -47,10 +47,10 @@ def publish(conn, name, host, dry_run):
 class Publish(help_mod.Help, show.ShowOne):
     """Publish this host's NUMA nodes and pCPUs to Placement.
 
-    For hosts whose nova-compute does not do it by itself (compute_driver =
-    kongming.LibvirtDriver does). Run it again after a change; only what
-    differs is written. Servers with a template are not scheduled to a host
-    that is published in this way only, as nothing there would obey it.
+    It is for hosts whose nova-compute does not publish them (compute_driver =
+    kongming.LibvirtDriver does). Run it again after a change; it writes only
+    what differs. A host that is published by this command only gets no
+    servers with a template, as nothing there would obey it.
 
     Examples::
 

@@ -45,18 +45,18 @@ class Percentages(columns.Lines):
 class Replay(help_mod.Help, lister.Lister):
     """Show which profiles servers would have had, by recorded figures.
 
-    The same decisions are made over a file of 'kongming watch --record' as
-    nova-compute makes of its servers ([kongming] by_load), so that conditions
-    can be tried on last week: its windows, the limit of switches and what
-    keeps a server from flapping included. It needs no cloud and no libvirt.
+    It reads a file of 'kongming watch --record', and decides as nova-compute
+    does ([kongming] by_load), with windows, the limit of switches and what
+    keeps a server from flapping. So conditions can be tried on the figures of
+    last week. It needs no cloud and no libvirt.
 
     Each switch is a row, with what was measured. --summary has a row for each
     server: how often it switched, how often in the worst hour, at how many
-    readings it would have switched but for that limit, and for how much of
-    the time each profile was active ('-' is none).
+    readings only the limit kept it from switching, and for how much of the
+    time each profile was active ('-' is none).
 
-    A server is judged by the template of its flavor as it was recorded, or by
-    the one that --template names. Servers without conditions are left out.
+    It uses the template of the server's flavor as it was recorded, or the one
+    that --template names. Servers without conditions are left out.
 
     Examples::
 

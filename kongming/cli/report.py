@@ -35,8 +35,9 @@ FOUND = 2
 class Report(help_mod.Help, command.Command):
     """Report who disturbed the pCPUs that domains own, and what removes it.
 
-    Counts for some seconds, then prints each disturbance: pCPU, kind, name,
-    how often it was there, microseconds, and what would remove it. Kinds::
+    It counts for some seconds, then prints each disturbance: pCPU, kind,
+    name, how often it was there, microseconds, and what would remove it. The
+    kinds are::
 
         thread     a thread of a process of this host
         domain     a thread of a domain, the emulator of the same included
@@ -46,19 +47,18 @@ class Report(help_mod.Help, command.Command):
         stolen     time that a hypervisor below this host gave to others
         unnamed    threads that ended before they could be seen
 
-    Counts are exact for what may run nowhere else; '<=' marks those of
-    threads that may. Microseconds of threads that may run nowhere else are
-    the scheduler's. All others come from a trace of those pCPUs (tracefs:
-    sched_switch, irq and softirq events), which root can have; without one
-    they are 'not measured'. With a trace all counts are exact, and threads
-    that live for a moment only have names.
+    With a trace of those pCPUs (tracefs: sched_switch, irq and softirq
+    events), for which it has to run as root, all counts and times are exact,
+    and threads that lived for a moment have names. Without a trace, counts
+    and times are exact for threads that may run on this pCPU only. For other
+    threads '<=' marks counts as upper limits. Other times are 'not measured'.
 
-    As HTML it is one file that needs no network: the cores of this host with
-    their owners, the pCPUs that were disturbed, and all of the above with a
-    search; it has the background, too.
+    HTML is one file that needs no network: the cores of this host with their
+    owners, the pCPUs that were disturbed, and all of the above with a search.
+    It has the background, too.
 
-    Exit status: 0 nobody was there, 2 somebody was; anything else: it could
-    not be looked (1 an error, 64 a mistake in the command line).
+    Exit status: 0 nobody was there, 2 somebody was. With any other status it
+    could not look (1 an error, 64 a mistake in the command line).
 
     Examples::
 

@@ -81,9 +81,9 @@ class Topology(help_mod.Help, lister.Lister):
     """Show this host's NUMA nodes, cores, memory, pages and caches.
 
     The columns dedicated and shared are what nova.conf lets Nova use
-    ([compute] cpu_dedicated_set and cpu_shared_set); they are 'any' where no
-    nova.conf is found. Cores stand in the order in which templates count them
-    (n0c2t1) on a host all of whose pCPUs Nova may use.
+    ([compute] cpu_dedicated_set and cpu_shared_set). They are 'any' if there
+    is no nova.conf. Cores are in the order in which templates count them
+    (n0c2t1), if Nova may use all pCPUs of the host.
 
     Examples::
 

@@ -43,18 +43,18 @@ class Watch(help_mod.Help, command.Command):
         disturbed     how often somebody else was there: threads, kernel
                       threads, interrupts of devices
 
-    and below it those who were there since the beginning, with counts.
-    '<=' before a count: the thread may run elsewhere, too, and that often it
-    ran at all; 'kongming report' with tracefs counts those as well. What no
-    setting takes off a pCPU (ticks, its own kernel threads) is left out.
+    and below the table those who were there since the beginning, with counts.
+    '<=' before a count marks a thread that may also run elsewhere: it ran that
+    often in all. 'kongming report' with tracefs counts such threads exactly.
+    What no setting removes (ticks, the pCPU's own kernel threads) is left out.
 
-    On a terminal the table stays where it is; elsewhere each second adds
-    lines, or with '-f json' one line of JSON of that second. Ctrl-C ends it.
-    It needs no cloud, and no more rights than libvirt's socket asks for.
+    On a terminal the table stays where it is. Elsewhere each second adds
+    lines, or with '-f json' one line of JSON. Ctrl-C ends it. It needs no
+    cloud, and no more rights than libvirt's socket asks for.
 
-    With --record what the vCPUs of all domains did (of one, where one is
-    named) goes to a file as well, for 'kongming replay': some 150 bytes a
-    domain and reading. Where no domain owns a pCPU, that is all that is done.
+    --record also writes to a file what the vCPUs of all domains did, or those
+    of the domain that is named, for 'kongming replay': some 150 bytes for a
+    domain and reading. If no domain owns a pCPU, it does only that.
 
     Examples::
 

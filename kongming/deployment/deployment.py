@@ -99,7 +99,7 @@ class Server(NamedTuple):
 
 
 class Deployment(NamedTuple):
-    """All of it as it is meant; flavors and servers by name."""
+    """The desired state of a deployment; flavors and servers by name."""
 
     name: str
     flavors: Mapping[str, Flavor]
@@ -195,7 +195,7 @@ class Host(NamedTuple):
 
 
 class Cloud(NamedTuple):
-    """What is there.
+    """The actual state: what is in the cloud.
 
     :ivar hosts: those that obey templates, by name
     :ivar flavors: of the deployment's, and others that have their names
@@ -310,7 +310,7 @@ class CreateServer(NamedTuple):
 
 
 class AwaitServer(NamedTuple):
-    """It was being made when an earlier run ended."""
+    """Wait for a server that was being made when an earlier run ended."""
 
     id: str
     name: str

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What a server of a deployment is not, and is meant to be.
+"""Drift: where a server of a deployment is not as the document says.
 
 Metadata changes of a running server what its flavor grants; the rest is a
 problem of the plan.

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""From a cluster as it is to the cluster as it is meant.
+"""Steps from the actual state of a cluster to its desired state.
 
 Everything is checked before there is a first step, with all servers on their
 hosts together.  Steps are in such an order that no pCPU is assigned twice:

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What is not as it should be with the domains of a host.
+"""Violations: what is wrong with the domains of a host.
 
 One look at values: nothing here asks anybody, so a pCPU that changes hands
 while somebody looks can be reported wrongly; look again before you act.

@@ -37,7 +37,7 @@ Pcpus = frozenset[int]
 
 
 class Plan(NamedTuple):
-    """What is to be.
+    """The desired state of a domain that is not Nova's.
 
     :ivar threads: those that the template says anything of; of the scheduler
         those vCPUs that it names, ``other`` included
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
 
 
 class Others(NamedTuple):
-    """Who else is on the host.
+    """The other domains of the host.
 
     :ivar owners: pCPU -> name of the other domain that owns it
     :ivar dedicated: pCPUs that Nova gives to servers; None where not known

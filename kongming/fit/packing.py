@@ -34,7 +34,7 @@ from kongming.host import usage
 
 
 class Unfit(Exception):
-    """Why something can't be; becomes a reason.
+    """Something does not fit; it becomes a reason.
 
     :ivar kind: what is in the way: ``pcpu``, ``core``, ``count``,
         ``memory``, ``pages``, ``shared``, ``node``, ``granted``,

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What is still to be had of a host.
+"""Usage of a host, and what of it is still free.
 
 Sets of pCPUs are taken as they come, from Nova's objects or from Placement,
 and worked out only where a question needs them: a scheduler asks this of

@@ -54,7 +54,7 @@ _NEEDS = {'nodes': 'template', 'pins': 'template', 'memory': 'template',
 
 @dataclasses.dataclass(frozen=True)
 class Intent:
-    """What a server is to be.
+    """The desired state of a server.
 
     :ivar base: the template that ownership follows: the flavor's with what
         metadata was granted

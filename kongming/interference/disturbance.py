@@ -106,7 +106,7 @@ class Owners:
 
 
 class Key(NamedTuple):
-    """What makes two disturbances one.
+    """The identity of a disturbance: those with equal keys are added up.
 
     :ivar name: of the thread, of the domain and its thread, of the device
     :ivar number: pid of the process, number of the interrupt; 0: none, or

@@ -204,7 +204,8 @@ class Cleanup:
             except Exception as exc:
                 # Where it runs is not known, so nobody comes back to a pCPU;
                 # else it is not in the others' way.
-                LOG.exception('It could not be looked at', instance=server)
+                LOG.exception('The server could not be looked at',
+                              instance=server)
                 in_use = frozenset(range(self._width()))
                 yield self._row(server, [], LEFT, str(exc))
         failed = {}
@@ -239,7 +240,8 @@ class Cleanup:
         try:
             function(each)
         except Exception as exc:
-            LOG.exception('It could not be cleaned up', instance=each.server)
+            LOG.exception('The server could not be cleaned up',
+                          instance=each.server)
             return str(exc)
         return ''
 

@@ -173,8 +173,8 @@ class ClosEnforcer:
         for uuid, words in done:
             changes.setdefault(uuid, []).append(words)
         for uuid in changes.keys() - asking.keys():
-            LOG.info('Of server %s, which needs it no more: %s', uuid or '-',
-                     '; '.join(changes[uuid]))
+            LOG.info('Classes of server %s, which needs them no more: %s',
+                     uuid or '-', '; '.join(changes[uuid]))
         for uuid, (server, domain, meant) in asking.items():
             reasons = _of(uuid, refused, '')
             if reasons:

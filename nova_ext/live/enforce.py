@@ -235,7 +235,7 @@ class Enforcer:
                 ending[uuid] = self._look(self._last[uuid], moment)
             except Exception:
                 # A pass reports why.
-                LOG.warning('It can not be looked at', exc_info=True,
+                LOG.warning('The server can not be looked at', exc_info=True,
                             instance=self._last[uuid])
         with self._lending.lock:
             lent = (self._lending.lent or NOTHING).difference(*(
@@ -324,7 +324,7 @@ class Enforcer:
     def _late(self, server, error):
         """After what took long of a server; called in its thread."""
         if error is not None:
-            LOG.error('It took long, and has failed', exc_info=error,
+            LOG.error('A slow operation on the server failed', exc_info=error,
                       instance_uuid=server)
 
     def hand_over(self, servers):

@@ -107,7 +107,7 @@ class Failures:
             return
         self._reported[server.uuid] = reason
         if not isinstance(error, record.ChangeFailed):
-            LOG.error('It could not be looked after', exc_info=error,
+            LOG.error('The server could not be reconciled', exc_info=error,
                       instance=server)
             error = record.ChangeFailed(reason=reason).with_traceback(
                 error.__traceback__)

@@ -148,7 +148,7 @@ class Jobs:
         try:
             self._ended(job)
         except Exception:
-            LOG.exception('After a job: %s', job.what)
+            LOG.exception('The end of a job failed: %s', job.what)
         finally:
             job.end()
 

@@ -21,7 +21,7 @@ _LONGEST = 2000
 
 
 class Observed:
-    """What servers of a host are not, and are meant to be."""
+    """Drift of the servers of a host that observes."""
 
     def __init__(self):
         #: server -> what would be done, in words

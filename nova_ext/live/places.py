@@ -186,7 +186,7 @@ class Places:
                                     server.uuid)
         except Exception as exc:
             # It is tried at once, then.
-            LOG.warning('What was refused of it before is not known: %s',
+            LOG.warning('Earlier refusals of the server are not known: %s',
                         exc, instance=server)
             return
         self._failures.restore(server, server.host, desired, found,
@@ -209,7 +209,7 @@ class Places:
             try:
                 ages = history.changes(context, server.uuid)
             except Exception as exc:
-                LOG.warning('When it was changed before is not known: %s',
+                LOG.warning('Earlier changes of the server are not known: %s',
                             exc, instance=server)
                 continue
             used += [(now - age, server.project_id) for age in ages

@@ -268,7 +268,7 @@ class Reconciler:
             try:
                 ages = history.changes(context, server.uuid)
             except Exception as exc:
-                LOG.warning('When it was changed before is not known: %s',
+                LOG.warning('Earlier changes of the server are not known: %s',
                             exc, instance=server)
                 continue
             self._enforcer.intents.restore(server, ages)
@@ -286,8 +286,8 @@ class Reconciler:
             try:
                 found = history.by_load(context, server.uuid)
             except Exception as exc:
-                LOG.warning('When its load has changed it before is not '
-                            'known: %s', exc, instance=server)
+                LOG.warning('Earlier switches by the load of the server '
+                            'are not known: %s', exc, instance=server)
                 continue
             host = self._driver._tracker.host
             self.load.restore(server.uuid, [
@@ -332,7 +332,7 @@ class Reconciler:
     def _late(self, uuid, error):
         """What took long is done; if it has failed the next pass reports."""
         if error is not None:
-            LOG.error('It took long, and has failed', exc_info=error,
+            LOG.error('A slow operation on the server failed', exc_info=error,
                       instance_uuid=uuid)
 
     def _record_enforced(self):

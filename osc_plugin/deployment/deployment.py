@@ -74,12 +74,11 @@ class _OfDocument(command.Lister):
 class ValidateDeployment(_OfDocument):
     """Check a document for a whole cluster, and say what 'apply' would do.
 
-    It is checked by itself, then against the images, the networks and the
-    hosts, on which all its servers have to fit together, beside those that
-    are there. All that is wrong is listed at once, by place; then this ends
-    with status 1. Otherwise the steps are listed that lead from what is
-    there to what is meant; none, where all is as it is meant. Nothing is
-    changed.
+    It checks the document by itself, then against the images, the networks
+    and the hosts. All servers have to fit on the hosts together, beside those
+    that are there. If something is wrong, it lists all errors with their
+    place, and ends with status 1. Otherwise it lists the steps that 'apply'
+    would make. It changes nothing.
 
     Examples::
 
@@ -98,14 +97,13 @@ class ValidateDeployment(_OfDocument):
 class ApplyDeployment(_OfDocument):
     """Bring a whole cluster to what a document says.
 
-    It is checked as by 'validate' first, and nothing is touched where
-    anything is wrong. Then flavors are made, running servers are changed
-    live as far as their flavor grants it, and new servers are booted, each
-    on the host that was found for it, in an order in which no pCPU is
-    assigned twice. What is there already as it is meant is left alone.
+    It checks the document as 'validate' does, and changes nothing if
+    something is wrong. Then it makes flavors, changes running servers live,
+    as far as their flavor grants it, and boots new servers, each on the host
+    that was found for it. The order is one in which no pCPU is assigned
+    twice. It leaves alone what is already as the document says.
 
-    The first step that fails ends it; the same command goes on from there,
-    since it looks at what is there and at nothing else.
+    The first step that fails ends it. The same command goes on from there.
 
     .. code-block:: yaml
 
@@ -147,9 +145,9 @@ class ApplyDeployment(_OfDocument):
 class ShowDeployment(command.Lister):
     """Show the servers of a deployment.
 
-    'owned' is what Nova has given each, 'as_meant' whether it is what its
-    flavor, as it is now, says; where it is not, 'why' says why. Only an admin
-    sees these three, and the host.
+    'owned' is what Nova has given each server. 'as_meant' says whether that
+    is what its flavor says now; if not, 'why' has the reason. Only an admin
+    sees these three columns, and the host.
 
     Examples::
 
@@ -172,7 +170,7 @@ class ShowDeployment(command.Lister):
 class DeleteDeployment(command.Command):
     """Delete the servers of a deployment, then its flavors.
 
-    It asks before; --yes is the answer. The first that fails ends it; the
+    It asks first, unless --yes is given. The first that fails ends it. The
     same command goes on from there.
 
     Examples::

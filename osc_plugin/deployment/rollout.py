@@ -170,7 +170,7 @@ def change(conn: connection.Connection, changes: Sequence[dep.Change],
 
 
 class Rollout:
-    """Steps, one after the other; the first that fails ends it.
+    """Carries out steps in their order; the first that fails ends it.
 
     :param name: of the deployment
     :param there: what there is of it

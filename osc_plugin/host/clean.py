@@ -27,21 +27,21 @@ _COLUMNS = ('kind', 'name', 'reason', 'done', 'servers')
 
 
 class CleanHost(command.Lister):
-    """Clear what KongMing has left in Placement and on flavors.
+    """Delete what KongMing has left in Placement and on flavors.
 
-    Nova deletes a host with its service, and knows nothing of the providers
-    of its NUMA nodes. They are deleted here, with what servers that have
-    left the host still have allocated there; what these have elsewhere
-    stays. A host that is there loses nothing.
+    When a compute service is deleted, Nova does not delete the node
+    providers of its host. This command deletes them, with the allocations
+    that servers still have there. Allocations elsewhere stay, and so do the
+    node providers of hosts that exist.
 
-    Builds before the first release kept the nodes in the tree of the compute
-    node: those are deleted, or taken out of it while servers have them
-    allocated, and nova-compute goes on from there. What such builds asked
-    for on flavors (resources_KM0:..., trait_KM0:...) is removed. Update each
-    nova-compute first, or an old one puts its nodes back.
+    Builds before the first release kept the node providers in the tree of
+    the compute node. These are deleted, or made roots if servers have them
+    allocated. The keys of such builds on flavors (resources_KM0:...,
+    trait_KM0:...) are removed. Update each nova-compute first: an old one
+    creates its node providers again.
 
-    It can be repeated. Ends with status 1 if something was refused; the
-    rest is done all the same.
+    The command can be repeated. It ends with status 1 if something was
+    refused, and does the rest all the same.
 
     Examples::
 

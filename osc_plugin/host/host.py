@@ -28,15 +28,15 @@ def sums(state):
 class ListHost(command.Lister):
     """List the hosts that KongMing is published for.
 
-    'free' counts dedicated pCPUs. With --long 'floating' counts the vCPUs
-    that float over the shared ones, 'obeys' says whether the host's
-    nova-compute obeys templates, and 'live' whether it changes running
-    servers: act, observe or off ([kongming] live_changes); of many hosts these
-    columns take long.
+    'free' counts dedicated pCPUs. --long adds columns, which take long for
+    many hosts: 'floating' counts the vCPUs that float over shared pCPUs.
+    'obeys' says whether nova-compute obeys templates. 'live' says whether it
+    changes running servers: act, observe or off ([kongming] live_changes),
+    or unseen, where it does not see their threads.
 
-    A warning tells of node providers that are left of hosts which are gone,
-    or of an older build. --leftovers lists those instead of hosts, and
-    'openstack kongming host clean' clears them.
+    A warning names node providers that no host has: their host was deleted,
+    or an older build made them. --leftovers lists them, and 'openstack
+    kongming host clean' deletes them.
 
     Examples::
 
@@ -50,13 +50,13 @@ class ListHost(command.Lister):
         parser.add_argument('--long', action='store_true',
                             help='Show more columns.')
         parser.add_argument('--free', metavar='<number>', type=int, default=0,
-                            help='Only hosts of which one node has so many '
+                            help='Only hosts with a node that has so many '
                                  'free pCPUs.')
         parser.add_argument('--obeying', action='store_true',
                             help='Only hosts that obey templates.')
         parser.add_argument('--leftovers', action='store_true',
-                            help="List node providers that are no host's, "
-                                 "and why, instead.")
+                            help='List node providers that no host has, '
+                                 'with the reason, instead of hosts.')
         return parser
 
     def take_action(self, parsed_args):

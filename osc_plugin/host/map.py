@@ -59,7 +59,7 @@ class MapColumn(cliff_columns.FormattableColumn):
 
 
 class ShowHost(command.ShowOne):
-    """Draw a host: its nodes, cores and pCPUs, and whose they are.
+    """Show a host: its nodes, cores and pCPUs, and who owns them.
 
     Examples::
 
@@ -89,28 +89,27 @@ class ShowHost(command.ShowOne):
 
 
 class MapHost(command.Command):
-    """Draw whose a host's pCPUs are, or those of all hosts.
+    """Draw who owns the pCPUs of a host, or of all hosts.
 
-    In the terminal each core is a box, each pCPU a line of it with the letter
-    of its owner; of a wide host each core is a column, its pCPUs one below
-    the other. What has no power, as Nova manages that, is named beside its
-    node, and marked - where it is free. It is coloured in a terminal, unless
-    NO_COLOR is set.
+    In the terminal each core is a box, and each pCPU a line of it with the
+    letter of its owner. A wide host has a column for each core, without
+    boxes. pCPUs without power are named beside their node, and marked - if
+    they are free. A terminal gets colours, unless NO_COLOR is set.
 
     With --all each host is a line: how many of its dedicated pCPUs servers
-    own, how many are free, and how many of these are stranded: another thread
-    of their core is owned, or their node has no memory left. Above them it
-    says how many hosts are how full, where they are many; a terminal gets it
-    a page at a time (by $PAGER, not with PAGER=cat). Drift, conflicts and
-    leftovers are marked.
+    own, how many are free, and how many of the free ones are stranded, since
+    another thread of their core is owned or their node has no memory left.
+    Of many hosts the first lines say how many are how full. Drift, conflicts
+    and leftovers are marked. A terminal gets a page at a time, by $PAGER
+    (PAGER=cat: all at once).
 
-    As HTML it is one file that needs no network: all hosts at a glance, the
-    cores of each and the cells of its servers, with a search, and with
-    --history a slider over the live changes of all servers with a template,
-    which takes a request for each of them.
+    HTML is one file that needs no network. It has all hosts, the cores of
+    each, the cells of its servers, and a search. --history adds a slider
+    over the live changes of all servers with a template, and takes a request
+    for each of them.
 
-    Where a server's cells are is kept for the next time; the first time of a
-    large cloud takes long, as Nova is asked for each server.
+    The first time takes long in a large cloud, as Nova is asked for the
+    cells of each server. The answers are kept for the next time.
 
     Examples::
 

@@ -25,9 +25,9 @@ class PublishHost(command.ShowOne):
     """Publish a host's NUMA nodes and pCPUs to Placement.
 
     For hosts whose nova-compute does not do it by itself (compute_driver =
-    kongming.LibvirtDriver does). Only what differs is written. Servers with a
-    template are not scheduled to a host that is published in this way only,
-    as nothing there would obey it.
+    kongming.LibvirtDriver does). Only what differs is written. A host that is
+    published by this command only gets no servers with a template, as
+    nothing there would obey it.
 
     Examples::
 
@@ -57,12 +57,12 @@ class PublishHost(command.ShowOne):
 
 
 class UnpublishHost(command.ShowOne):
-    """Take a host's NUMA nodes out of Placement again.
+    """Delete a host's node providers in Placement.
 
-    Refused while a server has anything of them allocated. Nova's own provider
-    of the host loses the trait that says that templates are obeyed, and stays
-    as it is otherwise. Give nova-compute the native compute_driver first, or
-    all of it comes back with its next report.
+    Refused while a server has something of them allocated. Nova's own
+    provider of the host loses the trait CUSTOM_KONGMING_HOOK, and stays as it
+    is otherwise. Give nova-compute Nova's own compute_driver first:
+    KongMing's creates the node providers again with its next report.
 
     Examples::
 

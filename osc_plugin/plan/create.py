@@ -34,19 +34,20 @@ def _flavor_count(text):
 class CreatePlan(command.Lister):
     """Find the best layout for servers: hosts, nodes and exact pins.
 
-    What is asked is a deployment document (see 'deployment apply') that
-    leaves hosts, nodes and pins open as far as it likes, with a part 'plan'
-    for the rest; or flavors with a number of servers each; or servers that
-    run, whose vCPUs are sorted so that no two servers share a core, with the
-    fewest moves. Hosts come from Placement, or from what 'host map --format
-    json' has written.
+    The input is one of these: a deployment document (see 'deployment apply')
+    that may leave hosts, nodes and pins open, with a part 'plan' for what
+    else is asked; flavors with a number of servers each (--flavor); or
+    running servers (--server), which are rearranged by the fewest moves so
+    that they share the fewest cores. Hosts come from Placement, or from what
+    'host map --format json' has written.
 
-    First as many as can be get a place, then they lie on as few nodes as can
-    be, then (--separate) share as few cores, then are on as few hosts (pack)
-    or spread as evenly (spread) as can be. The answer says how far it can be
-    from the best there is. Hosts of the cloud that Nova's scheduler would
-    leave out (disabled, down, without a trait, disk or aggregate that the
-    flavor asks for) get no server.
+    The best layout is, in this order: the most servers have a place; their
+    cells are on the fewest nodes; with --separate, they share the fewest
+    cores; they are on the fewest hosts (pack) or spread evenly (spread). The
+    answer says whether it is the best, or how far it can be from it. Hosts
+    that Nova's scheduler would leave out get no server: hosts that are
+    disabled or down, and those without a trait, disk or aggregate that the
+    flavor needs.
 
     .. code-block:: yaml
 

@@ -24,15 +24,15 @@ from osc_plugin.plan import plan
 class DefragPlan(command.Command):
     """Free capacity on a fragmented host by the fewest live moves.
 
-    For a flavor: running servers of the host move until a server of it fits.
-    Without one: until the largest cell fits that can be had on whole cores.
-    Without a host: the host where it takes the fewest moves. Of two ways with
-    as many moves the one that moves less memory is taken.
+    With a flavor, the plan moves running servers of the host until a server
+    of the flavor fits; without one, until the largest cell fits that can be
+    had on whole cores. Without a host, the plan is for the host that takes
+    the fewest moves. Of two plans with as many moves, the one that moves less
+    memory is taken.
 
-    Only servers move whose flavor grants 'template', and only as far as
-    their template leaves it open; others stay as they are. Nothing is changed
-    here: what would be done is drawn, and written with --out, for 'plan
-    apply' to do it.
+    Only servers whose flavor grants 'template' move, and only vCPUs that
+    their template leaves open. This command changes nothing. It draws the
+    host as it is and as it would be. --out writes a plan for 'plan apply'.
 
     Examples::
 

@@ -186,12 +186,12 @@ class _Carry(command.Command):
 class ApplyPlan(_Carry):
     """Carry out a plan: move servers live, or boot new ones.
 
-    A move is said in the server's metadata, carried out by its host while
-    the server runs, and taken out of the metadata again. One step comes after
-    the other; the first that fails ends it, and so does Ctrl-C. Where the
-    servers are shows what is done: the same command continues from there,
-    and 'plan revert' reverts it. A server that has been changed otherwise
-    meanwhile is an error before anything is moved.
+    For each move it writes the server's metadata, waits until the host has
+    moved the running server, and removes the metadata again. The first step
+    that fails ends it, and so does Ctrl-C. The same command continues from
+    there, since the places of the servers show what is done. 'plan revert'
+    moves them back. If somebody has changed a server since the plan was made,
+    it says so before anything is moved.
 
     A plan of new servers is applied as by 'deployment apply'.
 
@@ -223,8 +223,8 @@ class ApplyPlan(_Carry):
 class RevertPlan(_Carry):
     """Revert what a plan of moves has done, the last step first.
 
-    Servers go back to the pCPUs and nodes that the plan found them on, as
-    far as these are free still.
+    Servers go back to the pCPUs and nodes on which the plan found them, if
+    these are still free.
 
     Examples::
 

@@ -100,7 +100,7 @@ class Host:
 
 
 class Carry:
-    """Steps of running servers, one after the other.
+    """Carries out steps of running servers, one after the other.
 
     Where a server is shows whether its part is done, so the same steps
     continue where they were stopped, and their reverse reverts them.

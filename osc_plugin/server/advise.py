@@ -120,25 +120,23 @@ def goes_by_load(specs):
 class Advise(command.Lister):
     """Show what servers' load calls for, and what that would gain.
 
-    Of each server whose flavor has conditions (kongming:profile.NAME.when,
-    such as use<15% for 10m) or kongming:balance: the profile that is active,
-    the one that its host would switch to by what it has measured, with the
-    evidence, and the gain: pCPUs that others could use meanwhile, and the
-    wait that could be saved at most. 'advice' is empty where nothing would
-    change.
+    It lists each server whose flavor has conditions
+    (kongming:profile.NAME.when, such as use<15% for 10m) or kongming:balance.
+    'profile' is the one that is active. 'advice' is the one that the host
+    would switch to, and empty if nothing would change; the evidence is beside
+    it. 'gain' has the pCPUs that others could use meanwhile, and the wait
+    that could be saved at most.
 
-    'move' is what would lower the wait of vCPUs that float the most, with
-    what it saves: a cell to another node of its host, or else, by a plan over
-    the hosts that are asked, the server to another host; there each move is
-    worked out after those before it, and 'openstack server migrate
-    --live-migration --host' makes it. Where a server's memory is on another
-    node, it is the move to that node. Nodes and hosts are known by what was
-    measured there of such servers and of their pCPUs.
+    'move' is the move that would lower the wait of floating vCPUs the most,
+    and what it saves. It moves a cell to another node of its host or, if that
+    does not help, the server to another of the hosts that are asked. Each of
+    these moves is worked out after those before it, and 'openstack server
+    migrate --live-migration --host' makes it. If a server's memory is on
+    another node, 'move' brings it to the cell's node.
 
-    Hosts with [kongming] by_load = advise, which is the default, change
-    nothing by load and show here what they would do; those with act do it.
-    Hosts with off, and servers that do not run, have no figures. Only an
-    admin sees them.
+    Hosts with [kongming] by_load = advise, the default, only show here what
+    they would do. Hosts with act do it. Hosts with off, and servers that do
+    not run, have no figures. Only an admin sees the figures.
 
     Examples::
 

@@ -25,8 +25,8 @@ from osc_plugin.server import server as server_cmd
 class ListServer(command.Lister):
     """List the servers whose flavor has a template.
 
-    'last_change' of --long is how the last live change ended; 'owned' there
-    is what Nova has given the server, which only an admin may see.
+    --long adds 'owned', which is what Nova has given the server and only an
+    admin sees, and 'last_change', which is how the last live change ended.
 
     Examples::
 
@@ -101,9 +101,9 @@ class ListServer(command.Lister):
 class WaitServer(command.ShowOne):
     """Wait until a server is as its template and its metadata say.
 
-    Ends with status 1 where its host refuses, with the reason, and where
-    time is up. An admin's request has the host look at once; others wait for
-    its next pass.
+    Ends with status 1 if the host refuses, with the reason, or if the time
+    is up. For an admin the host looks at once; others wait for its next
+    pass.
 
     Example::
 

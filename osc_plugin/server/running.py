@@ -234,7 +234,7 @@ def write(server: Server, changes: metadata_mod.Changes) -> None:
 
 
 class Wait:
-    """Until the host has done what a server's metadata say.
+    """Waits until the host has done what a server's metadata say.
 
     An admin's request for diagnostics has the host look at the server, and
     tells what goes on; others wait for the host's next pass.

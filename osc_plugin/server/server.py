@@ -107,11 +107,11 @@ class _Change(command.ShowOne):
                             help='Server (name or ID) to change.')
         parser.add_argument(
             '--dry-run', action='store_true',
-            help='Check it and say what would be written; change nothing.')
+            help='Check it and show what would be written; change nothing.')
         parser.add_argument(
             '--wait', action='store_true',
-            help='Return when it is done, or fail with the reason. What goes '
-                 'on meanwhile is told on standard error.')
+            help='Return when it is done, or fail with the reason. Progress '
+                 'goes to standard error.')
         command.add_timeout(parser, 120)
         return parser
 
@@ -147,15 +147,15 @@ def _number(text):
 
 
 class SetServer(_Change):
-    """Say where a running server's vCPUs and other threads are to be.
+    """Change where a running server's vCPUs and other threads run.
 
-    Written to the server's metadata, for which the flavor has to grant it
-    (kongming:grant with 'template', for --qos and --cache with 'qos', for
-    --profile with 'profile'). The host carries it out while the server runs.
-    What is not named stays as it was said before.
+    The command writes the server's metadata, and the host changes the server
+    while it runs. The flavor has to grant that (kongming:grant): 'qos' for
+    --qos and --cache, 'profile' for --profile, 'template' for all else. What
+    is not named stays as it was set before.
 
-    A document is that of 'template set'; options take precedence over it.
-    Only a flavor can hold what it says of grants and of profiles.
+    A document is as for 'template set', without grants and profiles, which
+    only a flavor can have. Options take precedence over it.
 
     Examples::
 
@@ -229,7 +229,7 @@ class SetServer(_Change):
 
 
 class UnsetServer(_Change):
-    """Unset what 'server set' said; the flavor's template holds again.
+    """Unset what 'server set' has set; the flavor's template holds again.
 
     Examples::
 
@@ -246,14 +246,14 @@ class UnsetServer(_Change):
                                     ('iothread', '<N>', 'the I/O thread')):
             parser.add_argument(
                 f'--{key}', metavar=metavar, default=[], action='append',
-                type=_number, help=f'What was said of {whose} (repeatable).')
+                type=_number, help=f'What was set for {whose} (repeatable).')
         for key, whose in (('emulator', 'the emulator threads'),
                            ('sched', 'the scheduler'),
                            ('qos', 'the QoS'),
                            ('cache', 'caches and memory bandwidth'),
                            ('profile', 'the profile')):
             parser.add_argument(f'--{key}', action='store_true',
-                                help=f'What was said of {whose}.')
+                                help=f'What was set for {whose}.')
         parser.add_argument('--all', action='store_true',
                             help='All of it.')
         return parser
@@ -279,16 +279,18 @@ class UnsetServer(_Change):
 class ShowServer(command.ShowOne):
     """Show what a server is to have, what it owns and its last live change.
 
-    'intended' is the flavor's template with what of the server's metadata
-    the flavor grants, 'profile' what is active of it; 'owned' is what Nova
-    has given it, which only an admin may see. 'actual' is what the host found
-    just now: it looks at the server, and brings it there, before this
-    answers. Where it does not run, or did not get there, or an admin's rights
-    are missing, 'actual' is not known (-, null in JSON).
+    'intended' is the flavor's template with the metadata that the flavor
+    grants. 'profile' is the profile that is active. 'not_obeyed' says which
+    metadata have no effect, and why. 'owned' is what Nova has given the
+    server; only an admin sees it.
 
-    Where the flavor has conditions on load, 'load' is what the host has
-    measured and what that calls for, which only an admin may see; 'profile'
-    is then as the host has it, if it switches by load at all.
+    For an admin the host looks at the server first, and brings it to what is
+    intended if [kongming] live_changes is 'act'. 'actual' is what it found.
+    It is not known (-, null in JSON) for other users, and if the server does
+    not run or the host could not look.
+
+    If the flavor has conditions on load, an admin also sees 'load': what the
+    host has measured, and what that calls for.
 
     Examples::
 

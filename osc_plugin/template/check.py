@@ -28,13 +28,13 @@ from osc_plugin import template_options
 class CheckTemplate(command.Lister):
     """Show on which hosts a flavor's template fits now, and why not.
 
-    'times' is how many servers of it fit on a host, one after the
-    other; 'how' is where the first of them would be, or what is in the way.
-    A server fits where Nova boots it: where Nova's own fitter would refuse
-    its cells, 'how' says so, and which order of the cells helps.
-    A host that Nova's scheduler would leave out takes none: one that is
-    disabled or down, or lacks a trait, disk, an aggregate or the zone. Exits
-    with 1 where no host can take it.
+    'times' is how many servers of the flavor fit on a host, one after the
+    other. 'how' is where the first of them would be, or what is in the way. A
+    server fits only if Nova boots it there. If Nova's own fitter would refuse
+    its cells, 'how' says so, and which order of the cells helps. A host that
+    Nova's scheduler would leave out takes none: it is disabled or down, or
+    lacks a trait, disk, an aggregate or the zone. The exit status is 1 if no
+    host can take a server.
 
     Examples::
 

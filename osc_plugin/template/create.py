@@ -30,10 +30,10 @@ from osc_plugin import template_options
 class CreateTemplate(command.ShowOne):
     """Create a flavor that has a template.
 
-    The template comes from a document, from options, or from both, as of
-    'template set', and is checked as there before the flavor is made. Who may
-    use a flavor that names pCPUs takes them: --private leaves it to the
-    projects that 'openstack flavor set --project' names.
+    The template comes from a document, from options, or from both, and is
+    checked before the flavor is made, as for 'template set'. Servers of a
+    flavor that names pCPUs take these pCPUs. With --private only the projects
+    that 'openstack flavor set --project' names may use it.
 
     Examples::
 
@@ -119,9 +119,9 @@ class CreateTemplate(command.ShowOne):
 class DeleteTemplate(command.Command):
     """Delete flavors that have a template.
 
-    Servers that were booted from one go on as they are, and keep their
-    template. A flavor without a template is not deleted, nor one of a
-    deployment; 'template unset' leaves the flavor and takes its template.
+    Servers that were booted from one run on and keep their template. A
+    flavor without a template is not deleted, nor one of a deployment.
+    'template unset' takes the template away and keeps the flavor.
 
     Examples::
 

@@ -32,9 +32,9 @@ from osc_plugin import template_options
 class ValidateTemplate(command.Command):
     """Check a document by itself, without a cloud.
 
-    All that is wrong is listed at once, by place and value, with what would be
-    right; then this ends with status 1. 'template set --dry-run' checks it
-    against a flavor and the hosts as well.
+    It lists all errors with place, value and what would be right, and then
+    ends with status 1. 'template set --dry-run' also checks a document against
+    a flavor and the hosts.
 
     Examples::
 
@@ -59,8 +59,8 @@ class ValidateTemplate(command.Command):
 class ExportTemplate(command.Command):
     """Write a flavor's template as a document.
 
-    'sol001' is the virtual_cpu of a VNF descriptor (ETSI NFV-SOL 001), which
-    has a place for pins only.
+    'sol001' is the virtual_cpu of a VNF descriptor (ETSI NFV-SOL 001). It has
+    the pins only.
 
     Examples::
 
@@ -100,18 +100,18 @@ class ExportTemplate(command.Command):
 
 
 class ImportTemplate(command.ShowOne):
-    """Put what a VNF descriptor says of pinning, threads and NUMA on a flavor.
+    """Write pinning, threads and NUMA of a VNF descriptor to a flavor.
 
-    Read are TOSCA (ETSI NFV-SOL 001), OSM's descriptors (virtual-compute-desc
+    It reads TOSCA (ETSI NFV-SOL 001), OSM's descriptors (virtual-compute-desc
     and guest-epa), and what ONAP says of the hardware platform, in TOSCA or
     in its policies. Policies, NUMA cells and page sizes become extra specs of
-    Nova, such as hw:cpu_policy. In TOSCA, with 'static' each
-    virtual_cpu_pinning_rule holds entries of a pin map, such as "0:4 1:36",
-    for another NUMA cell than the first "1=2:8 3:9".
+    Nova, such as hw:cpu_policy. In TOSCA, with 'static', each
+    virtual_cpu_pinning_rule has entries of a pin map, such as "0:4 1:36", or
+    "1=2:8 3:9" for another NUMA cell than the first.
 
-    It replaces the pins that the flavor has, and the extra specs that the
-    descriptor says; the rest of the flavor stays. A warning names each thing
-    that neither Nova nor a template has a word for.
+    It replaces the flavor's pins, and those extra specs that the descriptor
+    has; the rest of the flavor stays. A warning names each value that has no
+    counterpart in Nova or in a template.
 
     Examples::
 
@@ -125,9 +125,9 @@ class ImportTemplate(command.ShowOne):
                             help='Descriptor (YAML or JSON); - is standard '
                                  'input.')
         parser.add_argument('--flavor', metavar='<flavor>', required=True,
-                            help='Flavor (name or ID) to put it on.')
+                            help='Flavor (name or ID) to write it to.')
         parser.add_argument('--vdu', metavar='<name>',
-                            help='VDU to take it from, where several say '
+                            help='VDU to take it from, if several say '
                                  'something.')
         return parser
 

@@ -74,24 +74,24 @@ def _time(text):
 class PreviewTemplate(command.Lister):
     """Show which profile will be active when, and what it changes.
 
-    For a flavor or a document: what its windows say. For a host: of each of
-    its servers that has profiles, by its windows and its metadata, and which
-    pCPUs a profile names that the host would not give: those that another
-    server owns, and those that are neither the server's own nor shared. Only
-    an admin sees a host. Exits with 1 where there is such a conflict.
+    For a flavor or a document, it shows what the windows say. For a host, it
+    shows each server that has profiles, by its windows and its metadata.
+    'conflict' then has the pCPUs that a profile names and the host does not
+    give: those that another server owns, and those that are neither the
+    server's own nor shared. The exit status is 1 if there is a conflict. Only
+    an admin sees a host.
 
-    Windows are decided by the newer of the system's database of time zones
-    and tzdata's. A warning tells of hosts that go by another version than
+    Windows are decided by the newer one of two databases of time zones, the
+    system's and tzdata's. A warning names hosts that use another version than
     this command.
 
-    Conditions on load (use<15% for 10m) are not known ahead: no row of these
-    has a profile by them. With --figures it is shown instead which profile
-    was active when, by figures that 'kongming watch --record' has recorded,
-    for each server in them.
+    Conditions on load (use<15% for 10m) are not known ahead, so no row has a
+    profile because of them. With --figures it shows instead which profile was
+    active when, for each server in a file of 'kongming watch --record'.
 
-    Without a time it is the coming week. A time without an offset is in the
-    time zone of --zone, and so is what is shown; of an hour that comes twice
-    the first is meant.
+    By default it shows the coming week. Times without an offset are in the
+    time zone of --zone, and so are times that it prints; of an hour that
+    comes twice the first is meant.
 
     Examples::
 

@@ -21,7 +21,7 @@ from osc_plugin.server import running
 
 
 class Propagation:
-    """To all running servers of a flavor, one after the other.
+    """Brings a template to running servers of a flavor, one by one.
 
     A server keeps the flavor that it was booted with; what is to be another
     way now is said in its metadata, as far as that flavor grants it.

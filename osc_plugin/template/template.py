@@ -109,7 +109,7 @@ def row(found):
 
 
 class SetTemplate(command.ShowOne):
-    """Put a template on a flavor, in place of the one that it has.
+    """Write a template to a flavor, in place of the one that it has.
 
     The template comes from a document (YAML or JSON), from options, or from
     both, options taking precedence. It is checked against the flavor and
@@ -176,7 +176,7 @@ class SetTemplate(command.ShowOne):
 
 
 class UnsetTemplate(command.Command):
-    """Take the template off a flavor.
+    """Remove the template from a flavor.
 
     Extra specs that KongMing did not write stay as they are. Servers keep
     the template that they were booted with.

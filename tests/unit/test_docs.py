@@ -273,6 +273,24 @@ class BenchmarkTest(base.TestCase):
                 self.assertRegex(section, r'``python -m benchmarks\.')
 
 
+class PilotTest(base.TestCase):
+    """The table of what only looks, and what changes something."""
+
+    def test_each_command_is_there_once(self):
+        setup = configparser.ConfigParser()
+        setup.read(documents.TOP / 'setup.cfg')
+        cloud, host = ([
+            line.split('=')[0].strip().removeprefix('kongming_').replace(
+                '_', ' ')
+            for line in setup['entry_points'][group].strip().splitlines()]
+            for group in ('openstack.kongming.v1', 'kongming.cli'))
+        page = documents.read(documents.SOURCE.relative_to(documents.TOP)
+                              / 'install' / 'pilot.rst')
+        table = page.partition('these only look')[2].partition('\n\n')[0]
+        named = re.findall('``([a-z ]+)``', table)
+        self.assertEqual(sorted(cloud + host), sorted(named))
+
+
 class FindingsTest(base.TestCase):
     """Each finding is on the page, with the version that it is about."""
 
@@ -318,11 +336,25 @@ class FailuresTest(base.TestCase):
             for part in re.split(r' ?\.\.\. ?', shown):
                 self.assertIn(part, said)
 
+    def test_cleanup(self):
+        """So does the table of what the clean-up of a host leaves."""
+        page = documents.read(documents.SOURCE.relative_to(documents.TOP)
+                              / 'install' / 'upgrade.rst')
+        table = page.partition('the reason says\n')[2].partition('\nWhere')[0]
+        said = self.said()
+        cells = re.findall(r'^   \* - (.*?)^     - ', table,
+                           re.MULTILINE | re.DOTALL)
+        self.assertGreater(len(cells), 7)
+        for shown in re.findall('``(.*?)``', ' '.join(cells)):
+            if not shown.startswith('--'):
+                for part in re.split(r' ?\(?\.\.\.\)? ?', shown):
+                    self.assertIn(part, said)
+
     def test_all(self):
         said = self.said()
         page = documents.read(documents.SOURCE.relative_to(documents.TOP)
                               / 'admin' / 'failures.rst')
-        tables = page.partition('Services that are away')[0]
+        tables = page.partition('Services that are down\n====')[0]
         cells = re.findall(r'^   \* - (.*?)^     - ', tables,
                            re.MULTILINE | re.DOTALL)
         self.assertGreater(len(cells), 30)

@@ -226,7 +226,7 @@ class RowsTest(base.TestCase):
         tables = page.partition('Troubleshooting\n====')[0]
         return {' '.join(cell.split()) for cell in re.findall(
             r'^   \* - (.*?)^     - ', tables, re.MULTILINE | re.DOTALL)
-            } - {'what you see', 'what is away'}
+            } - {'what you see', 'what is down'}
 
     def test_each_row(self):
         self.assertEqual(self.rows(), MADE.keys())

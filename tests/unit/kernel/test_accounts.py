@@ -191,6 +191,11 @@ class RealTest(base.TestCase):
                          (found.name, found.pid))
         event.set()
         thread.join()
+        # Python's end of a thread is not the kernel's yet.
+        deadline = time.monotonic() + 30
+        while (os.path.exists(f'/proc/self/task/{thread.native_id}')
+               and time.monotonic() < deadline):
+            time.sleep(0.001)
         self.assertNotIn(thread.native_id, self.reader.read({0}).threads)
 
     def test_files(self):
