@@ -41,9 +41,15 @@ from nova_ext.live import watched
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
 OFF, ADVISE, ACT = 'off', 'advise', 'act'
-#: Seconds between readings, of all and of those who may want something back.
-#: With the time that figures cover this bounds for how long an owner waits.
-INTERVAL, URGENT_INTERVAL = decision.PERIOD, 0.1
+#: Seconds between readings of all.
+INTERVAL = decision.PERIOD
+#: Seconds between readings of those who may want something back, at least and
+#: at most.  With the time that figures cover this bounds for how long an owner
+#: waits.
+URGENT, SELDOM = 0.05, 0.1
+#: In between, so many times what a reading takes: of many servers it would
+#: else be what nova-compute does most.
+_PAUSES = 10
 #: Seconds between two looks at where memory is.
 _MEMORY_INTERVAL = 60.0
 _HOUR = 3600.0
@@ -54,6 +60,14 @@ _BUDGET = ('this host has changed as many servers as it may in a minute '
 def clock():
     """Seconds, as those of readings; tests have others."""
     return time.monotonic()
+
+
+def pause_after(took):
+    """Seconds until those are read again who may want something back.
+
+    :param took: seconds that reading them has taken
+    """
+    return min(max(URGENT, _PAUSES * took), SELDOM)
 
 
 class Load:
@@ -320,6 +334,7 @@ class Load:
                                 self._now()).profile != before.profile:
                     (ending if before.by_load else others).add(
                         known.server.uuid)
+        took = clock() - now
         if (ending or others) and self.mode == ACT:
             self._switch(ending, others)
         if everybody:
@@ -332,7 +347,7 @@ class Load:
                 return None
             if any(known.decider.is_urgent
                    for known in self._watched.values()):
-                return URGENT_INTERVAL
+                return pause_after(took)
         return max(0.0, self._next_reading - clock())
 
     def _look_at_memory(self, now):
