@@ -160,9 +160,9 @@ It can be changed while nova-compute runs (SIGHUP).
         help="""
 What this host does with conditions in ``kongming:profile.NAME.when``, such \
 as ``use<15% for 10m``, and with ``kongming:balance``. It goes by what the \
-servers' vCPUs did, which it reads from the kernel every five seconds, ten \
-times a second of a server that has given something up by its load. A host \
-without such servers reads nothing.
+servers' vCPUs did, which it reads from the kernel every five seconds, and up \
+to twenty times a second of a server that has given something up by its load. \
+A host without such servers reads nothing.
 
 With ``live_changes`` other than ``act`` nothing is done but advised.
 

@@ -148,9 +148,17 @@ class CpuApi(cpu_api.API):
         if left:
             self.give_up(left)
 
-    def rest(self, pcpus):
-        """Power down what its server owns and does not use."""
-        since = self._ups
+    @property
+    def ups(self):
+        """How often pCPUs were powered up until now."""
+        return self._ups
+
+    def rest(self, pcpus, since):
+        """Power down what its server owns and does not use.
+
+        :param since: :attr:`ups` before it was looked where its threads are;
+            what was powered up later, as for its next start, stays so
+        """
         pcpus = self.managed() & pcpus
         self._down(pcpus - self.off(pcpus), since)
 

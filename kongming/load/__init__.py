@@ -31,7 +31,8 @@ after it began has to be earned for longer the next time.  A server of which
 nothing is known has what its flavor gives it by itself.
 
 Which cell would better be on another node of its host, what that would save
-and cost, and whether it may move again (``balance``).
+and cost, and whether it may move again (``balance``); and, as a plan only,
+which server would better be on another host (``migration``).
 
 What it never does
 ------------------
@@ -43,8 +44,8 @@ Public names
 
 ``figures.Counters`` and ``figures.between``; ``decision.Decider`` and
 ``Decision``; ``recording.Reading``, ``recording.dump`` and
-``recording.load``; ``replay.replay``; ``balance.Balancer``, ``moves``,
-``nearer`` and ``between``.
+``recording.load``; ``replay.replay``; ``balance.Balancer``, ``moves`` and
+``nearer``; ``migration.plan``.
 
 Reading order
 -------------
@@ -54,7 +55,8 @@ Reading order
 3. ``decision``: the profile of one server.
 4. ``recording``, ``replay``: the same over a file.
 5. ``balance``: the nodes of a host.
+6. ``migration``: the hosts of a cloud.
 """
 
-__all__ = ('balance', 'decision', 'figures', 'hysteresis', 'recording',
-           'replay')
+__all__ = ('balance', 'decision', 'figures', 'hysteresis', 'migration',
+           'recording', 'replay')

@@ -56,8 +56,6 @@ HORIZON = 600.0
 WORTH = 3.0
 #: Per cent of its time that a cell has to wait to be moved away.
 WAITS = 5.0
-#: pCPUs for each vCPU that a move to another host has to save.
-_PAYS = 0.05
 #: Per cent of a server's memory elsewhere from which on a move is advised.
 REMOTE = 10.0
 #: Seconds after a move until the next one is thought of.
@@ -306,73 +304,6 @@ def nearer(cells: Iterable[Cell]) -> list[Move]:
                 f'{seconds:.0f} s', local))
     return sorted(found, key=lambda move: (-move.local_kib, move.server,
                                            move.target))
-
-
-class Place(NamedTuple):
-    """A node of a host.
-
-    :ivar pcpus: for what floats there
-    :ivar wanted: how many of them are, by all
-    """
-
-    host: str
-    node: int
-    pcpus: int
-    wanted: float
-
-
-class Waiting(NamedTuple):
-    """What floats of a server on a node; use and wait in per cent."""
-
-    server: str
-    host: str
-    node: int
-    vcpus: int
-    use: float
-    wait: float
-
-    @property
-    def demand(self) -> float:
-        """In pCPUs."""
-        return self.vcpus * self.use / 100
-
-    @property
-    def waits(self) -> float:
-        return self.vcpus * self.wait / 100
-
-
-def between(servers: Iterable[Waiting], places: Iterable[Place]
-            ) -> list[tuple[Waiting, Place, float]]:
-    """A plan of moves to other hosts, each after those before it.
-
-    :returns: what moves, where to, and the pCPUs that are waited for no more
-    """
-    left, at = list(servers), {place[:2]: place for place in places}
-    plan: list[tuple[Waiting, Place, float]] = []
-    while True:
-        found = [(round(saves, 2), place.pcpus - place.wanted, server, place)
-                 for server in left for place in at.values()
-                 if place.host != server.host
-                 and server.wait >= WAITS
-                 and (saves := server.waits - max(
-                     0.0, place.wanted + server.demand - place.pcpus))
-                 > _PAYS * server.vcpus]
-        if not found:
-            return plan
-        saves, _free, server, place = max(found)
-        plan.append((server, place, saves))
-        at[place[:2]] = place._replace(wanted=place.wanted + server.demand)
-        left = _without(left, server)
-
-
-def _without(servers: Iterable[Waiting], gone: Waiting) -> list[Waiting]:
-    """Servers once one has left: the others of its node wait less."""
-    rest = [each for each in servers if each != gone]
-    waits = sum(each.waits for each in rest
-                if each[1:3] == gone[1:3])
-    share = max(0.0, 1 - (gone.demand - gone.waits) / waits) if waits else 0.0
-    return [each._replace(wait=each.wait * share)
-            if each[1:3] == gone[1:3] else each for each in rest]
 
 
 def _cost(move: Move) -> float:

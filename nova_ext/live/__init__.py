@@ -58,8 +58,8 @@ Reading order
    reports where it only looks, ``server_list``: Nova's
    list of servers, ``owned``: who owns what (private).
 2. ``intents``: the desired state of each server; ``load``: the profile that
-   its load calls for; ``balance``: the node that
-   it calls for (private).
+   its load calls for, ``watched``: what is read of it; ``balance``: the node
+   that it calls for, ``contention``: what is wanted on the nodes (private).
 3. ``jobs``: threads for what is slow (private).
 4. ``changes``: a live change as a job (private).
 5. ``steps``: one step, carried out or rolled back; ``domains``: threads of

@@ -22,20 +22,15 @@ Nothing of it is written down but that record: a move that was cut short is
 rolled back by the next pass.
 """
 
-import collections
 import dataclasses
 import threading
-from typing import Any
 
-from kongming.kernel import vcpu_times
 from kongming.load import balance
-from kongming.load import figures
-from kongming.memory import order
-from kongming.template import template
 import nova.conf
 from oslo_log import log as logging
 
 from nova_ext import figures as counts
+from nova_ext.live import contention
 from nova_ext.ownership import ownership
 
 CONF = nova.conf.CONF
@@ -46,36 +41,6 @@ EVIDENCE = 'balance: '
 #: Seconds for which a pass may try to begin a move, and for which one that
 #: the host can't carry out is not thought of.
 _PATIENCE, _REFUSED = 180.0, 1800.0
-_NS = 10 ** 9
-
-
-@dataclasses.dataclass
-class Reading:
-    """What was read of a server last.
-
-    :ivar counters: None: it could not be read
-    :ivar remote: memory on other nodes, in per cent, where known
-    :ivar memory_on: node -> KiB of its memory there, where known
-    """
-
-    counters: figures.Counters | None
-    remote: float | None = None
-    memory_on: dict[int, int] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass
-class _Known:
-    """A server as the last pass had it.
-
-    :ivar template: what it is to be, without a goal
-    """
-
-    server: Any
-    template: template.Template
-
-    @property
-    def cells(self):
-        return ownership.Ownership(self.server.numa_topology).current.cells
 
 
 @dataclasses.dataclass
@@ -100,7 +65,7 @@ class Balance:
         self._clock, self._wake = clock, wake
         #: guards what follows; held for a moment
         self._lock = threading.Lock()
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, contention.Known] = {}
         #: kongming.host.usage.HostState of the last pass
         self._host = None
         self._balancer = balance.Balancer()
@@ -115,13 +80,8 @@ class Balance:
         #: (node, pCPUs for what floats, what was wanted there)
         self._floats: list[tuple[int, int, float]] = []
         self._measured: list[balance.Cell] = []
-        # Of the thread that reads.
-        self._began: float | None = None
-        self._counters: dict[str, figures.Counters] = {}
-        self._pcpus: dict[int, figures.Times] = {}
-        self._recent: dict[tuple[str, int], balance.Recent] = {}
-        self._others: dict[int, collections.deque[float]] = {}
-        self._unknown = ''
+        #: of the thread that reads
+        self._contention = contention.Contention()
 
     # What passes do.
 
@@ -134,7 +94,7 @@ class Balance:
         """
         with self._lock:
             self._host = host
-            self._known = {uuid: _Known(server, intents[uuid].base)
+            self._known = {uuid: contention.Known(server, intents[uuid].base)
                            for uuid, server in servers.items()
                            if uuid in intents}
 
@@ -294,27 +254,15 @@ class Balance:
     def read(self, readings):
         """Take in what was read of all servers, now and then.
 
-        :param readings: uuid -> Reading
+        :param readings: uuid -> nova_ext.live.contention.Reading
         """
         now = self._clock()
-        if self._began is not None and now - self._began < balance.PERIOD:
-            return
         with self._lock:
             known, host = dict(self._known), self._host
-        if host is None:
+        if host is None or not self._contention.is_due(now):
             return
-        lent = self._lent()
-        places = {node.id: (node.shared, node.dedicated & lent)
-                  for node in host.nodes}
-        pcpus = self._read_pcpus(frozenset().union(
-            *(shared | borrowed for shared, borrowed in places.values())))
-        seconds = now - self._began if self._began is not None else 0.0
-        cells, wanted, new = self._cells(known, readings, places)
-        nodes = self._nodes(places, pcpus, wanted, new, seconds)
-        self._began, self._pcpus = now, pcpus
-        self._counters = {
-            uuid: reading.counters for uuid, reading in readings.items()
-            if reading.counters is not None}
+        nodes, cells = self._contention.measure(now, host, known, readings,
+                                                self._lent())
         advice: dict[str, balance.Move] = {}
         for move in [*balance.moves(nodes, cells), *balance.nearer(cells)]:
             advice.setdefault(move.server, move)
@@ -335,93 +283,6 @@ class Balance:
             wakes = bool(self._candidates)
         if wakes and self._mode() == ACT:
             self._wake()
-
-    def _read_pcpus(self, wanted):
-        try:
-            found = vcpu_times.pcpus(wanted)
-        except OSError as exc:
-            if str(exc) != self._unknown:
-                self._unknown = str(exc)
-                LOG.warning('No cell is balanced, as the kernel does not '
-                            'tell what pCPUs did: %s', exc)
-            return {}
-        self._unknown = ''
-        return found
-
-    def _cells(self, known, readings, places):
-        """What is known of cells.
-
-        :returns: kongming.load.balance.Cell of each; node -> pCPUs that all
-            of them wanted in the last period; and those of such that are
-            known for too short a time to be among the first
-        """
-        found = []
-        wanted: collections.defaultdict[int, float] = (
-            collections.defaultdict(float))
-        new: collections.defaultdict[int, float] = (
-            collections.defaultdict(float))
-        for uuid, each in known.items():
-            reading = readings.get(uuid)
-            if reading is None:
-                continue
-            before, after = self._counters.get(uuid), reading.counters
-            cells = each.cells
-            at = [cell.id for cell in cells]
-            for number, cell in enumerate(cells):
-                if not cell.cpuset:
-                    continue
-                measured = (None if before is None or after is None else
-                            figures.between(before, after, cell.cpuset))
-                recent = self._recent.setdefault((uuid, number),
-                                                 balance.Recent())
-                recent.add(measured)
-                least = recent.least
-                if measured is None:
-                    continue
-                demand = len(cell.cpuset) * measured.use / 100
-                wanted[cell.id] += demand
-                if least is None:
-                    new[cell.id] += demand
-                    continue
-                borrows = bool(each.template.borrow)
-                found.append(balance.Cell(
-                    uuid, number, cell.id, len(cell.cpuset), least.use,
-                    least.wait, cell.memory * 1024, frozenset(
-                        node for node, (shared, lent) in places.items()
-                        if node != cell.id and each.template.is_open(number)
-                        and (shared or borrows and lent)
-                        and order.keeps(at, number, node)),
-                    borrows, reading.remote or 0.0, reading.memory_on))
-        for key in self._recent.keys() - {
-                (uuid, number) for uuid in known.keys() & readings.keys()
-                for number in range(len(known[uuid].cells))}:
-            del self._recent[key]
-        return found, wanted, new
-
-    def _nodes(self, places, pcpus, known, new, seconds):
-        """kongming.load.balance.Node of each; none where that is not known.
-
-        :param known: node -> pCPUs that cells wanted; ``new``: those of them
-            that count as others' still
-        """
-        nodes = []
-        for node, (shared, lent) in places.items():
-            wanted = 0
-            for pcpu in shared | lent:
-                before = self._pcpus.get(pcpu)
-                if before is not None and pcpu in pcpus:
-                    wanted += sum(pcpus[pcpu]) - sum(before)
-                elif pcpu not in lent:
-                    return []
-            if not seconds:
-                return []
-            others = max(0.0, wanted / _NS / seconds - known[node])
-            recent = self._others.setdefault(
-                node, collections.deque(maxlen=balance.PERIODS))
-            recent.append(others)
-            nodes.append(balance.Node(node, len(shared), len(lent),
-                                      max(recent) + new[node]))
-        return nodes
 
 
 def _with_node(desired, move):

@@ -40,7 +40,7 @@ class ClosEnforcer:
     """:param find: gives a server's libvirt domain, None where none runs
 
     :param layout: gives the host, a kongming.host.usage.HostState
-    :param done: list that (server, changes) are put on, to be recorded
+    :param done: called with a server and its changes, in words, to be recorded
     :param refused: list that (server, error) are put on, likewise
     """
 

@@ -29,7 +29,7 @@ _NO_PROCESS = ("qos: its domain's process is not to be seen here; "
 class CpuSharesEnforcer:
     """:param find: gives a server's libvirt domain, None where none runs
 
-    :param done: list that (server, changes) are put on, to be recorded
+    :param done: called with a server and its changes, in words, to be recorded
     :param refused: list that (server, error) are put on, likewise
     """
 

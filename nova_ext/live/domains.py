@@ -209,10 +209,17 @@ class Domains:
             self._power(server, topology, intent, lent).up)
 
     def power_down(self, server, topology, intent):
-        """Take the power from what its profile leaves of what it owns."""
-        down = self._power(server, topology, intent).down
-        if down and self.domain(server) is not None:
-            self._driver.cpu_api.rest(down)
+        """Take the power from what its profile leaves of what it owns.
+
+        Whatever starts it meanwhile powers that up first, and pins its
+        threads there.
+        """
+        down = self.powered(self._power(server, topology, intent).down)
+        since = self._driver.cpu_api.ups
+        domain = self.domain(server) if down else None
+        if domain is not None:
+            self._driver.cpu_api.rest(
+                down - affinity.read(domain).pcpus, since)
 
     def powered(self, pcpus):
         """Those pCPUs that have power, as far as is known."""
@@ -295,18 +302,21 @@ class Domains:
                     owned | ownership.pcpus_of(server))
         before_each()
         self.witness.put_back(server, domain, wanted, owned, self._width())
-        now, pid = self.running(domain)
-        for vcpu, found in now.sched.items():
+        self._schedule(server, domain, wanted)
+
+    def _schedule(self, server, domain, wanted):
+        """By the kernel; libvirt has no call for it, and does not know it."""
+        pid = self.pid(server, domain)
+        try:
+            found = {} if pid is None else process.schedulers(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            self._pids.pop(server.uuid, None)
+            return  # it has ended
+        for vcpu, now in found.items():
             sched = wanted.sched.get(vcpu, threads.Sched())
-            if sched != found:
+            if sched != now:
                 privileged.set_scheduler(pid, vcpu, sched.policy,
                                          sched.priority)
-
-    @staticmethod
-    def running(domain):
-        """All of a domain's threads as they are, and its process."""
-        pid = process.pid(domain)
-        return Domains._with_sched(affinity.read(domain), pid), pid
 
     @staticmethod
     def _with_sched(now, pid):

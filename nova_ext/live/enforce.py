@@ -79,9 +79,12 @@ class Enforcer:
 
     :param jobs_: nova_ext.live.jobs.Jobs; whoever has one is left alone
     :param intents_: nova_ext.live.intents.Intents
+    :param evidence: called with a server's uuid; returns why its load has it
+        changed, in words, once; empty: it has nothing to do with it
     """
 
-    def __init__(self, domains, jobs_, intents_=None):
+    def __init__(self, domains, jobs_, intents_=None,
+                 evidence=lambda uuid: ''):
         self._domains = domains
         self._jobs = jobs_
         #: server -> what was last found of it, in a pass that asked Nova
@@ -92,12 +95,13 @@ class Enforcer:
         self._lending = lending.Lending(
             domains, jobs_, lambda server: self._look(server, None),
             self._late)
-        #: (server, changes) that were made and not recorded yet
-        self.done: list[tuple[Any, list[str]]] = []
+        self._evidence = evidence
+        #: (server, changes, evidence) that were made and not recorded yet
+        self.done: list[tuple[Any, list[str], str]] = []
         self._cpu_shares = cpu_shares.CpuSharesEnforcer(
-            domains.domain, self.done, self.intents.refused)
+            domains.domain, self._note, self.intents.refused)
         self.clos = clos.ClosEnforcer(domains.domain, domains.layout,
-                                      self.done, self.intents.refused)
+                                      self._note, self.intents.refused)
         #: when a profile begins or ends next
         self.next_change = None
 
@@ -306,7 +310,7 @@ class Enforcer:
                     instance=server)
             self._lending.run_on(enforced, lent)
             if meant:
-                self.done.append((server, changes))
+                self._note(server, changes)
         elif server.uuid in self._domains.freed:
             # Said so by the kernel only.
             self._lending.run_on(enforced, lent)
@@ -316,6 +320,13 @@ class Enforcer:
             LOG.warning('Not obeyed: %s', km_exc.shown(
                 '; '.join(enforced.problems), _LONGEST), instance=server)
         self._given[server.uuid] = enforced.wanted, enforced.problems
+
+    def _note(self, server, changes):
+        """A change that is to be recorded, with what has led to it.
+
+        By the time that it is, its load may have led to another one.
+        """
+        self.done.append((server, changes, self._evidence(server.uuid)))
 
     def given_anew(self, uuid):
         """What a server owns has changed, so what is wanted is new."""

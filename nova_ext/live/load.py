@@ -25,32 +25,31 @@ A server that begins a profile by its load takes a part of the host's budget
 of changes; one that ends it takes none, as it gets what is its own.
 """
 
-import collections
-from collections.abc import Mapping
-import dataclasses
 import threading
 import time
-from typing import Any
 
-from kongming.kernel import process
 from kongming.kernel import vcpu_times
 from kongming.load import decision
-from kongming.load import figures
 from kongming.template import condition
-from kongming.template import template
 import nova.conf
 from oslo_log import log as logging
 
 from nova_ext import figures as counts
 from nova_ext.live import balance
-from nova_ext import privileged
+from nova_ext.live import watched
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
 OFF, ADVISE, ACT = 'off', 'advise', 'act'
-#: Seconds between readings, of all and of those who may want something back.
-#: With the time that figures cover this bounds for how long an owner waits.
-INTERVAL, URGENT_INTERVAL = decision.PERIOD, 0.1
+#: Seconds between readings of all.
+INTERVAL = decision.PERIOD
+#: Seconds between readings of those who may want something back, at least and
+#: at most.  With the time that figures cover this bounds for how long an owner
+#: waits.
+URGENT, SELDOM = 0.05, 0.1
+#: In between, so many times what a reading takes: of many servers it would
+#: else be what nova-compute does most.
+_PAUSES = 10
 #: Seconds between two looks at where memory is.
 _MEMORY_INTERVAL = 60.0
 _HOUR = 3600.0
@@ -63,35 +62,12 @@ def clock():
     return time.monotonic()
 
 
-@dataclasses.dataclass
-class _Watched:
-    """A server with conditions.
+def pause_after(took):
+    """Seconds until those are read again who may want something back.
 
-    :ivar nodes: of the host, that its memory is to be on
-    :ivar metadata: as far as they are obeyed
-    :ivar evidence: why it switched, until that is recorded
-    :ivar remote: memory on other nodes, in per cent, until that is taken in
-    :ivar reading: what was read last, for balance
+    :param took: seconds that reading them has taken
     """
-
-    server: Any
-    template: template.Template
-    metadata: Mapping[str, str]
-    nodes: frozenset[int]
-    domain: vcpu_times.Domain
-    decider: decision.Decider = dataclasses.field(
-        default_factory=decision.Decider)
-    evidence: str = ''
-    remote: float | None = None
-    reading: balance.Reading = dataclasses.field(
-        default_factory=lambda: balance.Reading(None))
-
-    @property
-    def wants_memory(self):
-        """Whether it matters where its memory is."""
-        return bool(self.nodes) and (bool(self.template.balance) or any(
-            each.figure == condition.REMOTE
-            for each in decision.of_template(self.template)))
+    return min(max(URGENT, _PAUSES * took), SELDOM)
 
 
 class Load:
@@ -117,7 +93,7 @@ class Load:
                                        lambda: clock(), wake)
         #: guards what follows
         self._lock = threading.RLock()
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, watched.Watched] = {}
         self._started = clock()
         #: servers of which is known what was done before
         self._restored: set[str] = set()
@@ -152,14 +128,13 @@ class Load:
         with self._lock:
             known = self._watched.get(server.uuid)
             if known is None:
-                known = self._watched[server.uuid] = _Watched(
-                    server, flavor, metadata, _nodes(server),
-                    vcpu_times.Domain(server.name, server.uuid))
+                known = self._watched[server.uuid] = watched.Watched.of(
+                    server, flavor, metadata)
                 self._wake.set()
             if self._thread is None:
                 self._begin()
             known.server, known.template = server, flavor
-            known.metadata, known.nodes = metadata, _nodes(server)
+            known.metadata = metadata
             found = self._decide(known, moment)
         return found.met if self.mode == ACT else frozenset()
 
@@ -350,7 +325,7 @@ class Load:
         ending: set[str] = set()
         others: set[str] = set()
         for known in due:
-            counters = self._counters(known)
+            counters = known.counters()
             with self._lock:
                 before = known.decider.decision
                 known.decider.read(known.template, counters,
@@ -359,6 +334,7 @@ class Load:
                                 self._now()).profile != before.profile:
                     (ending if before.by_load else others).add(
                         known.server.uuid)
+        took = clock() - now
         if (ending or others) and self.mode == ACT:
             self._switch(ending, others)
         if everybody:
@@ -371,27 +347,10 @@ class Load:
                 return None
             if any(known.decider.is_urgent
                    for known in self._watched.values()):
-                return URGENT_INTERVAL
+                return pause_after(took)
         return max(0.0, self._next_reading - clock())
 
-    @staticmethod
-    def _counters(known):
-        try:
-            found = known.domain.read()
-        except OSError as exc:
-            LOG.debug('It can not be read: %s', exc, instance=known.server)
-            found = None
-        known.reading.counters = found
-        if found is not None:
-            remote, known.remote = known.remote, None
-            found = dataclasses.replace(found, remote=remote)
-        return found
-
     def _look_at_memory(self, now):
-        """Have it looked where memory is, beside everything else.
-
-        The kernel goes through all page tables for that.
-        """
         if now < self._next_memory:
             return
         with self._lock:
@@ -399,31 +358,4 @@ class Load:
                       if known.wants_memory]
         self._next_memory = now + _MEMORY_INTERVAL
         if wanted:
-            threading.Thread(target=_read_memory, args=(wanted,), daemon=True,
-                             name='kongming-load-memory').start()
-
-
-def _read_memory(wanted):
-    for known in wanted:
-        pid = known.domain.pid
-        if pid is None:
-            continue
-        least = min(cell.memory for cell in known.server.numa_topology.cells
-                    if len(cell.total_cpus))
-        try:
-            maps, numa_maps, _groups = privileged.texts(pid)
-            ram = [each.kib for each in process.parse_ram(
-                maps, numa_maps, least * 1024)]
-            known.remote = known.reading.remote = figures.remote(
-                ram, known.nodes)
-            known.reading.memory_on = dict(sum(
-                map(collections.Counter, ram), collections.Counter()))
-        except Exception as exc:
-            LOG.debug('Where its memory is can not be read: %s', exc,
-                      instance=known.server)
-
-
-def _nodes(server):
-    numa = server.numa_topology
-    return frozenset() if numa is None else frozenset(
-        cell.id for cell in numa.cells if len(cell.total_cpus))
+            watched.read_memory(wanted)

@@ -83,7 +83,8 @@ class Reconciler:
             self._acts, self._admits, self._switch_by_load, self._lends,
             self._now, self._lent, self._driver.wake)
         self._enforcer = enforce.Enforcer(
-            self._domains, self.jobs, intents.Intents(self.load.met))
+            self._domains, self.jobs, intents.Intents(self.load.met),
+            self.load.evidence)
         self._one_pass = threading.Lock()
         #: held while threads are moved, but for those of servers with a job
         self._affinity_lock = threading.Lock()
@@ -340,9 +341,8 @@ class Reconciler:
         host = self._driver._tracker.host
         done, refused = self._enforcer.done, self._enforcer.intents.refused
         while done:
-            server, words = done.pop(0)
-            self._records.end(record.Change(
-                server, host, words, self.load.evidence(server.uuid)))
+            server, words, evidence = done.pop(0)
+            self._records.end(record.Change(server, host, words, evidence))
         while refused:
             server, error = refused.pop(0)
             self._records.end(record.Change(server, host), error)

@@ -23,7 +23,7 @@ LOG = logging.getLogger(__name__)
 class ReportOnce:
     """:param what: its name in a line of the log
 
-    :param done: list that (server, changes) are put on, to be recorded
+    :param done: called with a server and its changes, in words, to be recorded
     :param refused: list that (server, error) are put on, likewise
     """
 
@@ -76,7 +76,7 @@ class ReportOnce:
             return
         if (before[0] != wanted if before
                 else template.has_template(server.metadata)):
-            self._done.append((server, changes))
+            self._done(server, changes)
         elif before == (wanted, domain.ID()):
             LOG.warning('Its %s was not what it is to be and is put back: '
                         '%s', self._what, '; '.join(changes), instance=server)

@@ -40,7 +40,8 @@ Reading order
 -------------
 
 1. ``running``: a server, and waiting for it.
-2. ``advise``: what a server's load calls for.
+2. ``advise``: what a server's load calls for; ``migration``: moves to other
+   hosts that it calls for.
 3. ``server``: ``set``, ``unset``, ``show``.
 4. ``history``: ``list``, ``wait``, ``history``.
 """

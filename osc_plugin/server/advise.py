@@ -21,11 +21,11 @@ from kongming.compute import hosts
 from kongming.compute import servers
 from kongming import exception
 from kongming.host import topology
-from kongming.load import balance
 from kongming.load import decision
 from kongming.template import template
 from osc_plugin import command
 from osc_plugin import progress
+from osc_plugin.server import migration
 from osc_plugin.server import running
 
 #: Requests at a time.
@@ -60,7 +60,8 @@ class MoveColumn(cliff_columns.FormattableColumn):
             return '-'
         parts = [f'cell {move["cell"]} to node {move["target"]}'
                  if move.get('host') is None else
-                 f'to host {move["host"]}, node {move["target"]}']
+                 f'step {move["step"]}: to host {move["host"]}, node '
+                 f'{move["target"]}']
         if move['saves']:
             parts.append(f'saves {move["saves"]:g} pCPU of wait')
         if move['local_mib']:
@@ -129,10 +130,15 @@ class Advise(command.Lister):
 
     'move' is the move that would lower the wait of floating vCPUs the most,
     and what it saves. It moves a cell to another node of its host or, if that
-    does not help, the server to another of the hosts that are asked. Each of
-    these moves is worked out after those before it, and 'openstack server
-    migrate --live-migration --host' makes it. If a server's memory is on
-    another node, 'move' brings it to the cell's node.
+    does not help, the server to another host. If a server's memory is on
+    another node, 'move' brings it to the cell's node, or to a host where it
+    fits.
+
+    Moves to other hosts are a plan of numbered steps: each is worked out
+    after those before it, and 'openstack server migrate --live-migration
+    --host' makes it. A server goes only where Nova's scheduler lets it and
+    where its template fits. Its host has to be known: by what was measured
+    there, or as it has no server yet.
 
     Hosts with [kongming] by_load = advise, the default, only show here what
     they would do. Hosts with act do it. Hosts with off, and servers that do
@@ -163,46 +169,21 @@ class Advise(command.Lister):
                     f"kongming host list' shows those there are.")
             service = found.service
         listed = servers.listing(conn, service, True)
-        for doubt in listed.doubts():
-            self.app.stderr.write(f'warning: {doubt}\n')
+        doubts = list(listed.doubts())
         known = [running.Server(conn, server) for server in listed.known]
         known = [server for server in known if goes_by_load(server.specs)]
         with progress.Waiting(self.app.stderr, 'asking hosts'), (
                 futures.ThreadPoolExecutor(_AT_ONCE)) as pool:
             loads = list(pool.map(
                 lambda server: servers.load(conn, server.id), known))
-        moves = between_hosts(zip(known, loads))
+            moves = migration.moves(conn, zip(known, loads),
+                                    doubts.append)
+        for doubt in dict.fromkeys(doubts):
+            self.app.stderr.write(f'warning: {doubt}\n')
         return ('server', 'id', 'host', 'by_load', 'profile', 'advice',
                 'because', 'measured', 'gain', 'move', 'waits'), [
                     _row(server, load, moves.get(server.id))
                     for server, load in zip(known, loads)]
-
-
-def between_hosts(loads):
-    """Moves of servers that wait and that no other node of their host helps.
-
-    :param loads: (server, what its host knows of it, or None)
-    :returns: server's id -> as kongming:balance's of its host, with ``host``
-    """
-    places, waits = {}, []
-    for server, load in loads:
-        if load is None:
-            continue
-        for node, pcpus, wanted in load['floats']:
-            places[server.host, node] = balance.Place(server.host, node,
-                                                      pcpus, wanted)
-        if load['move'] is None:
-            waits += [balance.Waiting(server.id, server.host, *cell)
-                      for cell in load['floating'][:1]
-                      if len(load['floating']) == 1]
-    return {waiting.server: {
-        'host': place.host, 'cell': 0, 'source': waiting.node,
-        'target': place.node, 'saves': saves, 'local_mib': 0,
-        'seconds': None, 'waits': '',
-        'because': f'it waits {waiting.wait:.1f}% of its time on '
-                   f'{waiting.host}'}
-            for waiting, place, saves in balance.between(
-                waits, places.values())}
 
 
 def _row(server, load, move=None):

@@ -203,14 +203,15 @@ class Server:
         """
         intent = self.intent(metadata)
         problems: list[Any] = list(intent.refused)
-        if not problems and not self._image_says_more():
+        if not problems and not self.image_says_more:
             flavor = self.found['flavor']
             problems.extend(demand.check_guest(guest.from_flavor(
                 flavor['vcpus'], flavor['ram'], self.specs), intent.base))
         if problems:
             raise exceptions.CommandError('\n'.join(map(str, problems)))
 
-    def _image_says_more(self) -> bool:
+    @property
+    def image_says_more(self) -> bool:
         """Whether its cells may be other ones than the flavor's."""
         image = self.found['image'] or {}
         return any(key.startswith(('hw_numa', 'hw_cpu', 'hw_emulator'))

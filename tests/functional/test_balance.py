@@ -19,7 +19,6 @@ tests.nested has real ones.
 from unittest import mock
 
 from kongming.load import balance
-from nova_ext.live import record
 from tests.embedded import load
 from tests.functional import test_life
 from tests.functional import test_live
@@ -122,11 +121,6 @@ class ActTest(BalanceBase):
         self._reboot_server(one, hard=True)
         self.ring(one)
         self.assertEqual([{self.there}], self.process(one).where())
-
-    def changes(self, server):
-        return [action for action
-                in self.api.get_instance_actions(server['id'])
-                if action['action'] == record.ACTION]
 
     def moved(self, found):
         return sum(self.node(server) == self.there for server in found)

@@ -54,11 +54,18 @@ class LoadBase(test_profile.ProfileBase):
     def known(self, server):
         return progress.read_load(self.ring(server)['hypervisor_os'])
 
-    def events(self, server):
-        """What is recorded of its newest live change, the newest first."""
-        action = next(
-            action for action in self.api.get_instance_actions(server['id'])
-            if action['action'] == record.ACTION)
+    def changes(self, server):
+        """Its live changes, the newest first."""
+        return [action for action
+                in self.api.get_instance_actions(server['id'])
+                if action['action'] == record.ACTION]
+
+    def events(self, server, action=None):
+        """What is recorded of a live change, the newest first.
+
+        :param action: of the change; by itself the newest one
+        """
+        action = action or self.changes(server)[0]
         return [(event['event'], event['result'])
                 for event in self.api.api_get(
                     f'/servers/{server["id"]}/os-instance-actions/'
@@ -161,6 +168,33 @@ class ActTest(LoadBase):
         self.assertRuns(owner, test_profile.OWN)
         self.assertLessEqual(len(self.changes(owner)), 2 * 4)
 
+    def test_a_guest_that_flaps_hinders_nobody(self):
+        """It has nothing beyond its own, and others switch all the same."""
+        self.flags(changes_per_minute=2, group='kongming')
+        owner, borrower = self.owner(), self.borrower()
+        other = self.boot(self.template('0:14 1:15', **{
+            **IDLE, 'profile.idle.pin.0': '0-1~v0'}))
+        for server in borrower, other:
+            self.ring(server)
+        self.guest(other).use = 1
+        switched = None
+        for cycle in range(12):
+            for use, seconds, step in (1, 665, 55), (100, .3, .1):
+                self.guest(owner).use = use
+                self.live(seconds, step=step)
+                self.assertLessEqual(self.tune(owner).pcpus,
+                                     {10, 11, 12, 13})
+                if self.known(other)['profile'] and switched is None:
+                    switched = cycle
+            # Whoever borrows has left as soon as it is busy.
+            self.assertRuns(owner, test_profile.OWN)
+            self.assertLessEqual(self.tune(borrower).pcpus, {8, 9, 15})
+        self.assertEqual(0, switched)
+        self.ring(owner)
+        self.assertLess(1, len(self.changes(owner)))
+        self.assertRuns(other, dict.fromkeys(range(2),
+                                             test_profile.only(14)))
+
     def test_switches_before_a_restart_count(self):
         self.flags(load_switches_per_hour=4, group='kongming')
         owner = self.owner()
@@ -185,11 +219,6 @@ class ActTest(LoadBase):
         self.assertIn('it has switched as often as it may in an hour',
                       self.known(owner)['waits'])
 
-    def changes(self, server):
-        return [action for action
-                in self.api.get_instance_actions(server['id'])
-                if action['action'] == record.ACTION]
-
     def test_conditions_in_metadata(self):
         owner = self.owner()
         self.want(owner, **{'profile.idle.when': 'use<99%_for_5s'})
@@ -198,6 +227,36 @@ class ActTest(LoadBase):
         self.ring(owner)
         self.assertRuns(owner, test_profile.OWN)
         self.assertIn('only a flavor says that', self.stdlog.logger.output)
+
+    def test_conditions_in_metadata_without_a_grant(self):
+        """Neither by a flavor that has some, nor by one that has none."""
+        specs = {'node.0': '1', 'pin.0': test_profile.PINS, **IDLE}
+        owner = self.boot(self.flavor(specs, vcpus=4))
+        other = self.boot(self.flavor({'pin.0': '0:14 1:15', 'node.0': '1'}))
+        for server in owner, other:
+            for keys in ({'profile.idle.when': 'use<99%_for_5s'},
+                         {'profile.mine.when': 'wait>0.01%_for_5s',
+                          'profile.mine.pin.0': '0-1~8-9'},
+                         {'profile': 'idle'}, {'balance': 'node'},
+                         {'borrow': 'host'}):
+                self.api.post_server_metadata(server['id'], {
+                    f'kongming:{key}': value for key, value in keys.items()})
+            self.ring(server)
+        guest = self.guest(owner)
+        guest.use, guest.wait = 40, 50
+        self.live(1200)
+        self.reconcile()
+        self.assertRuns(owner, test_profile.OWN)
+        self.assertRuns(other, {0: test_profile.only(14),
+                                1: test_profile.only(15)})
+        # Of one whose flavor has no condition nothing is even read.
+        self.assertEqual({owner['id']}, self.load._watched.keys())
+        self.assertIsNone(self.known(other))
+        self.assertIsNone(self.known(owner)['profile'])
+        # What its flavor says goes on.
+        guest.use, guest.wait = 3, 0
+        self.live(605)
+        self.assertRuns(owner, test_profile.PACKED)
 
     def test_qos_without_numa(self):
         server = self.boot(self.flavor({

@@ -142,32 +142,6 @@ class NearerTest(base.TestCase):
         self.assertEqual([], balance.nearer([two, two._replace(number=1)]))
 
 
-class BetweenTest(base.TestCase):
-
-    def plan(self, servers, *places):
-        return [(server.server, place.host, round(saves, 2))
-                for server, place, saves in balance.between(
-                    [balance.Waiting(*each) for each in servers],
-                    [balance.Place(*each) for each in places])]
-
-    def test_where_most_is_free(self):
-        waits = [('a', 'h', 0, 1, 100.0, 50.0)]
-        full, half, idle = (('full', 0, 1, 1.0), ('half', 0, 1, 0.5),
-                            ('idle', 1, 1, 0.0))
-        self.assertEqual([('a', 'idle', 0.5)],
-                         self.plan(waits, full, half, idle))
-        self.assertEqual([], self.plan(waits, full, half))
-        self.assertEqual([], self.plan(waits, ('h', 1, 1, 0.0)))
-        self.assertEqual([], self.plan([(*waits[0][:5], 1.0)], idle))
-
-    def test_each_after_those_before_it(self):
-        """Three share a pCPU: two go, and nobody waits any more."""
-        waits = [(name, 'h', 0, 1, 100.0, 200 / 3) for name in 'abc']
-        self.assertEqual(
-            [('c', 'other', 0.67), ('b', 'idle', 0.5)],
-            self.plan(waits, ('idle', 0, 1, 0.0), ('other', 0, 1, 0.0)))
-
-
 class RecentTest(base.TestCase):
 
     def test_the_least_of_some_periods(self):

@@ -26,6 +26,7 @@ from kongming.load import balance as balance_mod
 from kongming.load import figures
 from kongming.template import template
 from nova_ext.live import balance
+from nova_ext.live import contention
 from tests import base
 
 objects.register_all()
@@ -94,7 +95,7 @@ class BalanceTest(base.TestCase):
             run, wait = self.pcpus.get(8 * node, (0, 0))
             self.pcpus[8 * node] = (run + round(seconds * pcpus * _NS), wait)
         self.balance.note(HOST, self.servers, self.intents())
-        self.balance.read({uuid: balance.Reading(figures.Counters(
+        self.balance.read({uuid: contention.Reading(figures.Counters(
             self.clock, {vcpu: figures.Times(*self.times[uuid])
                          for vcpu in (0, 1)}, 1)) for uuid in self.servers})
 

@@ -447,5 +447,5 @@ class RandomTest(base.TestCase):
                           2: frozenset({4})}, steps.now[owner.uuid].vcpus)
         self.assertLessEqual(steps.now[borrower.uuid].pcpus, SHARED)
         self.assertEqual([], steps.violations)
-        (server, words), = enforcer.done[1:]
+        (server, words, _evidence), = enforcer.done[1:]
         self.assertIs(owner, server)

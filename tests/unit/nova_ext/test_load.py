@@ -153,6 +153,10 @@ class LoadTest(base.TestCase):
                       self.load.advice(self.uuid)['waits'])
         self.assertEqual(([], frozenset()), (self.switched, self.met()))
 
+    def test_how_often_who_gave_something_up_is_read(self):
+        self.assertEqual([.05, .05, .08, .1, .1], [
+            load.pause_after(took) for took in (0, .001, .008, .01, 2)])
+
     def test_who_has_no_conditions_costs_nothing(self):
         self.flavor = template.decode({
             'kongming:profile.night.when': '22:00-06:00'})

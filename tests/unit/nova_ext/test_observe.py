@@ -66,7 +66,8 @@ class SharesTest(ObserveBase):
                 f'kongming.kernel.cgroup.{name}', value))
         self.done, self.refused = [], []
         self.enforcer = cpu_shares.CpuSharesEnforcer(
-            lambda server: self.domain, self.done, self.refused)
+            lambda server: self.domain,
+            lambda *change: self.done.append(change), self.refused)
 
     def observe(self, **specs):
         found = self.enforcer.observe(*self.server(**specs))
@@ -116,7 +117,7 @@ class ClassesTest(ObserveBase):
             self.useFixture(fixtures.MonkeyPatch(
                 f'kongming.kernel.{path}', value))
         self.enforcer = clos.ClosEnforcer(
-            lambda server: self.domain, lambda: host, [], [])
+            lambda server: self.domain, lambda: host, self.fail, [])
 
     def observe(self, **specs):
         found = self.enforcer.observe([self.server(**specs)])

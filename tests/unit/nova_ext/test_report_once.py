@@ -28,7 +28,8 @@ class GivenTest(base.TestCase):
         super().setUp()
         self.log = self.useFixture(fixtures.FakeLogger())
         self.done = []
-        self.reported = report_once.ReportOnce('QoS', self.done, [])
+        self.reported = report_once.ReportOnce(
+            'QoS', lambda *change: self.done.append(change), [])
         self.server = objects.Instance(
             uuid='5f0f2a6d-4a0c-4b1b-9a53-7f1a3a6f7c11', metadata={})
         self.domain = mock.Mock()

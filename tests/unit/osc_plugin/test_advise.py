@@ -13,7 +13,11 @@
 from unittest import mock
 
 from kongming.compute import servers
+from kongming import exception
+from kongming.host import usage
+from osc_plugin import cloud
 from osc_plugin.server import advise
+from osc_plugin.server import migration
 from osc_plugin.server import running
 from tests import base
 
@@ -77,28 +81,6 @@ class AdviseTest(base.TestCase):
                  **LOAD, 'profile': None, 'move': waits}
                  ).human_readable().splitlines()[1:])
 
-    def test_a_plan_between_hosts(self):
-        def of(name, host, floating, wanted, **load):
-            found = server()
-            return running.Server(None, {
-                **found, 'id': name,
-                'OS-EXT-SRV-ATTR:hypervisor_hostname': host}), {
-                    **LOAD, 'floats': [(0, 1, wanted)],
-                    'floating': floating, **load}
-
-        waits = [(0, 1, 100.0, 200 / 3)]
-        found = advise.between_hosts([
-            of('a', 'full', waits, 3.0), of('b', 'full', waits, 3.0),
-            of('c', 'full', waits, 3.0, move=MOVE),
-            of('d', 'idle', [(0, 1, 5.0, 0.0)], 0.05),
-            (running.Server(None, server()), None)])
-        self.assertEqual({'b'}, found.keys())
-        self.assertEqual(
-            'to host idle, node 0, saves 0.62 pCPU of wait',
-            advise.MoveColumn(found['b']).human_readable())
-        self.assertEqual(found['b'], advise.MoveColumn(
-            found['b']).machine_readable())
-
     def test_what_could_be_saved(self):
         column = advise.GainColumn({**LOAD, 'lends': [], 'saves': 8.1})
         self.assertEqual('saves at most 8.1% wait', column.human_readable())
@@ -132,6 +114,93 @@ class AdviseTest(base.TestCase):
             _names, rows = command.take_action(parsed)
         self.assertEqual(2, load.call_count)
         self.assertEqual(['web-1'] * 2, [each[0] for each in rows])
+
+
+def host(name, memory_mib=4096, obeys=True):
+    return cloud.PublishedHost(name, name, usage.HostState([usage.NodeState(
+        0, frozenset({2, 3}), shared=frozenset({0, 1}),
+        memory_mib=memory_mib)]), obeys, usage.Limits(16.0))
+
+
+class MigrationTest(base.TestCase):
+    """tests.functional.test_cli_advise asks real hosts."""
+
+    WAITS = [(0, 1, 100.0, 200 / 3)]
+    HOSTS = host('full'), host('busy'), host('idle')
+
+    def setUp(self):
+        super().setUp()
+        self.warned = []
+
+    def of(self, name, on, floating, wanted, specs=None, **load):
+        found = server(specs or {**SPECS, 'hw:cpu_policy': 'shared',
+                                 'hw:numa_nodes': '1'})
+        found['flavor'] |= {'vcpus': 1, 'ram': 1024, 'disk': 1,
+                            'ephemeral': 0, 'swap': 0}
+        return running.Server(None, {
+            **found, 'id': name, 'image': None,
+            'OS-EXT-SRV-ATTR:hypervisor_hostname': on}), {
+                **LOAD, 'floats': [(0, 1, wanted)], 'floating': floating,
+                **load}
+
+    def moves(self, *loads, hosts=HOSTS, barred=None):
+        everywhere = servers.Listing([known.found for known, _ in loads])
+        with mock.patch.multiple(
+                cloud, hosts=mock.Mock(return_value=list(hosts)),
+                left_out=lambda conn, hosts, wanted, warn: [
+                    barred or {} for _ in wanted]), mock.patch.object(
+                servers, 'everywhere', return_value=everywhere):
+            return migration.moves(None, loads, self.warned.append)
+
+    def test_a_plan(self):
+        """Those that another node helps are not in it; the rest are."""
+        found = self.moves(
+            self.of('a', 'full', self.WAITS, 3.0),
+            self.of('b', 'full', self.WAITS, 3.0),
+            self.of('c', 'full', self.WAITS, 3.0, move=MOVE),
+            self.of('d', 'busy', [(0, 1, 5.0, 0.0)], .9),
+            (running.Server(None, server()), None))
+        self.assertEqual({'a': 1, 'b': 2}, {
+            uuid: move['step'] for uuid, move in found.items()})
+        self.assertEqual(
+            ['step 1: to host idle, node 0, saves 0.67 pCPU of wait',
+             'step 2: to host idle, node 0, saves 0.33 pCPU of wait'],
+            [advise.MoveColumn(move).human_readable()
+             for move in found.values()])
+        self.assertEqual('it waits 66.7% of its time on full',
+                         found['a']['because'])
+        self.assertEqual(found['b'], advise.MoveColumn(
+            found['b']).machine_readable())
+
+    def test_memory_that_is_elsewhere(self):
+        move, = self.moves(self.of('a', 'full', [], 0.0, remote=50.0),
+                           hosts=[host('full'), host('idle')]).values()
+        self.assertEqual(
+            'step 1: to host idle, node 0, 512 MiB more are local',
+            advise.MoveColumn(move).human_readable())
+        self.assertEqual('512 MiB of its memory are on another node on full',
+                         move['because'])
+
+    def test_who_stays(self):
+        waits = self.of('a', 'full', self.WAITS, 3.0)
+        self.assertEqual(1, len(self.moves(waits)))
+        for how in ({'barred': {'idle': 'disabled', 'busy': 'down'}},
+                    {'hosts': [host('full'), host('idle', 512)]},
+                    {'hosts': [host('idle', obeys=False)]}):
+            self.assertEqual({}, self.moves(waits, **how))
+        for load in (self.of('a', 'full', [(0, 1, 50.0, 1.0)], 3.0),
+                     self.of('a', 'full', self.WAITS * 2, 3.0),
+                     self.of('a', 'full', self.WAITS, 3.0, {
+                         'kongming:profile.x.when': 'nonsense'})):
+            self.assertEqual({}, self.moves(load))
+        self.assertEqual([], self.warned)
+
+    def test_hosts_that_are_not_known(self):
+        with mock.patch.object(cloud, 'hosts',
+                               side_effect=exception.CloudError('away')):
+            self.assertEqual({}, migration.moves(None, [
+                self.of('a', 'full', self.WAITS, 3.0)], self.warned.append))
+        self.assertIn('away', self.warned[0])
 
 
 class LiveChangeTest(base.TestCase):
