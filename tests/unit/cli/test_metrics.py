@@ -240,7 +240,17 @@ class CommandTest(base.TestCase):
                 (('--listen', '[::]:0', '--tls-cert', 'x', '--tls-key', 'y'),
                  'Say --tls-client-ca as well'),
                 (('--listen', '0', '--tls-cert', 'x'), 'go together'),
+                (('--listen', '192.0.2.7:0'), '--unauthenticated'),
+                (('--listen', '0.0.0.0:0', '--tls-cert', 'x',
+                  '--unauthenticated'), 'go together'),
+                (('--listen', '0', '--unauthenticated', '--tls-cert', 'x',
+                  '--tls-key', 'y', '--tls-client-ca', 'z'),
+                 'leave it or --unauthenticated out'),
                 (('--tls-cert', 'x'), '--tls-cert goes with --listen'),
+                (('--unauthenticated',),
+                 '--unauthenticated goes with --listen'),
+                (('--listen', '192.0.2.7:9177', '--unauthenticated'),
+                 '192.0.2.7:9177: Cannot assign'),
                 (('--listen', '0', '--survey-interval', '-1'),
                  '--survey-interval is a number'),
                 (('--listen', '0', '--survey-interval', 'nan'),
@@ -280,6 +290,10 @@ class CommandTest(base.TestCase):
     def test_serves(self):
         self.served('127.0.0.1:0')
         self.assertIn('kongming_violations{kind="overlap"} 0.0', self.heard)
+
+    def test_serves_whoever_asks(self):
+        self.served('0.0.0.0:0', '--unauthenticated')
+        self.assertIn('kongming_violations', self.heard)
 
     def test_serves_known_clients_only(self):
         cert, key = self.folder / 'cert.pem', self.folder / 'key.pem'
