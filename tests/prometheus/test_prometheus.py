@@ -99,7 +99,8 @@ class ScrapedTest(test_live.LiveBase):
         self.folder = pathlib.Path(self.enterContext(
             tempfile.TemporaryDirectory(prefix='kongming-prometheus-')))
         self.flags(metrics_file=str(self.folder / 'figures.json'),
-                   metrics_interval=1, group='kongming')
+                   metrics_interval=1, change_interval=1,
+                   group='kongming')
         figures = self.computes['compute1'].driver._figures
         figures.start()
         self.addCleanup(figures.stop)
@@ -160,8 +161,11 @@ class ScrapedTest(test_live.LiveBase):
                 if each['labels']['alertname'] == 'KongMingViolation'
                 and each['state'] == 'firing'}
 
-    def until(self, ask, seconds=300):
-        """:returns: how long that took, in seconds"""
+    def until(self, ask, seen=lambda: None, seconds=300):
+        """
+        :param seen: what to say where it does not come to pass
+        :returns: how long that took, in seconds
+        """
         begun = time.monotonic()
         while (taken := time.monotonic() - begun) < seconds:
             if ask():
@@ -169,7 +173,8 @@ class ScrapedTest(test_live.LiveBase):
             time.sleep(1)
         logs = '\n'.join(path.read_text()[-2000:]
                          for path in self.folder.glob('*.log'))
-        self.fail(f'not within {seconds} s: {self.ask("alerts")}\n{logs}')
+        self.fail(f'not within {seconds} s: {seen()} '
+                  f'{self.ask("alerts")}\n{logs}')
 
     def violate(self, kind, violate):
         """Its alert fires, and clears after the next pass."""
@@ -218,8 +223,8 @@ class ScrapedTest(test_live.LiveBase):
         # nova-compute and the exporter each hold a figure for a second.
         counted = ('kongming_live_change_duration_seconds_count'
                    '{result="success"}')
-        self.until(lambda: int(self.query(counted)[0]) >= changes)
-        self.assertEqual([str(changes)], self.query(counted))
+        self.until(lambda: self.query(counted) == [str(changes)],
+                   lambda: (self.query(counted), changes))
         ran, = self.query('kongming_server_vcpu_cpu_seconds_total'
                           f'{{domain="{domain}"}}')
         self.assertGreater(float(ran), 0)

@@ -16,6 +16,7 @@ import contextlib
 import io
 import os
 import pathlib
+import signal
 import ssl
 import stat
 import subprocess
@@ -267,18 +268,27 @@ class CommandTest(base.TestCase):
         self.assertIn('pip install prometheus-client', err)
 
     def served(self, *words):
-        """What is printed of where it is."""
-        heard = []
-        stop = mock.Mock(side_effect=KeyboardInterrupt)
+        """What is heard of a server that is ended by Ctrl-C then."""
+        said, ended = io.StringIO(), threading.Event()
 
-        def wait():
-            heard.append(sys.stderr.getvalue().split()[-1])
-            self.ask(heard[0])
-            stop()
+        def client():
+            while not ended.wait(0.02):
+                if said.getvalue().endswith('/metrics\n'):
+                    self.ask(said.getvalue().split()[-1])
+                    # It is asleep again.
+                    ended.wait(0.1)
+                    signal.pthread_kill(threading.main_thread().ident,
+                                        signal.SIGINT)
+                    return
 
-        with mock.patch.object(metrics, '_until_ended', wait):
-            code, _out, err = self.run_command('--listen', *words)
-        self.assertEqual((0, 1), (code, stop.call_count), err)
+        thread = threading.Thread(target=client)
+        thread.start()
+        try:
+            with contextlib.redirect_stderr(said):
+                self.assertEqual(0, app.main(['metrics', '--listen', *words]))
+        finally:
+            ended.set()
+            thread.join()
 
     def ask(self, url):
         try:
