@@ -46,9 +46,10 @@ Reading order
    kernel counts of them; ``record``: the same as a file (all private).
 4. ``topology``, ``ps``, ``check``, ``watch``, ``report``, ``replay``,
    ``apply``, ``publish``: a command each.
-5. ``metrics``: figures for Prometheus; ``exporter``: what they are read from,
-   and for how long that holds.
+5. ``metrics``: figures for Prometheus; ``endpoint``: who gets them;
+   ``exporter``: what they are read from, and for how long that holds.
 """
 
-__all__ = ('app', 'apply', 'check', 'columns', 'exporter', 'help', 'metrics',
-           'ps', 'publish', 'replay', 'report', 'source', 'topology', 'watch')
+__all__ = ('app', 'apply', 'check', 'columns', 'endpoint', 'exporter', 'help',
+           'metrics', 'ps', 'publish', 'replay', 'report', 'source',
+           'topology', 'watch')

@@ -13,15 +13,16 @@
 """``kongming metrics``: figures of this host for Prometheus."""
 
 import argparse
+import contextlib
 from importlib import metadata
 import ipaddress
 import re
 import resource
 import sys
-import threading
 
 from cliff import command
 
+from kongming.cli import endpoint
 from kongming.cli import exporter
 from kongming.cli import help as help_mod
 from kongming.cli import source
@@ -32,6 +33,10 @@ from kongming import exception
 _LOOPBACK, _PORT = '127.0.0.1', 9177
 #: Seconds; of Prometheus' scrape_timeout, 10 by default, this is left to it.
 _PATIENCE = 3.0
+#: Seconds from one look to the next whether it is to end. socketserver's half
+#: a second would cost as much CPU time as an answer each 15 seconds. Ctrl-C
+#: ends it at once, but for one in the moment before it sleeps.
+_POLL = 10.0
 
 
 def address(text):
@@ -65,7 +70,8 @@ class Metrics(help_mod.Help, command.Command):
 
     --listen takes connections of this host only, unless it is given an
     address. Another one than loopback's needs TLS and certificates of the
-    clients: there is no other authentication. libvirt is asked at most every
+    clients, or --unauthenticated where a firewall or a proxy keeps others
+    out; there are no passwords. libvirt is asked at most every
     --survey-interval seconds, and the memory of domains is walked through at
     most every --memory-interval seconds; the kernel's accounts are read each
     time.
@@ -99,6 +105,11 @@ class Metrics(help_mod.Help, command.Command):
         parser.add_argument('--tls-client-ca', metavar='<file>',
                             help='With --listen: who has to have signed the '
                                  "certificates of clients (PEM).")
+        parser.add_argument('--unauthenticated', action='store_true',
+                            help="With --listen on another address than "
+                                 "loopback's: serve whoever asks, without "
+                                 'TLS as well where no certificate is '
+                                 'given.')
         parser.add_argument('--nova-compute', metavar='<file>',
                             help="The file that nova-compute writes "
                                  "(default: nova.conf's [kongming] "
@@ -180,15 +191,23 @@ def _check(args):
            '--tls-client-ca': args.tls_client_ca}
     given = [name for name, value in tls.items() if value]
     if args.listen is None:
+        if args.unauthenticated:
+            given.append('--unauthenticated')
         if given:
             raise exception.KongmingError(f'{given[0]} goes with --listen.')
         return
-    if not _is_loopback(args.listen[0]) and len(given) < len(tls):
+    if args.unauthenticated:
+        if args.tls_client_ca:
+            raise exception.KongmingError(
+                '--tls-client-ca is an authentication: leave it or '
+                '--unauthenticated out.')
+    elif not _is_loopback(args.listen[0]) and len(given) < len(tls):
         raise exception.KongmingError(
             f'{args.listen[0]} is no address of loopback: whoever reaches it '
             f'would see the names of servers. Say '
             f'{", ".join(name for name in tls if name not in given)} as '
-            f'well, or listen on {_LOOPBACK}.')
+            f'well, or listen on {_LOOPBACK}. If a firewall or a proxy keeps '
+            f'others out, say --unauthenticated.')
     if bool(args.tls_cert) != bool(args.tls_key) or (
             args.tls_client_ca and not args.tls_cert):
         raise exception.KongmingError(
@@ -203,26 +222,24 @@ def _check(args):
 def _serve(args, collector, registry):
     import prometheus_client
     registry.register(collector)
-    where, port = args.listen
+    host, port = args.listen
     try:
-        server, thread = prometheus_client.start_http_server(
-            port, where, registry, args.tls_cert, args.tls_key,
-            args.tls_client_ca,
-            client_auth_required=bool(args.tls_client_ca))
+        context = args.tls_cert and endpoint.tls(
+            args.tls_cert, args.tls_key, args.tls_client_ca)
+    except OSError as exc:
+        files = filter(None, (args.tls_cert, args.tls_key,
+                              args.tls_client_ca))
+        raise exception.KongmingError(
+            f'{", ".join(files)}: {exc.strerror or exc}') from exc
+    try:
+        server = endpoint.Endpoint(
+            host, port, prometheus_client.make_wsgi_app(registry), context)
     except OSError as exc:
         raise exception.KongmingError(
-            f'{where}:{port}: {exc.strerror or exc}') from exc
-    scheme = 'https' if args.tls_cert else 'http'
-    host = f'[{where}]' if ':' in where else where
-    print(f'{scheme}://{host}:{server.server_port}/metrics',
+            f'{host}:{port}: {exc.strerror or exc}') from exc
+    scheme = 'https' if context else 'http'
+    where = f'[{host}]' if ':' in host else host
+    print(f'{scheme}://{where}:{server.server_port}/metrics',
           file=sys.stderr, flush=True)
-    try:
-        _until_ended()
-    except KeyboardInterrupt:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def _until_ended():
-    threading.Event().wait()
+    with contextlib.suppress(KeyboardInterrupt), server:
+        server.serve_forever(_POLL)

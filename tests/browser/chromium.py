@@ -75,8 +75,10 @@ class Chromium:
             'targetInfos'] if one['type'] == 'page']
         self._session = self.call('Target.attachToTarget', targetId=target[
             'targetId'], flatten=True)['sessionId']
-        for domain in ('Page', 'Runtime', 'Network', 'Log', 'Performance'):
+        for domain in ('Page', 'Runtime', 'Network', 'Log'):
             self.call(f'{domain}.enable')
+        # Durations of metrics() are CPU time of the page's thread.
+        self.call('Performance.enable', timeDomain='threadTicks')
         self.resize(*size)
 
     def close(self):

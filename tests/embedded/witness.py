@@ -85,6 +85,20 @@ def _threads(said):
                 re.MULTILINE) if task in vcpus}
 
 
+def move(thread, pcpus):
+    """Have a thread run elsewhere, past libvirt and its cgroup; as root."""
+    for line in pathlib.Path(f'/proc/{thread}/cgroup').read_text(
+            ).splitlines():
+        _number, controllers, path = line.split(':', 2)
+        if 'cpuset' in controllers.split(','):
+            break
+    else:
+        controllers = ''  # of version 2, which is the last line
+    pathlib.Path('/sys/fs/cgroup', controllers, path.lstrip('/'),
+                 'cpuset.cpus').write_text(','.join(map(str, pcpus)))
+    os.sched_setaffinity(thread, pcpus)
+
+
 class Running(NamedTuple):
     """A vCPU thread at one moment, as ``/proc`` has it.
 

@@ -12,11 +12,10 @@
 
 """After a clean-up real servers are as Nova's own driver starts them."""
 
-import os
-import pathlib
 import unittest
 
 from kongming.kernel import process
+from tests.embedded import witness
 from tests.functional import test_cleanup
 from tests.libvirt import test_live
 from tests.libvirt import test_qos
@@ -78,9 +77,7 @@ class TargetTest(Mixin, test_live.LiveBase):
         self.run_on(self.server, v0={self.first})
         thread = process.vcpu_threads(
             process.pid(self.domain(self.server)))[0]
-        folder = _cpuset(thread)
-        (folder / 'cpuset.cpus').write_text(f'{self.first},{self.second}')
-        os.sched_setaffinity(thread, {self.first, self.second})
+        witness.move(thread, {self.first, self.second})
         before = self.saved(self.server)
         (_uuid, result, _found, reason), = self.clean_up(status=1)
         self.assertEqual('left', result)
@@ -93,17 +90,6 @@ class TargetTest(Mixin, test_live.LiveBase):
         self.assertEqual('done', self.clean_up()[0][1])
         self.assertEqual(1, len(self.saved(self.server)[0][1]))
         self.assertEqual(set(), self.saved(self.server)[0][2])
-
-
-def _cpuset(thread):
-    """Where the cpuset controller has a thread."""
-    for line in pathlib.Path(f'/proc/{thread}/cgroup').read_text(
-            ).splitlines():
-        _number, controllers, path = line.split(':', 2)
-        if 'cpuset' in controllers.split(','):
-            return pathlib.Path('/sys/fs/cgroup', controllers,
-                                path.lstrip('/'))
-    return pathlib.Path('/sys/fs/cgroup', path.lstrip('/'))
 
 
 @unittest.skipIf(len(PCPUS) < 2, 'needs two pCPUs')

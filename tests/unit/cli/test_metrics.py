@@ -16,6 +16,7 @@ import contextlib
 import io
 import os
 import pathlib
+import signal
 import ssl
 import stat
 import subprocess
@@ -240,7 +241,17 @@ class CommandTest(base.TestCase):
                 (('--listen', '[::]:0', '--tls-cert', 'x', '--tls-key', 'y'),
                  'Say --tls-client-ca as well'),
                 (('--listen', '0', '--tls-cert', 'x'), 'go together'),
+                (('--listen', '192.0.2.7:0'), '--unauthenticated'),
+                (('--listen', '0.0.0.0:0', '--tls-cert', 'x',
+                  '--unauthenticated'), 'go together'),
+                (('--listen', '0', '--unauthenticated', '--tls-cert', 'x',
+                  '--tls-key', 'y', '--tls-client-ca', 'z'),
+                 'leave it or --unauthenticated out'),
                 (('--tls-cert', 'x'), '--tls-cert goes with --listen'),
+                (('--unauthenticated',),
+                 '--unauthenticated goes with --listen'),
+                (('--listen', '192.0.2.7:9177', '--unauthenticated'),
+                 '192.0.2.7:9177: Cannot assign'),
                 (('--listen', '0', '--survey-interval', '-1'),
                  '--survey-interval is a number'),
                 (('--listen', '0', '--survey-interval', 'nan'),
@@ -257,18 +268,27 @@ class CommandTest(base.TestCase):
         self.assertIn('pip install prometheus-client', err)
 
     def served(self, *words):
-        """What is printed of where it is."""
-        heard = []
-        stop = mock.Mock(side_effect=KeyboardInterrupt)
+        """What is heard of a server that is ended by Ctrl-C then."""
+        said, ended = io.StringIO(), threading.Event()
 
-        def wait():
-            heard.append(sys.stderr.getvalue().split()[-1])
-            self.ask(heard[0])
-            stop()
+        def client():
+            while not ended.wait(0.02):
+                if said.getvalue().endswith('/metrics\n'):
+                    self.ask(said.getvalue().split()[-1])
+                    # It is asleep again.
+                    ended.wait(0.1)
+                    signal.pthread_kill(threading.main_thread().ident,
+                                        signal.SIGINT)
+                    return
 
-        with mock.patch.object(metrics, '_until_ended', wait):
-            code, _out, err = self.run_command('--listen', *words)
-        self.assertEqual((0, 1), (code, stop.call_count), err)
+        thread = threading.Thread(target=client)
+        thread.start()
+        try:
+            with contextlib.redirect_stderr(said):
+                self.assertEqual(0, app.main(['metrics', '--listen', *words]))
+        finally:
+            ended.set()
+            thread.join()
 
     def ask(self, url):
         try:
@@ -280,6 +300,10 @@ class CommandTest(base.TestCase):
     def test_serves(self):
         self.served('127.0.0.1:0')
         self.assertIn('kongming_violations{kind="overlap"} 0.0', self.heard)
+
+    def test_serves_whoever_asks(self):
+        self.served('0.0.0.0:0', '--unauthenticated')
+        self.assertIn('kongming_violations', self.heard)
 
     def test_serves_known_clients_only(self):
         cert, key = self.folder / 'cert.pem', self.folder / 'key.pem'
