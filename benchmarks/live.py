@@ -145,7 +145,7 @@ def dedicated(cloud, **more):
 
 
 #: What a build that takes turns is asked, and says first.
-_PASS, _SETTLED = 'pass', 'settled'
+_PASS, _IDLE = 'pass', 'idle'
 
 
 def answer(word):
@@ -154,7 +154,7 @@ def answer(word):
 
 def turns():
     """Each time that the other build has had its turn."""
-    answer(_SETTLED)
+    answer(_IDLE)
     for line in sys.stdin:
         if line.strip() != _PASS:
             return
@@ -179,7 +179,7 @@ def bench_pass(args):
                 time.sleep(2)
 
     def body(self):
-        # The simulated disk has room for 120.
+        # The simulated disk has the capacity for 120.
         self.flags(disk_allocation_ratio=100.0)
         self.start_host()
         flavors = [dedicated(self, **{'kongming:node.0': node})
@@ -574,7 +574,7 @@ def compare_passes(before, args):
             print(word, file=build.stdin, flush=True)
         for line in build.stdout:
             # Beside what Nova logs.
-            if re.fullmatch(rf'{_SETTLED}|[0-9.e-]+', line.strip()):
+            if re.fullmatch(rf'{_IDLE}|[0-9.e-]+', line.strip()):
                 return line.strip()
         sys.exit(f'{build.args[0]} has ended')
 
