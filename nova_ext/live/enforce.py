@@ -105,6 +105,11 @@ class Enforcer:
         #: when a profile begins or ends next
         self.next_change = None
 
+    @property
+    def is_shared(self):
+        """Whether what one server has decides what another one gets."""
+        return bool(self._lending.borrows or self.clos.here)
+
     def begin(self):
         """A pass is about to ask Nova."""
         self._lending.begin()

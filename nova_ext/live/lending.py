@@ -174,6 +174,11 @@ class Lending:
                 self._borrowers[uuid] = borrowing[uuid], NOTHING
         return failed.keys()
 
+    @property
+    def borrows(self):
+        """Whether any server does, or did when it was last looked at."""
+        return bool(self._borrowers)
+
     def job_ended(self, servers):
         """Have borrowers leave what was reclaimed while they had a job.
 

@@ -29,11 +29,11 @@ from nova import objects
 from nova_ext.ownership import write_ahead
 from oslo_log import log as logging
 
+from nova_ext.live import alarm
 from nova_ext.live import changes
 from nova_ext.live import domains
 from nova_ext.live import enforce
 from nova_ext.live import failures
-from nova_ext.live import history
 from nova_ext.live import intents
 from nova_ext.live import interrupts
 from nova_ext.live import jobs
@@ -44,6 +44,7 @@ from nova_ext.live import owned
 from nova_ext.live import places
 from nova_ext.live import present
 from nova_ext.live import record
+from nova_ext.live import restored
 from nova_ext.live import server_list
 from nova_ext.live import states
 from nova_ext.live import steps
@@ -88,7 +89,7 @@ class Reconciler:
         self._one_pass = threading.Lock()
         #: held while threads are moved, but for those of servers with a job
         self._affinity_lock = threading.Lock()
-        self._alarm = None
+        self._alarm = alarm.Alarm(self.switch, driver)
         self.mode = mode.Mode(driver)
         self.observed = observe.Observed()
         self.interrupts = interrupts.Interrupts(driver)
@@ -104,6 +105,8 @@ class Reconciler:
                             self.mode, self.load.balance.evidence),
             self.observed, self.reclaim, self._refuse,
             self._affinity_lock)
+        #: servers that a pass has left to their jobs
+        self._left_alone: set[str] = set()
         #: server -> why its change was not begun
         self._waiting: dict[str, str] = {}
 
@@ -180,8 +183,19 @@ class Reconciler:
     def _job_ended(self, job):
         self._enforcer.job_ended(job.servers)
         self.load.balance.job_ended(job.servers)
-        # Others may have waited for it, and it borrows again.
-        self._driver.wake()
+        if job.blocks or self._is_followed(job.servers):
+            self._driver.wake()
+
+    def _is_followed(self, servers):
+        """Whether a pass has to follow soon a job of these servers.
+
+        One over servers that are where they are wanted would only keep the
+        next change waiting.
+        """
+        left_alone = self._left_alone & servers
+        self._left_alone.difference_update(servers)
+        return bool(left_alone or self._waiting or self.interrupts.has_work
+                    or self._enforcer.is_shared)
 
     def _resolve(self, context, rt):
         """See :func:`nova_ext.ownership.write_ahead.resolve`."""
@@ -203,6 +217,8 @@ class Reconciler:
             server for server in everybody
             if template.has_template(server.flavor.extra_specs)]
         listed.update(server.uuid for server in with_template)
+        left_alone = busy.intersection(server.uuid for server in with_template)
+        self._left_alone.update(left_alone)
         self.load.retain({server.uuid for server in with_template})
         owners, conflict = owned.by_pcpu(everybody)
         # Asked again, as somebody may have moved while Nova read them.
@@ -213,7 +229,7 @@ class Reconciler:
                 self.mode.stop(conflict)
         self._follow(owners)
         if self.mode.current != mode.ACT:
-            self._cancel_alarm()
+            self._alarm.cancel()
             self._places.observe(compute, with_template, owners)
             # Nothing is recorded either.
             self._enforcer.intents.refused.clear()
@@ -240,11 +256,12 @@ class Reconciler:
             server.uuid for server in with_template
             if cache_claims.mentioned(server.flavor.extra_specs)}
         self._driver.publisher.claim_caches(with_template)
-        self._restore_rates(context, idle)
+        restored.rates(context, self._enforcer.intents, idle)
         with self._affinity_lock:
             intents = self._enforce(context, servers, without_numa)
-        self._set_alarm()
-        self._restore_load(context, with_template)
+        self._alarm.set(self._enforcer.next_change)
+        restored.by_load(context, self.load, with_template, rt.host,
+                         self._places.restore_budget)
         if servers:
             # Of the others it was not to be had: libvirt may be away.
             self.load.balance.note(self._domains.layout(), servers, intents)
@@ -255,6 +272,9 @@ class Reconciler:
         self._waiting = self._places.start(
             compute, servers, intents, owners, self._patient, with_template)
         self._driver.cpu_api.sweep(owners.keys() | self.jobs.pcpus)
+        if left_alone - self.jobs.servers:
+            # Their jobs have ended before that was known.
+            self._driver.wake()
         self._records.flush()
         return bool(self._waiting) or self._enforcer.intents.waiting() or any(
             server.task_state for server in with_template)
@@ -262,37 +282,6 @@ class Reconciler:
     def _follow(self, owners):
         """Interrupts keep off what has an owner."""
         self.interrupts.follow(owners, self.mode.current == mode.ACT)
-
-    def _restore_rates(self, context, servers):
-        """What servers were changed before nova-compute started counts."""
-        for server in filter(self._enforcer.intents.needs_history, servers):
-            try:
-                ages = history.changes(context, server.uuid)
-            except Exception as exc:
-                LOG.warning('Earlier changes of the server are not known: %s',
-                            exc, instance=server)
-                continue
-            self._enforcer.intents.restore(server, ages)
-
-    def _restore_load(self, context, with_template):
-        """What was done by load before nova-compute started counts.
-
-        The budget that it needs is restored with it.
-        """
-        unknown = [server for server in with_template
-                   if self.load.needs_history(server.uuid)]
-        if unknown:
-            self._places.restore_budget(with_template)
-        for server in unknown:
-            try:
-                found = history.by_load(context, server.uuid)
-            except Exception as exc:
-                LOG.warning('Earlier switches by the load of the server '
-                            'are not known: %s', exc, instance=server)
-                continue
-            host = self._driver._tracker.host
-            self.load.restore(server.uuid, [
-                (age, words, where == host) for age, words, where in found])
 
     def _end_move(self, context, servers, uuid):
         """See :meth:`nova_ext.live.steps.Steps.end_move`.
@@ -368,7 +357,7 @@ class Reconciler:
             return
         with self._affinity_lock:
             self._enforcer.switch()
-        self._set_alarm()
+        self._alarm.set(self._enforcer.next_change)
 
     def _acts(self):
         """Whether running servers are changed."""
@@ -396,27 +385,7 @@ class Reconciler:
             return
         with self._affinity_lock:
             self._enforcer.switch_by_load(ending, others)
-        self._set_alarm()
-        # What was changed is recorded by a pass.
-        self._driver.wake()
-
-    def _set_alarm(self):
-        """Switch when the next profile begins or ends."""
-        self._cancel_alarm()
-        moment = self._enforcer.next_change
-        if moment is not None:
-            self._alarm = threading.Timer(
-                max(0.0, (moment - enforce.now()).total_seconds()),
-                self._on_alarm)
-            self._alarm.daemon = True
-            self._alarm.start()
-
-    def _on_alarm(self):
-        try:
-            self.switch()
-        except Exception:
-            # The next pass tries again.
-            LOG.exception('Profiles could not be switched')
+        self._alarm.set(self._enforcer.next_change)
         # What was changed is recorded by a pass.
         self._driver.wake()
 
@@ -431,16 +400,12 @@ class Reconciler:
         What runs longer is handed over to the next start: its server owns
         what it has and what it goes to, and the first pass ends it.
         """
-        self._cancel_alarm()
+        self._alarm.cancel()
         self.load.stop()
         self.jobs.stop(_END)
         for job in self.jobs.all:
             LOG.warning('nova-compute ends during %s; its next start ends '
                         'that', job)
-
-    def _cancel_alarm(self):
-        if self._alarm is not None:
-            self._alarm.cancel()
 
     def _with_template(self):
         everybody = objects.InstanceList.get_by_host(
