@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Nova 34.0.0 with oslo.messaging: what nova-compute asks of instance actions
-# "since" a time never gets an answer.
+# Nova 34.0.0: what nova-compute asks of instance actions "since" a time never
+# gets an answer.
 #
 # Guess:  InstanceActionList.get_by_instance_uuid takes filters, among them
 #         changes-since as a datetime, and is remotable, so nova-compute may

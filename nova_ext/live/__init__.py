@@ -70,13 +70,14 @@ Reading order
    (private).
 7. ``reclaim``: borrowers leave before an owner starts.
 8. ``definition``: what a domain would start with next.
-9. ``passes``, ``present``, ``mode``, ``trigger``: whether and when there is
-   anything to do (private).
+9. ``passes``, ``present``, ``mode``, ``trigger``, ``alarm``: whether and when
+   there is anything to do (private).
 10. ``cpu_shares``, ``clos``: QoS and caches of running servers;
     ``interrupts``: interrupts of devices keep off owned pCPUs (private).
 11. ``failures``: what failed is reported once and tried again later (private).
 12. ``record``, ``report_once``: instance actions and log lines; ``history``:
-    what instance actions tell of the time before a restart (private).
+    what instance actions tell of the time before a restart, ``restored``:
+    what of it counts (private).
 """
 
 __all__ = ('definition', 'memory_moves', 'passes', 'reclaim', 'reconciler',
