@@ -270,6 +270,9 @@ class CommandTest(base.TestCase):
     def served(self, *words):
         """What is heard of a server that is ended by Ctrl-C then."""
         said, ended = io.StringIO(), threading.Event()
+        # A shell's background jobs, such as these tests, may ignore it.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(
+            signal.SIGINT, signal.default_int_handler))
 
         def client():
             while not ended.wait(0.02):
