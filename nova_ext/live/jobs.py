@@ -91,6 +91,8 @@ class Jobs:
         self._lock = threading.Condition()
         #: server -> its Job
         self._running = {}
+        #: how many have ended
+        self.number_ended = 0
         #: whether nova-compute is about to end
         self.is_stopped = False
 
@@ -144,6 +146,7 @@ class Jobs:
         with self._lock:
             for server in job.servers:
                 del self._running[server]
+            self.number_ended += 1
             self._lock.notify_all()
         try:
             self._ended(job)

@@ -211,7 +211,7 @@ class Reconciler:
         compute = rt.compute_nodes[nodename]
         self._enforcer.begin()
         # Before Nova is asked: what it tells of these may be old.
-        busy = self.jobs.servers
+        busy, number_ended = self.jobs.servers, self.jobs.number_ended
         everybody = self._server_list.read(context, rt.host, nodename)
         with_template = [
             server for server in everybody
@@ -272,8 +272,9 @@ class Reconciler:
         self._waiting = self._places.start(
             compute, servers, intents, owners, self._patient, with_template)
         self._driver.cpu_api.sweep(owners.keys() | self.jobs.pcpus)
-        if left_alone - self.jobs.servers:
-            # Their jobs have ended before that was known.
+        if (left_alone or self._waiting) and (
+                self.jobs.number_ended != number_ended):
+            # A job has ended before it was known that somebody waits for it.
             self._driver.wake()
         self._records.flush()
         return bool(self._waiting) or self._enforcer.intents.waiting() or any(

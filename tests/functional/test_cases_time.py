@@ -115,6 +115,40 @@ class MoveOfMemoryTest(test_profile.ProfileBase):
         self.assertHolds(waits, {0: 15})
         self.assertHolds(server, {0: 5})
 
+    def assertFollowed(self, followed, meanwhile=lambda server: None):
+        with self.moving() as server:
+            meanwhile(server)
+            self.driver.passes._wake.clear()
+        self.assertEqual(followed, self._until(
+            self.driver.passes._wake.is_set, 1))
+        self.assertEqual([('Success', None)], self.actions(server))
+
+    def test_nothing_follows(self):
+        """A pass would only keep the next change waiting."""
+        self.assertFollowed(False)
+
+    def test_what_is_wanted_meanwhile_follows(self):
+        def change(server):
+            self.api.post_server_metadata(server['id'],
+                                          {'kongming:pin.0': '0:6'})
+            self.driver.passes.run()
+
+        self.assertFollowed(True, change)
+
+    def test_who_waits_follows(self):
+        waits = self.boot(self.template('0:14'))
+
+        def change(_server):
+            self.api.post_server_metadata(waits['id'],
+                                          {'kongming:pin.0': '0:15'})
+            self.driver.passes.run()
+
+        self.assertFollowed(True, change)
+
+    def test_borrowers_follow(self):
+        self.borrower()
+        self.assertFollowed(True)
+
     def going_on(self, server):
         """What its diagnostics tell."""
         instance = self.instance(server['id'])
