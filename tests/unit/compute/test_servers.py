@@ -12,6 +12,9 @@
 
 """What Nova's answers mean; that Nova gives them is a functional test."""
 
+from unittest import mock
+
+from kongming.compute import api
 from kongming.compute import servers
 from kongming.host import usage
 from kongming.placement import reserved
@@ -53,3 +56,45 @@ class PoliciesTest(base.TestCase):
             {'hw:cpu_thread_policy': 'isolate'}))
         self.assertEqual((False, True), self.policies(
             {}, {'hw_emulator_threads_policy': 'isolate'}))
+
+
+class NewestChangeTest(base.TestCase):
+
+    DETAILS = servers.LiveChange('req-2', 'later', 'Error', 'why')
+
+    def newest(self, is_over, *actions):
+        asked = []
+
+        def live_change(_conn, _uuid, request_id):
+            asked.append(request_id)
+            return self.DETAILS
+
+        with mock.patch.object(api, 'entries', lambda *_args, **_kwargs: [
+                {'action': action, 'request_id': f'req-{number}',
+                 'start_time': 'later', 'message': message}
+                for number, (action, message) in reversed(list(enumerate(
+                    actions, 1)))]), mock.patch.object(
+                        servers, 'live_change', live_change):
+            return (*servers.newest_change(None, 'u', is_over), asked)
+
+    def test_none(self):
+        self.assertEqual(([], None, []),
+                         self.newest(True, ('create', None)))
+
+    def test_over(self):
+        """What has not failed has succeeded, and nobody is asked."""
+        self.assertEqual(
+            (['req-3', 'req-1'],
+             servers.LiveChange('req-3', 'later', 'Success', ''), []),
+            self.newest(True, (servers.LIVE_CHANGE, 'Error'),
+                        ('reboot', None), (servers.LIVE_CHANGE, None)))
+
+    def test_failed(self):
+        self.assertEqual(
+            (['req-2', 'req-1'], self.DETAILS, ['req-2']),
+            self.newest(True, (servers.LIVE_CHANGE, None),
+                        (servers.LIVE_CHANGE, 'Error')))
+
+    def test_not_known_to_be_over(self):
+        self.assertEqual((['req-1'], self.DETAILS, ['req-1']),
+                         self.newest(False, (servers.LIVE_CHANGE, None)))

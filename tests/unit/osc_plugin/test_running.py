@@ -19,6 +19,7 @@ from unittest import mock
 import fixtures
 from kongming.compute import api
 from kongming.compute import servers
+from kongming import exception
 from osc_lib import exceptions
 
 from osc_plugin.server import running
@@ -41,8 +42,9 @@ class WaitTest(base.TestCase):
             self.useFixture(fixtures.MockPatchObject(owner, name, value))
         self.server = running.Server(None, FOUND)
         self.useFixture(fixtures.MockPatchObject(
-            running.Server, 'see', lambda server, looked, itself:
-            running.Seen(looked, None, ['req-1'], CHANGE, server)))
+            running.Server, 'see', lambda server, looked, itself, is_over:
+            running.Seen(looked and is_over, None, ['req-1'], CHANGE,
+                         server)))
         self.useFixture(fixtures.MockPatchObject(
             running.Server, 'unmet', lambda *_args: None))
 
@@ -77,9 +79,9 @@ class SeeTest(base.TestCase):
         """Each waits for the others to have begun."""
         every = threading.Barrier(3, timeout=20)
 
-        def ids(*_args):
+        def newest(*_args):
             every.wait()
-            return ['req-1']
+            return ['req-1'], CHANGE
 
         def cells(*_args):
             every.wait()
@@ -90,9 +92,40 @@ class SeeTest(base.TestCase):
             return {'server': FOUND}
 
         with mock.patch.multiple(
-                servers, live_change_ids=ids, cells=cells,
-                live_change=lambda *_args: CHANGE), mock.patch.object(
-                    api, 'get', get):
+                servers, newest_change=newest, cells=cells), (
+                    mock.patch.object(api, 'get', get)):
             seen = running.Server(None, FOUND).see(True, itself=True)
         self.assertEqual((True, [(1, {0: 13})], ['req-1'], CHANGE), seen[:4])
         self.assertEqual(FOUND, seen.server.found)
+
+
+class FindTest(base.TestCase):
+
+    UUID = 'b7a1c7e2-3f64-4a55-9f0d-0f4f6a0c2b11'
+
+    def find(self, name, changes):
+        found = {**FOUND, 'id': self.UUID}
+        with mock.patch.multiple(servers, find=lambda *_args: found,
+                                 live_change_ids=changes):
+            server, ids = running.Server.find_with_changes(None, name)
+        self.assertEqual(self.UUID, server.id)
+        return ids
+
+    def test_by_id(self):
+        self.assertEqual([self.UUID], self.find(
+            self.UUID, lambda _conn, uuid: [uuid]))
+
+    def test_by_name(self):
+        self.assertEqual([self.UUID], self.find(
+            'du-1', lambda _conn, uuid: [uuid]))
+
+    def test_the_id_of_another_one_is_its_name(self):
+        """Of that one nothing may be known to this user."""
+        other = 'c7a1c7e2-3f64-4a55-9f0d-0f4f6a0c2b11'
+
+        def changes(_conn, uuid):
+            if uuid == other:
+                raise exception.NotFound('no server')
+            return [uuid]
+
+        self.assertEqual([self.UUID], self.find(other, changes))
