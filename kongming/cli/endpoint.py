@@ -12,14 +12,13 @@
 
 """Where Prometheus asks: HTTP or HTTPS for those whom a CA has signed.
 
-Prometheus' client library has a server, too. With TLS that one shakes hands in
-the thread that accepts connections, and waits for ever: one client that
-connects and says nothing stops it for all, and needs no certificate for that
-(``prometheus_client.exposition.start_wsgi_server``, which wraps the socket
-that listens). Here each connection has a thread of its own and a deadline, and
-there are at most so many.
+Prometheus' client library has a server, too, whose TLS belongs to the thread
+that accepts connections (``prometheus_client.exposition.start_wsgi_server``
+wraps the socket that listens), so that clients wait for one another.  Here
+each connection has a thread of its own and a deadline, and there are at most
+so many.
 
-There are no passwords. One of bcrypt's, as other exporters of Prometheus have
+There are no passwords.  One of bcrypt's, as other exporters of Prometheus have
 them, costs 50 ms of CPU to compare and more, so whoever guesses takes time of
 a host whose pCPUs are owned.
 """
