@@ -140,8 +140,8 @@ def write(rt, server, before, after, publish=True):
     :param before: InstanceNUMATopology that the tracker is charged with for
         it; None where it is charged with none
     :param after: InstanceNUMATopology
-    :param publish: whether the scheduler is told, which a step does that ends
-        in a moment; claims go by the tracker
+    :param publish: whether the scheduler is told; otherwise what ends it does
+        so in a moment, or else Nova's next audit.  Claims go by the tracker
     :raises nova.exception.CPUPinningInvalid: if something of it is another's
     :raises nova.exception.ComputeResourcesUnavailable: if it is uncertain
     """

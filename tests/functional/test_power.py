@@ -115,6 +115,8 @@ class LiveTest(LiveBase):
                                side_effect=fakelibvirt.libvirtError('no')):
             with mock.patch.object(steps.Steps, '_back'):
                 self.want(server, pin_0='0:15 1:14')
+        # As one does that starts after it.
+        self.audit()
         self.assertEqual({10, 13, 14, 15}, self.owned()[1])
         self.assertOn(10, 13, 14, 15)
         self.unwant(server, 'pin.0')
