@@ -140,7 +140,7 @@ def bury(compute):
 def forget_calls():
     """Let go of what mocks of Nova's fixtures have been called with.
 
-    One is told of each connection to libvirtd that is lost, which stays open
+    One gets each connection to libvirtd that is lost, which stays open
     as long as somebody has it.
     """
     for each in gc.get_objects():
