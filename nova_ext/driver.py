@@ -260,7 +260,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         the only text that Nova has for an admin there.
         """
         going_on, load = '', None
-        if self._is_looked_after(instance):
+        if self._reconciler.looks_after(instance):
             try:
                 going_on = self._reconciler.look(instance.uuid, _PATIENCE)
                 load = self._reconciler.load.advice(instance.uuid)
@@ -276,17 +276,6 @@ class LibvirtDriver(driver.LibvirtDriver):
             found.hypervisor_os = progress.add(
                 found.hypervisor_os, going_on)
         return found
-
-    def _is_looked_after(self, instance):
-        """Whether it has a template.
-
-        nova-api sends no flavor for diagnostics, and a native server is not
-        to ask for its.
-        """
-        present = self._reconciler.present
-        if present.is_known:
-            return instance.uuid in present
-        return template.has_template(instance.flavor.extra_specs)
 
     def reboot(self, context, instance, network_info, reboot_type, *args,
                **kwargs):

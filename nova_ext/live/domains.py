@@ -263,10 +263,11 @@ class Domains:
         known = self._read.get(server.uuid)
         if known is None or known[1] != text:
             root = ElementTree.fromstring(text)
-            known = self._pass, text, affinity.of_xml(root), (
-                refusal.of_xml(root))
-        self._read[server.uuid] = self._pass, *known[1:4], domain
-        return known
+            read = affinity.of_xml(root), refusal.of_xml(root)
+        else:
+            read = known[2:4]
+        self._read[server.uuid] = found = self._pass, text, *read, domain
+        return found
 
     def stays(self, server, domain):
         """Why its memory can't move, by its domain's XML; empty: it can.

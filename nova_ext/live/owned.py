@@ -42,7 +42,9 @@ def by_pcpu(servers):
         found.update(owns)
         if server.vm_state not in _RUNNING or server.task_state is not None:
             continue
-        for pcpu in sorted(pcpus & running.keys())[:0 if conflict else 1]:
+        twice = pcpus & running.keys()
+        if twice and not conflict:
+            pcpu = min(twice)
             conflict = (f'pCPU {pcpu} is owned by {running[pcpu]} and by '
                         f'{name}')
         running.update(owns)

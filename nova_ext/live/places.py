@@ -37,6 +37,7 @@ from nova_ext.live import changes
 from nova_ext.live import history
 from nova_ext.live import keys
 from nova_ext.live import record
+from nova_ext.live import restored
 from nova_ext.live import states
 from nova_ext.ownership import claim
 from nova_ext.ownership import ownership
@@ -203,17 +204,9 @@ class Places:
         self._is_budget_restored = True
         if now - self._started >= budget.WINDOW:
             return
-        context = nova.context.get_admin_context()
-        used: list[tuple[float, str]] = []
-        for server in servers:
-            try:
-                ages = history.changes(context, server.uuid)
-            except Exception as exc:
-                LOG.warning('Earlier changes of the server are not known: %s',
-                            exc, instance=server)
-                continue
-            used += [(now - age, server.project_id) for age in ages
-                     if now - age < self._started]
+        used = [(now - age, server.project_id) for server, ages
+                in restored.changes(nova.context.get_admin_context(), servers)
+                for age in ages if now - age < self._started]
         with self._budget_lock:
             self._budget.restore(used)
 

@@ -141,6 +141,20 @@ class Reconciler:
         return found._replace(live=f'{current}:{len(self.observed)}'
                               if current == mode.OBSERVE else current)
 
+    def looks_after(self, server):
+        """Whether a server has a template, and this host changes such ones.
+
+        nova-api sends no flavor for diagnostics, and a native server is not
+        to ask for its: only before the first pass nobody else knows.
+
+        :param server: nova.objects.Instance
+        """
+        if self.mode.current == mode.OFF:
+            return False
+        if self.present.is_known:
+            return server.uuid in self.present
+        return template.has_template(server.flavor.extra_specs)
+
     def look(self, uuid, patience):
         """See :meth:`nova_ext.live.trigger.Trigger.look`."""
         return self._trigger.look(uuid, patience) or (

@@ -22,19 +22,31 @@ from nova_ext.live import history
 LOG = logging.getLogger(__name__)
 
 
-def rates(context, intents, servers):
-    """Changes before count for the rate limits.
+def changes(context, servers):
+    """(server, seconds since each of its changes, newest first).
 
-    :param intents: nova_ext.live.intents.Intents
+    Without those of which Nova does not tell.
+
     :param servers: nova.objects.Instance
     """
-    for server in filter(intents.needs_history, servers):
+    for server in servers:
         try:
             ages = history.changes(context, server.uuid)
         except Exception as exc:
             LOG.warning('Earlier changes of the server are not known: %s',
                         exc, instance=server)
             continue
+        yield server, ages
+
+
+def rates(context, intents, servers):
+    """Changes before count for the rate limits.
+
+    :param intents: nova_ext.live.intents.Intents
+    :param servers: nova.objects.Instance
+    """
+    for server, ages in changes(context, filter(intents.needs_history,
+                                                servers)):
         intents.restore(server, ages)
 
 

@@ -16,7 +16,6 @@ In one process arguments stay what they are.  Over the bus they become JSON:
 a datetime in a dictionary is text then, a set is a list.
 """
 
-import functools
 import sys
 
 import fixtures
@@ -45,24 +44,15 @@ class Bus(fixtures.Fixture):
 
     def _setUp(self):
         for owner, name in locked.remotable_methods():
-            self._carry(owner, name)
+            locked.wrap(self, owner, name, _carry)
 
-    def _carry(self, owner, name):
-        value = vars(owner)[name]
-        is_of_class = isinstance(value, classmethod)
-        real = value.__func__ if is_of_class else value
 
-        @functools.wraps(real)
-        def call(first, *args, **kwargs):
-            if _is_ours(sys._getframe(1)):
-                args = [_argument(each) for each in args]
-                kwargs = {key: _argument(each)
-                          for key, each in kwargs.items()}
-            return real(first, *args, **kwargs)
-
-        self.useFixture(fixtures.MonkeyPatch(
-            f'{owner.__module__}.{owner.__qualname__}.{name}',
-            classmethod(call) if is_of_class else call))
+def _carry(real, first, *args, **kwargs):
+    """:param first: the class or the object"""
+    if _is_ours(sys._getframe(1)):
+        args = [_argument(each) for each in args]
+        kwargs = {key: _argument(each) for key, each in kwargs.items()}
+    return real(first, *args, **kwargs)
 
 
 def _is_ours(frame):

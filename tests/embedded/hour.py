@@ -122,11 +122,12 @@ def bury(compute):
     """
     driver = compute.manager.driver
     connection = driver._host._wrapped_conn
-    # After a restart of libvirtd it is gone already.
-    with contextlib.suppress(libvirt.libvirtError):
-        for number in list(connection.domainEventCallbackID):
-            connection.domainEventDeregisterAny(number)
-        connection.unregisterCloseCallback()
+    if connection is not None:
+        # After a restart of libvirtd it may be gone already.
+        with contextlib.suppress(libvirt.libvirtError):
+            for number in list(connection.domainEventCallbackID):
+                connection.domainEventDeregisterAny(number)
+            connection.unregisterCloseCallback()
     vars(driver._host).update(dict.fromkeys(
         ('_wrapped_conn', '_lifecycle_event_handler',
          '_conn_event_handler')))

@@ -40,6 +40,24 @@ def remotable_methods():
             if getattr(getattr(value, '__func__', value), 'remotable', False)]
 
 
+def wrap(fixture, owner, name, around):
+    """Have calls of a method go by way of ``around``.
+
+    :param fixture: that it lasts for
+    :param around: called with the method and with its arguments
+    """
+    value = vars(owner)[name]
+    real = getattr(value, '__func__', value)
+
+    @functools.wraps(real)
+    def call(*args, **kwargs):
+        return around(real, *args, **kwargs)
+
+    fixture.useFixture(fixtures.MockPatchObject(
+        owner, name, classmethod(call) if isinstance(value, classmethod)
+        else call))
+
+
 def libvirt_methods():
     """The same of simulated domains and their connection."""
     return [(owner, name)
@@ -63,17 +81,11 @@ class Asked(fixtures.Fixture):
             self._count(owner, name)
 
     def _count(self, owner, name):
-        value = vars(owner)[name]
-        real = getattr(value, '__func__', value)
-
-        @functools.wraps(real)
-        def call(*args, **kwargs):
+        def count(real, *args, **kwargs):
             self.calls[f'{owner.__name__}.{name}'] += 1
             return real(*args, **kwargs)
 
-        self.useFixture(fixtures.MockPatchObject(
-            owner, name, classmethod(call) if isinstance(value, classmethod)
-            else call))
+        wrap(self, owner, name, count)
 
 
 class Locked(fixtures.Fixture):
@@ -152,11 +164,7 @@ class Locked(fixtures.Fixture):
             module, fromlist=[owner]), owner), path.rpartition('.')[2])
 
     def _count(self, kind, owner, name):
-        value = vars(owner)[name]
-        real = getattr(value, '__func__', value)
-
-        @functools.wraps(real)
-        def call(*args, **kwargs):
+        def count(real, *args, **kwargs):
             if not self._is_within('lock'):
                 return real(*args, **kwargs)
             if not self._is_within(kind):
@@ -164,9 +172,7 @@ class Locked(fixtures.Fixture):
             with self._within(kind):
                 return real(*args, **kwargs)
 
-        self.useFixture(fixtures.MockPatchObject(
-            owner, name, classmethod(call) if isinstance(value, classmethod)
-            else call))
+        wrap(self, owner, name, count)
 
     def _statement(self, _connection, _cursor, statement, *_args):
         # Placement is in this process, and so is its database.

@@ -135,17 +135,29 @@ class _Count(CountedBase):
                     [method for method, _url in self.of_publisher])
 
 
-class RequestsTest(testtools.TestCase):
+class _Paired(testtools.TestCase):
+    """The same with and without the hook.
 
-    def counted(self, hooked):
-        """Name of a step -> number of requests to Placement."""
-        case = type('Case', (_Count,), {'HOOKED': hooked, 'found': {}})
+    :cvar CASE: what is run; its ``count`` fills its ``found``
+    """
+
+    CASE: type[test_life.LifeBase]
+
+    def counted(self, hooked, **more):
+        """Name of a step -> what was counted."""
+        case = type('Case', (self.CASE,), {
+            'HOOKED': hooked, 'found': {}, **more})
         result = testtools.TestResult()
         case('count').run(result)
         self.assertTrue(result.wasSuccessful(), [
             trace[-2000:] for _case, trace in
             result.errors + result.failures])
         return case.found
+
+
+class RequestsTest(_Paired):
+
+    CASE = _Count
 
     def test_as_many_as_without_kongming(self):
         native, hooked = self.counted(False), self.counted(True)
@@ -161,6 +173,7 @@ class _Asked(test_life.LifeBase):
     """
 
     found: dict[str, collections.Counter[str]] = {}
+    LIVE_CHANGES, RESTARTS = 'act', False
 
     def actions(self, server):
         """name -> a function that takes it, in this order."""
@@ -187,11 +200,14 @@ class _Asked(test_life.LifeBase):
 
     def count(self):
         self.flags(shutdown_timeout=1)
+        self.flags(live_changes=self.LIVE_CHANGES, group='kongming')
         self.hosts()
-        if self.HOOKED:
+        if self.HOOKED and self.LIVE_CHANGES == 'act':
             self.boot(self.flavor(test_life.TEMPLATE))
             self.reconcile()
         server = self.fill(vcpus=1)
+        if self.RESTARTS:
+            self.restart_compute_service('compute1')
         asked = self.useFixture(locked.Asked())
         for name, take in self.actions(server).items():
             self._until(lambda: True, 1)
@@ -201,22 +217,28 @@ class _Asked(test_life.LifeBase):
             self.found[name] = collections.Counter(asked.calls)
 
 
-class ConductorTest(testtools.TestCase):
+class ConductorTest(_Paired):
 
-    def counted(self, hooked):
-        """Name of an action -> what nova-compute asks conductor for."""
-        case = type('Case', (_Asked,), {'HOOKED': hooked, 'found': {}})
-        result = testtools.TestResult()
-        case('count').run(result)
-        self.assertTrue(result.wasSuccessful(), [
-            trace[-2000:] for _case, trace in
-            result.errors + result.failures])
-        return case.found
+    CASE = _Asked
+
+    def assertMore(self, more, native, hooked):
+        """:param more: action -> what is asked for besides"""
+        self.assertEqual({**{name: {} for name in native}, **more}, {
+            name: dict(hooked[name] - native[name]) for name in native})
 
     def test_a_native_server_asks_for_the_same(self):
-        native, hooked = self.counted(False), self.counted(True)
-        self.assertEqual({name: {} for name in native}, {
-            name: dict(hooked[name] - native[name]) for name in native})
+        self.assertMore({}, self.counted(False), self.counted(True))
+
+    def test_so_it_does_where_live_changes_are_off(self):
+        """No pass lists the servers of such a host.
+
+        Whether one of them borrows what a domain is to have is asked for
+        once, with the first domain that nova-compute defines.
+        """
+        self.assertMore(
+            {'hard reboot': {'InstanceList.get_by_host': 1}},
+            *(self.counted(hooked, LIVE_CHANGES='off', RESTARTS=True)
+              for hooked in (False, True)))
 
 
 class LockTest(CountedBase):
