@@ -260,13 +260,13 @@ class LibvirtDriver(driver.LibvirtDriver):
         the only text that Nova has for an admin there.
         """
         going_on, load = '', None
-        if self._reconciler.looks_after(instance):
-            try:
+        try:
+            if self._reconciler.looks_after(instance):
                 going_on = self._reconciler.look(instance.uuid, _PATIENCE)
                 load = self._reconciler.load.advice(instance.uuid)
-            except Exception:
-                LOG.exception('The server could not be looked at now',
-                              instance=instance)
+        except Exception:
+            LOG.exception('The server could not be looked at now',
+                          instance=instance)
         found = (_known(instance) if self._is_blocked(instance)
                  else super().get_instance_diagnostics(instance))
         if load is not None:
