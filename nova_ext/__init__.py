@@ -61,7 +61,8 @@ Reading order
 8. ``live``: changes while servers run.
 9. ``privileged``: what needs more rights than nova-compute has.
 10. ``driver``: the hook, where all of it is called from; ``lifecycle``: what
-    is to be so before a domain starts or is saved.
+    is to be so before a domain starts or is saved; ``diagnostics``: who asks
+    for them has a host look at its servers.
 11. ``private``: the private parts of Nova, compared with the Nova that is
     installed; ``load``: the hook, or Nova's own driver where they differ.
 12. ``cleanup``: a host that goes back to Nova's own driver.

@@ -19,15 +19,11 @@ that borrowers leave the pCPUs that it is about to run on.
 from kongming import conf as km_conf
 from kongming import exception as km_exc
 from kongming.intent import merge
-from kongming.live import progress
 from kongming.placement import inventory
 from kongming.template import template
-from nova.compute import power_state
 import nova.conf
 import nova.context
 from nova import exception
-from nova.objects import diagnostics
-from nova.virt import configdrive
 from nova.virt import event as virtevent
 from nova.virt import hardware
 from nova.virt.libvirt import driver
@@ -35,6 +31,7 @@ from nova_ext.ownership import write_ahead
 from oslo_log import log as logging
 from oslo_utils import excutils
 
+from nova_ext import diagnostics
 from nova_ext import figures
 from nova_ext import guests
 from nova_ext import lifecycle
@@ -53,8 +50,6 @@ from nova_ext import stats
 CONF = nova.conf.CONF
 km_conf.register_opts(CONF)
 LOG = logging.getLogger(__name__)
-#: How long the trigger waits for what is done, in seconds.
-_PATIENCE = 0.9
 #: Read now: tests replace parts of Nova later.
 _DIFFERENT = [*installed.differences(check.HOOK),
               *installed.differences(check.LIVE)]
@@ -75,6 +70,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         self.cpu_api = power.CpuApi(self)
         self.publisher = publisher.Publisher(self)
         self._reconciler = reconciler.Reconciler(self)
+        self._diagnostics = diagnostics.Diagnostics(self._reconciler)
         self.passes = passes.Passes(self._reconciler)
         self._figures = figures.Writer(self._reconciler.jobs,
                                        self._reconciler.load.counts)
@@ -244,38 +240,14 @@ class LibvirtDriver(driver.LibvirtDriver):
         self.passes.wake()
 
     def get_info(self, instance, use_cache=True):
-        if self._is_blocked(instance):
+        if self._diagnostics.is_blocked(instance):
             # libvirt would answer when its memory has moved.
             return hardware.InstanceInfo(state=instance.power_state)
         return super().get_info(instance, use_cache=use_cache)
 
-    def _is_blocked(self, instance):
-        job = self._reconciler.jobs.of(instance.uuid)
-        return job is not None and job.blocks
-
     def get_instance_diagnostics(self, instance):
-        """The trigger: what can be done within a second is done.
-
-        What goes on, and what is known of its load, is in ``hypervisor_os``,
-        the only text that Nova has for an admin there.
-        """
-        going_on, load = '', None
-        try:
-            if self._reconciler.looks_after(instance):
-                going_on = self._reconciler.look(instance.uuid, _PATIENCE)
-                load = self._reconciler.load.advice(instance.uuid)
-        except Exception:
-            LOG.exception('The server could not be looked at now',
-                          instance=instance)
-        found = (_known(instance) if self._is_blocked(instance)
-                 else super().get_instance_diagnostics(instance))
-        if load is not None:
-            found.hypervisor_os = progress.add_load(
-                found.hypervisor_os, load)
-        if going_on:
-            found.hypervisor_os = progress.add(
-                found.hypervisor_os, going_on)
-        return found
+        return self._diagnostics.of(instance,
+                                    super().get_instance_diagnostics)
 
     def reboot(self, context, instance, network_info, reboot_type, *args,
                **kwargs):
@@ -420,11 +392,3 @@ class LibvirtDriver(driver.LibvirtDriver):
         except Exception:
             LOG.exception('The tracker of %s could not be charged with what '
                           'uncertain servers may own', nodename)
-
-
-def _known(instance):
-    """Diagnostics of a server whose domain libvirt tells nothing about."""
-    return diagnostics.Diagnostics(
-        state=power_state.STATE_MAP[instance.power_state], driver='libvirt',
-        hypervisor=CONF.libvirt.virt_type, hypervisor_os='linux',
-        config_drive=configdrive.required_by(instance))

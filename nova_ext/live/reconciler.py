@@ -157,8 +157,8 @@ class Reconciler:
 
     def look(self, uuid, patience):
         """See :meth:`nova_ext.live.trigger.Trigger.look`."""
-        return self._trigger.look(uuid, patience) or (
-            self._waiting.get(uuid, ''))
+        wait = self._trigger.look(uuid, patience)
+        return lambda: wait() or self._waiting.get(uuid, '')
 
     def run(self, patient=False):
         """One pass; safe to be called at any time, from any thread.

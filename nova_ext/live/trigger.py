@@ -16,6 +16,7 @@ Whoever asks is answered in time, whatever goes on: the pass is made by a
 thread, and many who ask at once are answered by the same pass.
 """
 
+import functools
 import threading
 import time
 
@@ -42,14 +43,19 @@ class Trigger:
         self._one_thread = threading.Lock()
 
     def look(self, server, patience):
-        """Have a pass made, and wait for what concerns a server.
+        """Have a pass made.
 
         :param server: its uuid
-        :param patience: for how long, in seconds
-        :returns: what goes on then, in words; empty where all is done
+        :param patience: for how long to wait from now on, in seconds
+        :returns: called without arguments it waits for what concerns the
+            server, and returns what goes on then, in words; empty where all
+            is done
         """
-        until = time.monotonic() + patience
-        is_looked_at = self.request().wait(patience)
+        return functools.partial(self._wait, server, self.request(),
+                                 time.monotonic() + patience)
+
+    def _wait(self, server, ended, until):
+        is_looked_at = ended.wait(max(0.0, until - time.monotonic()))
         job = self._jobs.of(server)
         if job is not None and not job.wait(max(
                 0.0, until - time.monotonic())):
