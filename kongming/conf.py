@@ -93,11 +93,12 @@ Related options:
         'metrics_file',
         sample_default='/var/lib/nova/kongming-metrics.json',
         help="""
-A file that nova-compute writes for ``kongming metrics`` on the same host. It \
-has what only nova-compute knows: live changes and how long they took, \
-passes, jobs, and for how long Placement has not been updated. The file is \
-replaced as a whole, and has figures only, no name of a server. nova-compute \
-must be able to write to its directory. If it is not set, nothing is written.
+A file that nova-compute writes for ``kongming metrics`` on the same host. By \
+default it is not set, and nothing is written; the path that is shown as its \
+default is an example. The file has what only nova-compute knows: live \
+changes and how long they took, passes, jobs, and for how long Placement has \
+not been updated. The file is replaced as a whole, and has figures only, no \
+name of a server. nova-compute must be able to write to its directory.
 
 Related options:
 
@@ -215,9 +216,9 @@ Related options:
         min=1,
         help="""
 For how many seconds a live change tries to move pages of a server that stay \
-on their old NUMA node. Then it is rolled back. A whole change may take that \
-long for each of its steps that moves memory. Changes of other servers do not \
-wait for it.
+on their old NUMA node. Then it is rolled back. This is the time of one step: \
+a change in which three servers move their memory may take three times as \
+long. Changes of other servers do not wait for it.
 """),
     cfg.IntOpt(
         'memory_move_slice',

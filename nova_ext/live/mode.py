@@ -95,8 +95,9 @@ class Mode:
                 return
             self.reason = reason
         host = self._driver._tracker.host
-        LOG.error('No running server of this host is changed any more, until '
-                  'nova-compute is started again or gets SIGHUP: %s', reason)
+        LOG.error('The host observes by itself and changes no running server, '
+                  'until nova-compute is started again or gets SIGHUP: %s',
+                  reason)
         try:
             record.stopped(host, reason)
         except Exception:

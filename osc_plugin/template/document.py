@@ -105,9 +105,10 @@ class ImportTemplate(command.ShowOne):
     It reads TOSCA (ETSI NFV-SOL 001), OSM's descriptors (virtual-compute-desc
     and guest-epa), and what ONAP says of the hardware platform, in TOSCA or
     in its policies. Policies, NUMA cells and page sizes become extra specs of
-    Nova, such as hw:cpu_policy. In TOSCA, with 'static', each
-    virtual_cpu_pinning_rule has entries of a pin map, such as "0:4 1:36", or
-    "1=2:8 3:9" for another NUMA cell than the first.
+    Nova, such as hw:cpu_policy. In TOSCA virtual_cpu_pinning_policy is
+    'static', and virtual_cpu_pinning_rule is a list of texts: entries of a
+    pin map, such as "0:4 1:36". For another guest NUMA cell than the first,
+    its number and "=" stand before them: "1=2:8 3:9" is about cell 1.
 
     It replaces the flavor's pins, and those extra specs that the descriptor
     has; the rest of the flavor stays. A warning names each value that has no

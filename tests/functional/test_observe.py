@@ -91,8 +91,8 @@ class ObserveTest(test_live.LiveBase):
         self.want(server, pin_0='0:14')
         self.assertHolds(server, {0: 13, 1: 10})
         self.assertEqual(1, len(self.actions(server)))
-        self.assertIn('No running server of this host is changed any more',
-                      self.stdlog.logger.output)
+        self.assertIn('The host observes by itself and changes no running '
+                      'server', self.stdlog.logger.output)
         self.assertIn('instance.kongming_live_changes_stopped.error', [
             found['event_type'] for found in
             notifier.versioned_notifications])

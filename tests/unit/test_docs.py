@@ -30,6 +30,7 @@ from kongming.deployment import document as document_mod
 from kongming.plan import request
 from kongming.template import document
 from kongming.template import template
+from kongming.vnfd import sol001
 from tests import base
 from tests import documents
 
@@ -39,11 +40,13 @@ class TemplateTest(base.TestCase):
 
     def check(self, text, where):
         found = yaml.safe_load(text)
-        if 'version' not in found:
+        if not found.keys() & {'version', 'tosca_definitions_version'}:
             # A part of one.
             text = f'version: 1\n{text}'
         try:
-            if 'plan' in found:
+            if 'tosca_definitions_version' in found:
+                sol001.parse(text)
+            elif 'plan' in found:
                 request.Request(found)
             elif 'servers' in found:
                 document_mod.parse(text)
@@ -302,7 +305,10 @@ class FindingsTest(base.TestCase):
             [f'findings/{path.name}' for path in found],
             sorted(re.findall(r'^``(findings/\S+)``$', page, re.MULTILINE)))
         for path in found:
-            version = re.match(r'#!.*\n# \S+ ([\d.]+): ', path.read_text())
+            source = path.read_text()
+            version = re.match(r'#!.*\n# \S+ ([\d.]+): ', source)
+            for label in 'Guess', 'Seen', 'Matters':
+                self.assertRegex(source, f'(?m)^# {label}: ', path)
             text = page.partition(f'``findings/{path.name}``')[2]
             self.assertIn(f' {version[1]}: ', text.partition('``findings')[0])
 

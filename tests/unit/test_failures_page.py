@@ -84,6 +84,8 @@ MADE = {
     'which its memory is pinned``, ``are pinned (VmPin ...)``':
         'functional.test_live:MemoryTest.'
         'test_what_the_kernel_knows_is_refused_up_front',
+    '``its pages have ... KiB, and pages of at most ... KiB are moved``':
+        'unit.memory.test_refusal:RefusalTest.test_xml',
     '``real-time threads of this host never sleep``':
         'nested.test_memory:RefusalTest.test_threads_that_never_sleep',
     '``cpuset.mems of its thread group ...``':
@@ -108,7 +110,7 @@ MADE = {
     '``pCPU ... is on node ... and on node ..., so no template is obeyed '
     'there``': 'functional.test_cases_ownership:FakeNodesTest.'
         'test_it_is_not_published',
-    '``No running server of this host is changed any more``':
+    '``The host observes by itself``':
         'functional.test_observe:ObserveTest.test_by_itself',
     '``Observed, not changed``':
         'functional.test_observe:ObserveTest.test_by_configuration',

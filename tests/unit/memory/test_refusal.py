@@ -42,7 +42,9 @@ class RefusalTest(base.TestCase):
                 ('<devices><interface type="vdpa"/></devices>', 'vDPA'),
                 ('<launchSecurity type="sev"/>', 'SEV'),
                 ('<memoryBacking><hugepages><page size="1048576"/>'
-                 '</hugepages></memoryBacking>', '1048576 KiB')):
+                 '</hugepages></memoryBacking>',
+                 'its pages have 1048576 KiB, and pages of at most 2048 KiB '
+                 'are moved; only a migration')):
             self.assertIn(words, of_xml(inside))
         for inside in ('', '<devices><interface type="vhostuser"/></devices>',
                        '<memoryBacking><hugepages><page size="2048"/>'
