@@ -167,6 +167,12 @@ class TranslationTest(base.TestCase):
                 other = there.get(source / f'{name}.rst')
                 # A page may name its own original.
                 self.assertIn(other, (None, page), page)
+        labels = {label for page in pages for label in re.findall(
+            r'^\.\. _zh-([\w-]+):', documents.read(page), re.MULTILINE)}
+        self.assertGreater(len(labels), 2)
+        for page in pages:
+            self.assertEqual(set(), labels.intersection(re.findall(
+                r':ref:`([\w-]+)`', documents.read(page))), page)
 
     def test_index_and_readme_name_each_page(self):
         index = documents.read(documents.CHINESE.relative_to(documents.TOP)
@@ -178,7 +184,7 @@ class TranslationTest(base.TestCase):
         linked = set(re.findall(r'<doc/source/zh_CN/([\w-]+)\.rst>', readme))
         self.assertLessEqual(
             {page.stem for page in self.TRANSLATIONS if page.parent.name}
-            - {'before-you-start', 'pilot'}, linked)
+            - {'before-you-start', 'pilot', 'upgrade'}, linked)
 
 
 class LineTest(base.TestCase):
