@@ -24,6 +24,8 @@ from typing import NamedTuple
 
 TOP = pathlib.Path(__file__).parents[1]
 SOURCE = TOP / 'doc' / 'source'
+#: The Chinese edition: a page of the English one by the same file name.
+CHINESE = SOURCE / 'zh_CN'
 #: Files of other projects that pages show, by what is only in them.
 _FOREIGN = ('[[local|localrc]]', '[nova-base-plugin-kongming]',
             'nova_user_pip_packages', 'nova_compute_driver',
@@ -67,6 +69,32 @@ def pages() -> list[pathlib.Path]:
     """All of them, from the top of the tree."""
     found = [*TOP.glob('*.rst'), *SOURCE.rglob('*.rst')]
     return sorted(path.relative_to(TOP) for path in found)
+
+
+def chinese() -> dict[pathlib.Path, pathlib.Path]:
+    """Each Chinese page -> the English one that it is a translation of.
+
+    The Chinese index is no translation: it lists what there is in Chinese.
+
+    :raises LookupError: if a page has no counterpart, or several
+    """
+    found = {pathlib.Path('README.zh_CN.rst'): pathlib.Path('README.rst')}
+    for path in sorted(CHINESE.glob('*.rst')):
+        if path.stem == 'index':
+            continue
+        others = [other for other in SOURCE.rglob(path.name)
+                  if other.parent != CHINESE]
+        if len(others) != 1:
+            raise LookupError(f'{path.name}: {len(others)} English pages')
+        found[path.relative_to(TOP)] = others[0].relative_to(TOP)
+    return found
+
+
+def editions(name: str) -> list[pathlib.Path]:
+    """A page of ``doc/source``, and its Chinese translation if it has one."""
+    page = (SOURCE / name).relative_to(TOP)
+    return [page] + [translation for translation, original
+                     in chinese().items() if original == page]
 
 
 def read(page: pathlib.Path) -> str:

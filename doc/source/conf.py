@@ -14,11 +14,13 @@ import pathlib
 import shutil
 import sys
 
+from docutils import nodes
 from kongming.template import schema
 from sphinx import errors
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+import chinese  # noqa: E402
 import packages  # noqa: E402
 import private  # noqa: E402
 import sequence  # noqa: E402
@@ -38,6 +40,8 @@ autoprogram_cliff_application = 'openstack'
 exclude_patterns = []
 
 _HERE = pathlib.Path(__file__).parent
+#: The folder of the Chinese pages.
+_CHINESE = 'zh_CN/'
 
 
 def _write_keys():
@@ -76,12 +80,30 @@ def _write_private():
     (_HERE / 'contributor/private.inc').write_text(private.page())
 
 
+def _join_lines(app, doctree):
+    """A Chinese page has no blank where a line ends."""
+    if not app.env.docname.startswith(_CHINESE):
+        return
+    for node in list(doctree.findall(nodes.Text)):
+        if not isinstance(node.parent, nodes.FixedTextElement):
+            node.parent.replace(node, nodes.Text(
+                chinese.joined(node.astext())))
+
+
+def _set_language(_app, pagename, _templatename, context, _doctree):
+    """Browsers choose glyphs by the language: many Han differ in Japan."""
+    if pagename.startswith(_CHINESE):
+        context['language'] = 'zh-CN'
+
+
 def setup(app):
     if shutil.which('dot') is None:
         raise errors.ConfigError(
             "'dot' is not installed. It draws the pictures of packages; on "
             "Debian and Ubuntu it is in the package 'graphviz' (bindep.txt, "
             "profile 'docs')")
+    app.connect('doctree-read', _join_lines)
+    app.connect('html-page-context', _set_language)
 
 
 _write_keys()

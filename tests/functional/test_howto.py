@@ -32,6 +32,7 @@ from placement import conf as placement_conf
 import testtools
 
 from kongming.cli import app
+from kongming import conf as km_conf
 from kongming.template import template
 from tests import base
 from tests import documents
@@ -266,6 +267,11 @@ class NovaConfTest(base.TestCase):
 
     Those of placement.conf are Placement's.
     """
+
+    def setUp(self):
+        super().setUp()
+        # A test that runs alone finds Nova's options only.
+        km_conf.register_opts(CONF)
 
     def test_blocks(self):
         found = 0
