@@ -93,12 +93,13 @@ Related options:
         'metrics_file',
         sample_default='/var/lib/nova/kongming-metrics.json',
         help="""
-A file that nova-compute writes for ``kongming metrics`` on the same host. By \
-default it is not set, and nothing is written; the path that is shown as its \
-default is an example. The file has what only nova-compute knows: live \
-changes and how long they took, passes, jobs, and for how long Placement has \
-not been updated. The file is replaced as a whole, and has figures only, no \
-name of a server. nova-compute must be able to write to its directory.
+A file that nova-compute writes for ``kongming metrics`` on the same host. It \
+is not set unless you set it, and nothing is written then; a path that is \
+shown as its default is an example. The file has what only nova-compute \
+knows: live changes and how long they took, passes, jobs, and for how long \
+Placement has not been updated. The file is replaced as a whole, and has \
+figures only, no name of a server. nova-compute must be able to write to its \
+directory.
 
 Related options:
 
@@ -216,9 +217,10 @@ Related options:
         min=1,
         help="""
 For how many seconds a live change tries to move pages of a server that stay \
-on their old NUMA node. Then it is rolled back. This is the time of one step: \
-a change in which three servers move their memory may take three times as \
-long. Changes of other servers do not wait for it.
+on their old NUMA node. Then it is rolled back. It is the time of one server: \
+where servers exchange nodes and three of them move their memory, the whole \
+change may take three times as long. Changes of other servers do not wait for \
+it.
 """),
     cfg.IntOpt(
         'memory_move_slice',

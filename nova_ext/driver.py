@@ -368,6 +368,7 @@ class LibvirtDriver(driver.LibvirtDriver):
     def update_provider_tree(self, provider_tree, nodename,
                              allocations=None):
         self._charge_again(nodename)
+        self._look_first()
         super().update_provider_tree(provider_tree, nodename,
                                      allocations=allocations)
         # With what Nova writes of its own, once: a write of ours beside it
@@ -384,6 +385,15 @@ class LibvirtDriver(driver.LibvirtDriver):
             # A native server's claim fails with this report.
             LOG.exception('Placement is not told of the NUMA nodes of %s '
                           'before it is looked at again', nodename)
+
+    def _look_first(self):
+        """Nova knows the host by now; nothing was looked at before."""
+        try:
+            if not self._reconciler.present.is_known:
+                # No domain is to wait until it is known who borrows.
+                self.wake()
+        except Exception:
+            LOG.exception('The servers of this host are looked at later')
 
     def _charge_again(self, nodename):
         """At the end of Nova's audit, under its lock."""

@@ -114,6 +114,10 @@ class Enforcer:
         """A pass is about to ask Nova."""
         self._lending.begin()
 
+    def learn(self, servers):
+        """See :meth:`nova_ext.live.lending.Lending.learn`."""
+        self._lending.learn(servers)
+
     def first(self, servers):
         """See :meth:`nova_ext.live.lending.Lending.first`."""
         self._lending.first(servers)

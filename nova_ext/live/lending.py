@@ -60,6 +60,18 @@ class Lending:
             self.reclaimed.clear()
             self._leaving.clear()
 
+    def learn(self, servers):
+        """Nothing is lent where nobody borrows; no thread is moved.
+
+        So the first domain that is defined need not wait for a list of the
+        host's servers.
+
+        :param servers: all servers of the host with a template, idle or not
+        """
+        with self.lock:
+            if self.lent is None and not any(map(_may_borrow, servers)):
+                self.lent = NOTHING
+
     def first(self, servers):
         """Begin with nothing lent, so that all borrowers leave.
 
@@ -277,3 +289,8 @@ class Lending:
     def _is_late(self, lent):
         """Those of the pCPUs that are lent no more."""
         return lent - (self.lent or NOTHING) | lent & self.reclaimed
+
+
+def _may_borrow(server):
+    """Whether its flavor says anything of that, right or wrong."""
+    return any('borrow' in key for key in server.flavor.extra_specs)

@@ -116,7 +116,8 @@ class Reconciler:
         if self.mode.current != mode.OFF and (
                 self.present or self.interrupts.has_work):
             return True
-        return bool(write_ahead.uncertain(self._driver._tracker))
+        return not self.present.is_known or bool(
+            write_ahead.uncertain(self._driver._tracker))
 
     @property
     def live(self):
@@ -178,6 +179,8 @@ class Reconciler:
         self._patient = patient
         busy = [self._resolve(context, rt)]
         if not self.present or self.mode.current == mode.OFF:
+            if not self.present.is_known:
+                self._enforcer.learn(self._with_template())
             self.observed.clear()
             self.load.retain(set())
             if self.interrupts.has_work and self.mode.current != mode.OFF:
@@ -243,6 +246,7 @@ class Reconciler:
                 self.mode.stop(conflict)
         self._follow(owners)
         if self.mode.current != mode.ACT:
+            self._enforcer.learn(with_template)
             self._alarm.cancel()
             self._places.observe(compute, with_template, owners)
             # Nothing is recorded either.

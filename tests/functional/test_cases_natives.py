@@ -173,7 +173,7 @@ class _Asked(test_life.LifeBase):
     """
 
     found: dict[str, collections.Counter[str]] = {}
-    LIVE_CHANGES, RESTARTS = 'act', False
+    LIVE_CHANGES, RESTARTS, LOOKS = 'act', False, True
 
     def actions(self, server):
         """name -> a function that takes it, in this order."""
@@ -208,6 +208,11 @@ class _Asked(test_life.LifeBase):
         server = self.fill(vcpus=1)
         if self.RESTARTS:
             self.restart_compute_service('compute1')
+            if self.HOOKED and self.LOOKS:
+                # Its thread makes a pass after Nova's first audit.
+                driver = self.computes['compute1'].driver
+                self.assertTrue(driver.passes._wake.is_set())
+                driver.passes.run()
         asked = self.useFixture(locked.Asked())
         for name, take in self.actions(server).items():
             self._until(lambda: True, 1)
@@ -229,16 +234,19 @@ class ConductorTest(_Paired):
     def test_a_native_server_asks_for_the_same(self):
         self.assertMore({}, self.counted(False), self.counted(True))
 
-    def test_so_it_does_where_live_changes_are_off(self):
-        """No pass lists the servers of such a host.
+    def test_so_it_does_after_a_restart(self):
+        for live_changes in 'act', 'observe', 'off':
+            self.assertMore({}, *(
+                self.counted(hooked, LIVE_CHANGES=live_changes, RESTARTS=True)
+                for hooked in (False, True)))
 
-        Whether one of them borrows what a domain is to have is asked for
-        once, with the first domain that nova-compute defines.
-        """
+    def test_before_the_first_pass(self):
+        """In that second nobody knows which servers have a template."""
         self.assertMore(
-            {'hard reboot': {'InstanceList.get_by_host': 1}},
-            *(self.counted(hooked, LIVE_CHANGES='off', RESTARTS=True)
-              for hooked in (False, True)))
+            {'diagnostics': {'Instance.get_by_uuid': 1},
+             'hard reboot': {'InstanceList.get_by_host': 1}}, *(
+                self.counted(hooked, RESTARTS=True, LOOKS=False)
+                for hooked in (False, True)))
 
 
 class LockTest(CountedBase):

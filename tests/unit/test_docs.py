@@ -344,6 +344,21 @@ class FailuresTest(base.TestCase):
             if part and part not in self.NOT_OURS and part not in said])
 
 
+class QuestionsTest(base.TestCase):
+    """What readers asked of the pages is answered where they looked."""
+
+    def test_each(self):
+        asked = yaml.safe_load(
+            (documents.TOP / 'tests/unit/questions.yaml').read_text())
+        self.assertEqual(20, len(asked))
+        for question in asked:
+            page = ' '.join(documents.read(
+                documents.SOURCE.relative_to(documents.TOP)
+                / question['page']).split())
+            for words in question['words']:
+                self.assertIn(words, page, question['ask'])
+
+
 def load_tests(loader, tests, _pattern):
     """Doctests of the library go along."""
     import doctest
