@@ -36,6 +36,7 @@ import struct
 import tempfile
 import threading
 import time
+import types
 
 #: Where the guest of 'gap' counts: at _STALLS how often it took so many 2^20
 #: ticks from one write to the next.
@@ -196,26 +197,30 @@ class Bench:
 
         end = struct.pack('<I', self.mib << 20)
         code = guests.in_32_bits(_WRITING.replace(b'%s', end))
-        without = None
-        for way, slice_mib in {'none': None, **self.ways}.items():
+        for way, slice_mib in self.ways.items():
             # The guest writes to cell 0.
             with self.guest((1, 3), code=code) as (domain, pid):
-                found = self.mover(pid, 2, slice_mib or 0)
+                found = self.mover(pid, 2, slice_mib)
                 self._wait_for(domain)
-                before = self._stalls(domain)
-                begin = time.monotonic()
-                if slice_mib is None:
-                    time.sleep(20)
-                else:
+                with self._longest(domain) as moved:
                     for turn in range(self.rounds):
                         found.go(((2, 3), (1, 3))[turn % 2])
-                longest = max((number for number, count in enumerate(
-                    self._stalls(domain)) if count > before[number]),
-                    default=0) + 1
-            without = without or longest
-            print(f'{way}: longest gap {longest} of 2^20 ticks in '
-                  f'{time.monotonic() - begin:.0f} s, of none '
-                  f'{longest / without:.2f}', flush=True)
+                # As long without a move: what is rare has its time.
+                with self._longest(domain) as without:
+                    time.sleep(moved.seconds)
+            print(f'{way}: longest gap {moved.gap} of 2^20 ticks in '
+                  f'{moved.seconds:.0f} s, of {without.gap} without a move '
+                  f'{moved.gap / without.gap:.2f}', flush=True)
+
+    @contextlib.contextmanager
+    def _longest(self, domain):
+        """The longest gap of a guest meanwhile, and how long that was."""
+        found = types.SimpleNamespace()
+        before, begin = self._stalls(domain), time.monotonic()
+        yield found
+        found.seconds = time.monotonic() - begin
+        found.gap = 1 + max((number for number, count in enumerate(
+            self._stalls(domain)) if count > before[number]), default=0)
 
     def _stalls(self, domain):
         import libvirt

@@ -67,6 +67,10 @@ def _parser():
     command.add_argument('--port', type=int, default=machine.PORT,
                          help="libvirt's port on 127.0.0.1, the next one is "
                               "SSH's (default: %(default)s)")
+    command.add_argument('--parallel', action='store_true',
+                         help='a thread for each pCPU, as for measuring how '
+                              'long one waits for another; slower where few '
+                              'cores are free')
     command.add_argument('--fresh', action='store_true',
                          help='boot, even where there is a saved state')
     add(down, 'down', 'Stop it; nothing of it is kept.')
@@ -79,8 +83,8 @@ def _parser():
 
 def up(args):
     host = machine.Machine()
-    host.up(machine.Shape(args.nodes, args.cgroup), args.port, args.fresh,
-            say)
+    host.up(machine.Shape(args.nodes, args.cgroup, args.parallel), args.port,
+            args.fresh, say)
     return status(args)
 
 
@@ -105,7 +109,8 @@ def status(args):
     shape = machine.Shape(**running['shape'])
     print(f'nodes    {shape.nodes}, each {shape.node_mib} MiB, '
           f'{shape.huge_pages} huge pages of 2 MiB and '
-          f'{shape.cores} cores with {shape.threads} threads\n'
+          f'{shape.cores} cores with {shape.threads} threads'
+          f'{", each with a thread here" if shape.parallel else ""}\n'
           f'cgroup   {shape.cgroup}\n'
           f"libvirt  {machine.uri(running['port'])}\n"
           f'folder   {host.share} (inside at the same path)\n'

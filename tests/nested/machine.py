@@ -55,10 +55,12 @@ class Shape:
     """What QEMU is started with.
 
     :ivar cgroup: ``v1`` or ``v2``
+    :ivar parallel: whether each pCPU has a thread of its own
     """
 
     nodes: int = 2
     cgroup: str = 'v2'
+    parallel: bool = False
     cores: int = 2
     threads: int = 2
     #: Of 2 MiB, on each node.
@@ -255,7 +257,8 @@ class Machine:
             '-machine', 'pc',
             # One thread for all pCPUs is faster where few cores are free: a
             # domain's start is one long conversation.
-            '-accel', 'tcg,thread=single,tb-size=512',
+            '-accel', f'tcg,thread={"multi" if shape.parallel else "single"},'
+                      f'tb-size=512',
             # With AMD's the kernel sees no siblings, as TCG has no topoext.
             '-cpu', 'max,-la57,vendor=GenuineIntel,family=6,model=85,'
                     'stepping=4',
