@@ -390,7 +390,12 @@ def write_specs(conn: connection.Connection, flavor_id: str,
                 json={'extra_specs': dict(changes.put)},
                 microversion=_CHECKED))
         for key in changes.remove:
-            conn.compute.delete_flavor_extra_specs_property(flavor_id, key)
+            try:
+                conn.compute.delete_flavor_extra_specs_property(
+                    flavor_id, key)
+            except sdk_exc.NotFoundException:
+                # Somebody else has removed it, or the flavor.
+                conn.compute.get_flavor(flavor_id)
     except sdk_exc.ForbiddenException as exc:
         raise exceptions.CommandError(
             'Nova refused: writing a flavor needs the admin role.') from exc

@@ -225,8 +225,14 @@ def write(server: Server, changes: metadata_mod.Changes) -> None:
     """
     compute = server.conn.compute
     try:
-        if changes.remove:
-            compute.delete_server_metadata(server.id, changes.remove)
+        for key in changes.remove:
+            # Of several keys the SDK keeps no order (openstack/compute/v2/
+            # _proxy.py, delete_server_metadata), and one that is gone ends it.
+            try:
+                compute.delete_server_metadata(server.id, [key])
+            except sdk_exc.NotFoundException:
+                # Somebody else has removed it, or the server.
+                compute.get_server_metadata(server.id)
         if changes.put:
             compute.set_server_metadata(server.id, **changes.put)
     except sdk_exc.HttpException as exc:

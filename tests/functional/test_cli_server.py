@@ -322,6 +322,24 @@ class ServerTest(test_cli.CliBase):
         self.assertEqual([{'node': 1, 'pins': {'0': 15, '1': 10}}],
                          self.show(name)['actual'])
 
+    def test_somebody_else_is_quicker(self):
+        """What he has removed is removed."""
+        name = self.server()
+        self.set(name, '--pin', '0=0:15 1:10', '--emulator', 'shared')
+        asked, request = [], session.Session.request
+
+        def twice(one, url, method, **kwargs):
+            if method == 'DELETE':
+                asked.append(url)
+                request(one, url, method, **kwargs)
+            return request(one, url, method, **kwargs)
+
+        with fixtures.MonkeyPatch(
+                'keystoneauth1.session.Session.request', twice):
+            self.openstack('kongming', 'server', 'unset', '--all', name)
+        self.assertLess(1, len(asked))
+        self.assertEqual({}, self.metadata(name))
+
     def test_few_questions(self):
         """What takes long until it is live is what Nova is asked for."""
         name = self.server()

@@ -14,13 +14,17 @@
 
 import threading
 import time
+import types
 from unittest import mock
 
 import fixtures
 from kongming.compute import api
 from kongming.compute import servers
 from kongming import exception
+from kongming.template import metadata
+from openstack.compute.v2 import _proxy
 from osc_lib import exceptions
+import requests
 
 from osc_plugin.server import running
 from tests import base
@@ -28,6 +32,57 @@ from tests import base
 FOUND = {'id': 'u', 'name': 'du-1', 'metadata': {}, 'flavor': {
     'extra_specs': {'kongming:node.0': '1'}}}
 CHANGE = servers.LiveChange('req-1', 'now', 'Success', '')
+
+
+class WriteTest(base.TestCase):
+    """Metadata by the SDK, and a Nova that knows some of the keys."""
+
+    def setUp(self):
+        super().setUp()
+        self.here = {'kongming:pin.0': '', 'kongming:pin.0.1': '',
+                     'kongming:pin.0.2': '', 'kongming:qos': ''}
+        self.asked = []
+        self.status = None
+        compute = _proxy.Proxy(session=mock.Mock())
+        compute.request = self.answer
+        self.server = running.Server(
+            types.SimpleNamespace(compute=compute), FOUND)
+
+    def answer(self, url, method, **kwargs):
+        self.asked.append((method, url.rpartition('/')[2]))
+        status = self.status or 200
+        if method == 'DELETE' and self.here.pop(
+                self.asked[-1][1], None) is None:
+            status = 404
+        answer = requests.Response()
+        answer.status_code = status
+        answer.headers['Content-Type'] = 'application/json'
+        answer._content = b'{"metadata": {}}' if status == 200 else (
+            b'{"itemNotFound": {"message": "not found", "code": 404}}')
+        answer.request, answer.url = mock.Mock(), url
+        return answer
+
+    def remove(self, *keys):
+        running.write(self.server, metadata.Changes({}, [*keys]))
+
+    def test_in_order(self):
+        """What is left of a map is a shorter one at each moment."""
+        keys = sorted(self.here, reverse=True)
+        self.remove(*keys)
+        self.assertEqual([('DELETE', key) for key in keys], self.asked)
+
+    def test_a_key_that_somebody_else_has_removed(self):
+        del self.here['kongming:pin.0.2']
+        self.remove('kongming:pin.0.2', 'kongming:pin.0.1')
+        self.assertEqual({'kongming:pin.0', 'kongming:qos'},
+                         self.here.keys())
+
+    def test_the_server_is_gone(self):
+        self.here.clear()
+        self.status = 404
+        exc = self.assertRaises(exceptions.CommandError, self.remove,
+                                'kongming:qos')
+        self.assertIn('Nova refused the metadata: not found', str(exc))
 
 
 class WaitTest(base.TestCase):
