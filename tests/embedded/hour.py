@@ -253,6 +253,7 @@ class HourMixin(soak.OwnersMixin):
         self.killer.countdown = None
         if self.killer.where is not None:
             self.done[f'killed {self.killer.where}'] += 1
+            self.end_threads()
             self.check_owners(self.servers.values())
             dead = self.computes['compute1']
             self.restart()

@@ -46,6 +46,19 @@ class OwnersMixin:
             for pcpus in self.threads_of(server).values():
                 self.assertLessEqual(pcpus, mine)
 
+    def end_threads(self):
+        """All threads of a process end with it, not only the one killed.
+
+        Otherwise a job would write on beside the next nova-compute, which has
+        read the database by then.
+        """
+        jobs = self.computes['compute1'].manager.driver._reconciler.jobs
+        jobs.is_stopped = True
+        self.killer.dead.update(
+            thread.ident for thread in threading.enumerate()
+            if thread.name.startswith('kongming'))
+        self.assertTrue(jobs.wait(60))
+
     def mover_of(self, server):
         kernel, pid = self.kernel_of(server)
         return mover.Mover(kernel, pid, [
@@ -86,6 +99,7 @@ class SoakMixin(OwnersMixin):
                 self.killer.countdown = None
                 if self.killer.where is not None:
                     killed += 1
+                    self.end_threads()
                     self.check_owners(servers)
                     self.restart()
                     self.killer.dead.clear()
