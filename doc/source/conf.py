@@ -38,6 +38,8 @@ html_theme = 'openstackdocs'
 graphviz_output_format = 'svg'
 autoprogram_cliff_application = 'openstack'
 exclude_patterns = []
+# Options are to be copied as they are: two hyphens are no dash.
+smartquotes = False
 
 _HERE = pathlib.Path(__file__).parent
 #: The folder of the Chinese pages.
