@@ -41,6 +41,7 @@ environment:
   KONGMING_CLOUD=DIR        where all of it is (default: .cloud in the
                             checkout)
   KONGMING_CLOUD_PORT=PORT  the default of --port
+  KONGMING_CLOUD_NODES=4    nested hosts of four NUMA nodes instead of two
   KONGMING_NESTED=DIR       where the nested hosts' image is (tools/nested)
 """
 _DESCRIPTION = """\

@@ -15,8 +15,8 @@
 
 ``local1`` is this machine, its libvirtd in mount and UTS namespaces of its
 own beside the system's.  ``nested1`` and ``nested2`` are emulated machines
-with two NUMA nodes and SMT (tests/nested), joined by a network of two, over
-which servers migrate.
+with two NUMA nodes (or four) and SMT (tests/nested), joined by a network of
+two, over which servers migrate.
 """
 
 import contextlib
@@ -207,7 +207,8 @@ class Nested:
     kind = 'nested'
     slow = 8
     virt_type = 'qemu'
-    SHAPE = machine.Shape(cores=3)
+    SHAPE = machine.Shape(nodes=int(os.environ.get(
+        'KONGMING_CLOUD_NODES', 2)), cores=3)
 
     def __init__(self, layout, number):
         self.layout = layout
