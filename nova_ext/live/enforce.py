@@ -235,6 +235,9 @@ class Enforcer:
         :param ending: uuids of those that end a profile by load
         :param others: uuids of those that begin one
         """
+        if self._lending.lent is None:
+            # Who borrows has to be made to leave first; by a pass.
+            return
         if ending:
             self._end(ending)
         if others - self._jobs.servers:
@@ -243,13 +246,16 @@ class Enforcer:
     def _end(self, servers):
         moment = now()
         ending = {}
-        for uuid in servers & self._last.keys() - self._jobs.servers:
+        for uuid in servers - self._jobs.servers:
+            server = self._last.get(uuid)
+            if server is None:
+                continue  # it may be starting by now, or have a job
             try:
-                ending[uuid] = self._look(self._last[uuid], moment)
+                ending[uuid] = self._look(server, moment)
             except Exception:
                 # A pass reports why.
                 LOG.warning('The server can not be looked at', exc_info=True,
-                            instance=self._last[uuid])
+                            instance=server)
         with self._lending.lock:
             lent = (self._lending.lent or NOTHING).difference(*(
                 each.wanted.pcpus for each in ending.values()))

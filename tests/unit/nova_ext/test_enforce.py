@@ -304,6 +304,58 @@ class ByLoadTest(base.TestCase):
         enforcer.switch_by_load({server.uuid}, set())
         self.assertEqual({2, 3, 4, 5}, steps.now[server.uuid].pcpus)
 
+    def test_an_owner_starts_meanwhile(self):
+        """What is known of it may be so no more; the others go on."""
+        self.useFixture(fixtures.MockPatch(
+            'nova_ext.live.enforce.now', lambda: DAY))
+        steps = Steps(self, random.Random(1))
+        servers = {server.uuid: server for server in (
+            make(random.Random(1), number, pcpus)
+            for number, pcpus in enumerate(([2, 3], [4, 5], [6, 7])))}
+        for server in servers.values():
+            steps.own(server)
+            steps.define(server)
+            server.metadata = {'kongming:profile': 'idle'}
+        enforcer = enforce.Enforcer(steps, jobs.Jobs())
+        enforcer.first(list(servers.values()))
+        enforcer.enforce(dict(servers), {})
+        for server in servers.values():
+            server.metadata = {}
+        looked = []
+        of = enforcer.intents.of
+
+        def look(server, moment):
+            # Nova defines the domains of the two others.
+            if not looked:
+                looked.append(server.uuid)
+                for other in servers.values():
+                    if other is not server:
+                        enforcer.reclaim(ownership.Ownership(
+                            other.numa_topology).owned.pcpus, list)
+            return of(server, moment)
+
+        self.useFixture(fixtures.MockPatchObject(
+            enforcer.intents, 'of', look))
+        enforcer.switch_by_load(set(servers), set())
+        mine = servers[looked[0]]
+        self.assertEqual(
+            ownership.Ownership(mine.numa_topology).owned.pcpus,
+            steps.now[mine.uuid].pcpus)
+
+    def test_before_it_is_known_who_borrows(self):
+        """Those who have borrowed before nova-compute started leave first."""
+        steps = Steps(self, random.Random(1))
+        server = make(random.Random(1), 0, [])
+        steps.own(server)
+        steps.define(server)
+        enforcer = enforce.Enforcer(steps, jobs.Jobs())
+        for ending, others in (({'x'}, set()), (set(), {'x'})):
+            enforcer.switch_by_load(ending, others)
+        steps.now[server.uuid] = threads.Threads(
+            {0: frozenset({2}), 1: frozenset({2})}, SHARED)
+        enforcer.first([server])
+        self.assertLessEqual(steps.now[server.uuid].pcpus, SHARED)
+
 
 class RandomTest(base.TestCase):
 
