@@ -111,7 +111,7 @@ class Enforcer:
         return bool(self._lending.borrows or self.clos.here)
 
     def begin(self):
-        """A pass is about to ask Nova."""
+        """A pass is about to ask Nova, and nothing is enforced meanwhile."""
         self._lending.begin()
 
     def learn(self, servers):
@@ -379,7 +379,11 @@ class Enforcer:
 
     def own_only(self, server, everybody):
         """See :meth:`nova_ext.live.lending.Lending.own_only`."""
-        self._lending.own_only(server, everybody)
+        with self._lending.lock:
+            # It is about to be busy, and a pass sees when it is idle again.
+            self._last = {uuid: known for uuid, known in self._last.items()
+                          if uuid != server.uuid}
+            self._lending.own_only(server, everybody)
 
 
 def _pcpus(server):

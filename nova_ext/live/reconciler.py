@@ -226,7 +226,10 @@ class Reconciler:
     def _pass(self, context, rt, nodename, listed):
         """:param listed: uuids of servers with a template are added to it"""
         compute = rt.compute_nodes[nodename]
-        self._enforcer.begin()
+        with self._affinity_lock:
+            # Whoever switches profiles by what was known before is to know
+            # of all that was reclaimed since.
+            self._enforcer.begin()
         # Before Nova is asked: what it tells of these may be old.
         busy, number_ended = self.jobs.servers, self.jobs.number_ended
         everybody = self._server_list.read(context, rt.host, nodename)
@@ -402,11 +405,14 @@ class Reconciler:
         """See :meth:`nova_ext.live.enforce.Enforcer.switch_by_load`."""
         if self.mode.current != mode.ACT:
             return
-        with self._affinity_lock:
-            self._enforcer.switch_by_load(ending, others)
-        self._alarm.set(self._enforcer.next_change)
-        # What was changed is recorded by a pass.
-        self._driver.wake()
+        try:
+            with self._affinity_lock:
+                self._enforcer.switch_by_load(ending, others)
+            self._alarm.set(self._enforcer.next_change)
+        finally:
+            # What was changed is recorded by a pass, and what has failed is
+            # tried again by it.
+            self._driver.wake()
 
     def start(self):
         """nova-compute has started."""
