@@ -87,7 +87,8 @@ class Reconciler:
             self._domains, self.jobs, intents.Intents(self.load.met),
             self.load.evidence)
         self._one_pass = threading.Lock()
-        #: held while threads are moved, but for those of servers with a job
+        #: held while threads are moved, but for those of servers with a job,
+        #: and while the alarm is set by what came of it
         self._affinity_lock = threading.Lock()
         self._alarm = alarm.Alarm(self.switch, driver)
         self.mode = mode.Mode(driver)
@@ -280,7 +281,7 @@ class Reconciler:
         restored.rates(context, self._enforcer.intents, idle)
         with self._affinity_lock:
             intents = self._enforce(context, servers, without_numa)
-        self._alarm.set(self._enforcer.next_change)
+            self._alarm.set(self._enforcer.next_change)
         restored.by_load(context, self.load, with_template, rt.host,
                          self._places.restore_budget)
         if servers:
@@ -379,7 +380,7 @@ class Reconciler:
             return
         with self._affinity_lock:
             self._enforcer.switch()
-        self._alarm.set(self._enforcer.next_change)
+            self._alarm.set(self._enforcer.next_change)
 
     def _acts(self):
         """Whether running servers are changed."""
@@ -408,7 +409,7 @@ class Reconciler:
         try:
             with self._affinity_lock:
                 self._enforcer.switch_by_load(ending, others)
-            self._alarm.set(self._enforcer.next_change)
+                self._alarm.set(self._enforcer.next_change)
         finally:
             # What was changed is recorded by a pass, and what has failed is
             # tried again by it.

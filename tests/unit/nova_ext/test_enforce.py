@@ -485,6 +485,44 @@ class WakeTest(base.TestCase):
         driver.wake.assert_called_once_with()
 
 
+class AlarmTest(base.TestCase):
+
+    def test_nobody_sets_it_to_what_was_before(self):
+        """Two find out at once when a profile begins next."""
+        found = reconciler.Reconciler(mock.Mock())
+        later, sooner = (DAY + datetime.timedelta(minutes=minutes)
+                         for minutes in (20, 10))
+        rings, slow, go_on = [], threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+
+        def ring(moment):
+            if moment == later:
+                slow.set()
+                go_on.wait(20)
+            rings.append(moment)
+
+        def switch(*_args):
+            found._enforcer.next_change = sooner
+
+        self.useFixture(fixtures.MockPatchObject(found._alarm, 'set', ring))
+        self.useFixture(fixtures.MockPatchObject(
+            found._enforcer, 'switch_by_load', switch))
+        found._enforcer.next_change = later
+        self.useFixture(fixtures.MockPatch(
+            'nova_ext.live.enforce.now', lambda: DAY))
+        one = threading.Thread(target=found.switch)
+        other = threading.Thread(target=found._switch_by_load,
+                                 args=(set(), {'x'}))
+        one.start()
+        self.assertTrue(slow.wait(20))
+        other.start()
+        other.join(.5)
+        go_on.set()
+        for thread in one, other:
+            thread.join(20)
+        self.assertEqual([later, sooner], rings)
+
+
 class RandomTest(base.TestCase):
 
     def host(self, seed):
