@@ -37,6 +37,9 @@ MOST = 8
 #: How long a server may hold up others before its work goes on as its job,
 #: in seconds.
 PATIENCE = 1.0
+#: Likewise after another one did, since all of libvirtd may hang: so no sweep
+#: takes longer than twice as long as one server may.
+_HURRY = PATIENCE / MOST
 
 
 class StillRunning(Exception):
@@ -226,6 +229,7 @@ class _Sweep:
         self._what, self._work, self._late = what, work, late
         self.rest = collections.deque(items.items())
         self.errors = {}
+        self._patience = PATIENCE
 
     def go_on(self):
         """Until all is done, or one takes long."""
@@ -234,7 +238,7 @@ class _Sweep:
                          name='kongming-job').start()
         with self._lock:
             while not turn.is_over:
-                left = turn.since + PATIENCE - time.monotonic()
+                left = turn.since + self._patience - time.monotonic()
                 if left > 0:
                     self._lock.wait(left)
                 elif turn.server is None:
@@ -251,7 +255,8 @@ class _Sweep:
         turn.job.blocks = True
         self._jobs._add(turn.job)
         self.errors[server] = StillRunning(
-            f'{self._what}: not done after {PATIENCE:g} s; it goes on')
+            f'{self._what}: not done after {self._patience:g} s; it goes on')
+        self._patience = min(PATIENCE, _HURRY)
         if len(self._jobs.all) >= MOST:
             for other, _argument in self.rest:
                 self.errors[other] = StillRunning(

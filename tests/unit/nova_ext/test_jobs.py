@@ -149,6 +149,15 @@ class EachTest(JobsBase):
         (server, error), = self.late
         self.assertEqual(('b', 'late'), (server, str(error)))
 
+    def test_one_that_hangs_takes_the_patience_with_the_others(self):
+        """libvirtd as a whole may hang, and a native server waits."""
+        self.patch(jobs, 'PATIENCE', 1.0)
+        began = time.monotonic()
+        errors = self.each(self.hang, *range(3 * jobs.MOST))
+        self.assertLess(time.monotonic() - began, 4)
+        self.assertEqual(3 * jobs.MOST, len(errors))
+        self.assertEqual(jobs.MOST, len(self.jobs.all))
+
     def test_two_wait_for_one_server(self):
         """Both calls hang; each is a job until it ends."""
         at_it = threading.Barrier(2)
@@ -214,4 +223,4 @@ class EventletTest(base.TestCase):
              f'"EachTest"])'],
             capture_output=True, text=True, timeout=120)
         self.assertEqual(0, done.returncode, done.stderr)
-        self.assertRegex(done.stderr, r'Ran 13 tests')
+        self.assertRegex(done.stderr, r'Ran 14 tests')
