@@ -138,13 +138,14 @@ class Mover:
                 # Pages that stay are busy; they are given time.
                 time.sleep(pause)
                 pause = min(2 * pause, longest)
-            self._do(action, seen)
+            self._do(action, seen, deadline)
             if isinstance(action, move.Bind):
                 is_bound = True
             elif isinstance(action, (move.Sweep, move.Migrate)):
                 rounds[action.cell] = rounds.get(action.cell, 0) + 1
 
-    def _do(self, action: move.Action, seen: move.Seen) -> None:
+    def _do(self, action: move.Action, seen: move.Seen,
+            deadline: float) -> None:
         if isinstance(action, move.Widen):
             self._kernel.set_mems(self._pid, sorted(action.nodes),
                                   move.EMULATOR)
@@ -155,9 +156,10 @@ class Mover:
                 self._kernel.migrate_pages(self._pid, sorted(action.sources),
                                            action.node)
         else:
-            self._sweep(action, seen.cells[action.cell])
+            self._sweep(action, seen.cells[action.cell], deadline)
 
-    def _sweep(self, action: move.Sweep, cell: maps.Mapping) -> None:
+    def _sweep(self, action: move.Sweep, cell: maps.Mapping,
+               deadline: float) -> None:
         begin = time.monotonic()
         total, moved, there = cell.present_kib, 0, cell.kib.get(action.node, 0)
         size = max(self._slice_kib or 16 * 1024, cell.page_kib)
@@ -165,6 +167,8 @@ class Mover:
         size -= size % cell.page_kib
         for offset in range(0, cell.size_kib, size):
             since = time.monotonic()
+            if since > deadline:
+                return
             arrived, _anywhere = self._kernel.move_slice(
                 self._pid, cell.first + offset * 1024,
                 min(size, cell.size_kib - offset), cell.page_kib,

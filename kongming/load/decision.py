@@ -105,6 +105,8 @@ class Decider:
         self._known: dict[str, float] = {}
         #: the first reading of the figures that are being collected
         self._base: figures_mod.Counters | None = None
+        #: memory elsewhere, where it was read since then
+        self._remote: float | None = None
         #: readings of the last moments
         self._recent: collections.deque[figures_mod.Counters] = (
             collections.deque())
@@ -157,6 +159,8 @@ class Decider:
                 self._states[condition] = state.interrupted()
             self._begin_at(counters)
             return
+        if counters.remote is not None:
+            self._remote = counters.remote
         self._recent.append(counters)
         while len(self._recent) > 2 and (
                 counters.at - self._recent[1].at >= SHORT):
@@ -193,6 +197,8 @@ class Decider:
         found = figures_mod.between(base, counters)
         if found is None:
             return
+        # It is read seldom, and rarely with the reading that ends a period.
+        found, self._remote = found._replace(remote=self._remote), None
         remote = self.figures.remote if self.figures else None
         self.figures = found if found.remote is not None else found._replace(
             remote=remote)

@@ -13,7 +13,7 @@
 """Conditions on what a server measured: ``use<15% for 10m``.
 
 Each has two thresholds, so that a figure that lies on one of them does not
-switch to and fro: it begins to hold beyond the first one, and ends beyond the
+switch to and fro: it begins to hold beyond the first one, and ends at the
 second one (``until``).
 
 A condition that asks for *little* (``<``) gives something up: it begins late
@@ -115,9 +115,12 @@ class Condition:
                 else value * 100 > self.threshold)
 
     def ends(self, value: float) -> bool:
-        """Whether a figure is so that it may end."""
-        return (value * 100 > self.ends_at if self.below
-                else value * 100 < self.ends_at)
+        """Whether a figure is so that it may end.
+
+        On the second threshold it does: none is above 100 % or below 0 %.
+        """
+        return (value * 100 >= self.ends_at if self.below
+                else value * 100 <= self.ends_at)
 
     def implies(self, other: Condition) -> bool:
         """Whether the other one begins to hold no later than this one."""

@@ -96,6 +96,11 @@ class Changes:
         except Exception:
             LOG.warning('A live change waits until it can be recorded',
                         exc_info=True)
+            for change in changes.values():
+                if change.is_begun:
+                    self._records.end(change, record.ChangeFailed(
+                        reason='it could not be recorded of all its servers; '
+                               'it is tried again'))
             return
         error = None
         done: list[rearrange.Step] = []

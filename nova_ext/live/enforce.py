@@ -111,7 +111,7 @@ class Enforcer:
         return bool(self._lending.borrows or self.clos.here)
 
     def begin(self):
-        """A pass is about to ask Nova."""
+        """A pass is about to ask Nova, and nothing is enforced meanwhile."""
         self._lending.begin()
 
     def learn(self, servers):
@@ -235,6 +235,9 @@ class Enforcer:
         :param ending: uuids of those that end a profile by load
         :param others: uuids of those that begin one
         """
+        if self._lending.lent is None:
+            # Who borrows has to be made to leave first; by a pass.
+            return
         if ending:
             self._end(ending)
         if others - self._jobs.servers:
@@ -243,13 +246,16 @@ class Enforcer:
     def _end(self, servers):
         moment = now()
         ending = {}
-        for uuid in servers & self._last.keys() - self._jobs.servers:
+        for uuid in servers - self._jobs.servers:
+            server = self._last.get(uuid)
+            if server is None:
+                continue  # it may be starting by now, or have a job
             try:
-                ending[uuid] = self._look(self._last[uuid], moment)
+                ending[uuid] = self._look(server, moment)
             except Exception:
                 # A pass reports why.
                 LOG.warning('The server can not be looked at', exc_info=True,
-                            instance=self._last[uuid])
+                            instance=server)
         with self._lending.lock:
             lent = (self._lending.lent or NOTHING).difference(*(
                 each.wanted.pcpus for each in ending.values()))
@@ -373,7 +379,11 @@ class Enforcer:
 
     def own_only(self, server, everybody):
         """See :meth:`nova_ext.live.lending.Lending.own_only`."""
-        self._lending.own_only(server, everybody)
+        with self._lending.lock:
+            # It is about to be busy, and a pass sees when it is idle again.
+            self._last = {uuid: known for uuid, known in self._last.items()
+                          if uuid != server.uuid}
+            self._lending.own_only(server, everybody)
 
 
 def _pcpus(server):

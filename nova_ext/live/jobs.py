@@ -37,6 +37,9 @@ MOST = 8
 #: How long a server may hold up others before its work goes on as its job,
 #: in seconds.
 PATIENCE = 1.0
+#: Likewise after another one did, since all of libvirtd may hang: so no sweep
+#: takes longer than twice as long as one server may.
+_HURRY = PATIENCE / MOST
 
 
 class StillRunning(Exception):
@@ -89,8 +92,9 @@ class Jobs:
         self._ended = ended
         #: guards what follows, and what a sweep is at
         self._lock = threading.Condition()
-        #: server -> its Job
-        self._running = {}
+        #: server -> its Jobs: of one that libvirt does not answer for, each
+        #: call that waits is one
+        self._running: dict[str, list[Job]] = {}
         #: how many have ended
         self.number_ended = 0
         #: whether nova-compute is about to end
@@ -98,7 +102,9 @@ class Jobs:
 
     def of(self, server):
         """The job of a server, or None."""
-        return self._running.get(server)
+        with self._lock:
+            found = self._running.get(server)
+            return found[0] if found else None
 
     @property
     def servers(self):
@@ -109,7 +115,7 @@ class Jobs:
     @property
     def all(self):
         with self._lock:
-            return set(self._running.values())
+            return set().union(*self._running.values())
 
     @property
     def pcpus(self):
@@ -125,14 +131,32 @@ class Jobs:
         """
         job = Job(servers, what, pcpus)
         with self._lock:
-            if (self.is_stopped or len(set(self._running.values())) >= MOST
+            if (self.is_stopped or len(self.all) >= MOST
                     or job.servers & self._running.keys()):
                 return None
-            self._running.update(dict.fromkeys(job.servers, job))
+            self._add(job)
+        try:
+            threading.Thread(target=self._run, args=(job, work), daemon=True,
+                             name='kongming-job').start()
+        except RuntimeError:
+            # The system gives no thread; its servers are not to wait for it.
+            self._remove(job)
+            raise
         figures.COUNTS.job_started()
-        threading.Thread(target=self._run, args=(job, work), daemon=True,
-                         name='kongming-job').start()
         return job
+
+    def _add(self, job):
+        with self._lock:
+            for server in job.servers:
+                self._running.setdefault(server, []).append(job)
+
+    def _remove(self, job):
+        with self._lock:
+            for server in job.servers:
+                self._running[server].remove(job)
+                if not self._running[server]:
+                    del self._running[server]
+            self._lock.notify_all()
 
     def _run(self, job, work):
         try:
@@ -144,10 +168,8 @@ class Jobs:
 
     def _end(self, job):
         with self._lock:
-            for server in job.servers:
-                del self._running[server]
+            self._remove(job)
             self.number_ended += 1
-            self._lock.notify_all()
         try:
             self._ended(job)
         except Exception:
@@ -207,6 +229,7 @@ class _Sweep:
         self._what, self._work, self._late = what, work, late
         self.rest = collections.deque(items.items())
         self.errors = {}
+        self._patience = PATIENCE
 
     def go_on(self):
         """Until all is done, or one takes long."""
@@ -215,7 +238,7 @@ class _Sweep:
                          name='kongming-job').start()
         with self._lock:
             while not turn.is_over:
-                left = turn.since + PATIENCE - time.monotonic()
+                left = turn.since + self._patience - time.monotonic()
                 if left > 0:
                     self._lock.wait(left)
                 elif turn.server is None:
@@ -230,10 +253,11 @@ class _Sweep:
         turn.job = Job({server}, self._what, since=turn.since)
         # libvirt has not answered, and would not answer anybody else.
         turn.job.blocks = True
-        self._jobs._running[server] = turn.job
+        self._jobs._add(turn.job)
         self.errors[server] = StillRunning(
-            f'{self._what}: not done after {PATIENCE:g} s; it goes on')
-        if len(set(self._jobs._running.values())) >= MOST:
+            f'{self._what}: not done after {self._patience:g} s; it goes on')
+        self._patience = min(PATIENCE, _HURRY)
+        if len(self._jobs.all) >= MOST:
             for other, _argument in self.rest:
                 self.errors[other] = StillRunning(
                     f'{self._what}: as many jobs run as may')
@@ -249,7 +273,7 @@ class _Sweep:
                         turn.server = server
                         break
                     self.errors[server] = StillRunning(
-                        str(self._jobs._running[server]))
+                        str(self._jobs.of(server)))
                 if turn.server is None:
                     turn.is_over = True
                     self._lock.notify_all()

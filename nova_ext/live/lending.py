@@ -101,12 +101,13 @@ class Lending:
         :returns: pCPUs that borrowers could not be moved off
         """
         staying = (self.lent or NOTHING) & lent - self.reclaimed
-        leaving = {uuid: enforced.get(uuid, known)
+        # Nobody gets what is lent, but was not to this one yet.
+        leaving = {uuid: (enforced.get(uuid, known), borrowed & staying)
                    for uuid, (known, borrowed) in self._borrowers.items()
                    if not borrowed <= staying}
         failed = self._jobs.each(
             leaving, 'it gives back what it has borrowed',
-            lambda each: self.run_on(each, staying), self._late)
+            lambda each: self.run_on(*each), self._late)
         stuck = set()
         for uuid in leaving:
             known, borrowed = self._borrowers[uuid]

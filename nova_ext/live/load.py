@@ -135,7 +135,10 @@ class Load:
                 self._begin()
             known.server, known.template = server, flavor
             known.metadata = metadata
+            was_urgent = known.decider.is_urgent
             found = self._decide(known, moment)
+            if known.decider.is_urgent and not was_urgent:
+                self._wake.set()
         return found.met if self.mode == ACT else frozenset()
 
     def _decide(self, known, moment):
@@ -274,9 +277,11 @@ class Load:
     def _begin(self):
         """Have servers read from now on; called with the lock."""
         if not self._is_stopped:
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._run_forever, daemon=True, name='kongming-load')
-            self._thread.start()
+            # Where the system gives no thread, the next one to ask tries.
+            thread.start()
+            self._thread = thread
 
     def start(self):
         """nova-compute has started."""

@@ -103,18 +103,14 @@ class MemoryMoves:
         :raises kongming.exception.KongmingError: if pages or policies stay
             elsewhere
         """
-        with self._arrivals[self._target(before, after)]:
-            if before is not None:
-                self._check(domain, before, after)
+        if before is None:
             run_on()
             return self._go(server, domain, after, job)
-
-    @staticmethod
-    def _target(before, after):
-        if before is None:
-            return None
         node, = set(nodes_of(after)) - set(nodes_of(before))
-        return node
+        with self._arrivals[node]:
+            self._check(domain, before, after)
+            run_on()
+            return self._go(server, domain, after, job)
 
     def _check(self, domain, before, after):
         reason = self.why_not(domain)

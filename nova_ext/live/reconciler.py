@@ -87,7 +87,8 @@ class Reconciler:
             self._domains, self.jobs, intents.Intents(self.load.met),
             self.load.evidence)
         self._one_pass = threading.Lock()
-        #: held while threads are moved, but for those of servers with a job
+        #: held while threads are moved, but for those of servers with a job,
+        #: and while the alarm is set by what came of it
         self._affinity_lock = threading.Lock()
         self._alarm = alarm.Alarm(self.switch, driver)
         self.mode = mode.Mode(driver)
@@ -226,7 +227,10 @@ class Reconciler:
     def _pass(self, context, rt, nodename, listed):
         """:param listed: uuids of servers with a template are added to it"""
         compute = rt.compute_nodes[nodename]
-        self._enforcer.begin()
+        with self._affinity_lock:
+            # Whoever switches profiles by what was known before is to know
+            # of all that was reclaimed since.
+            self._enforcer.begin()
         # Before Nova is asked: what it tells of these may be old.
         busy, number_ended = self.jobs.servers, self.jobs.number_ended
         everybody = self._server_list.read(context, rt.host, nodename)
@@ -277,7 +281,7 @@ class Reconciler:
         restored.rates(context, self._enforcer.intents, idle)
         with self._affinity_lock:
             intents = self._enforce(context, servers, without_numa)
-        self._alarm.set(self._enforcer.next_change)
+            self._alarm.set(self._enforcer.next_change)
         restored.by_load(context, self.load, with_template, rt.host,
                          self._places.restore_budget)
         if servers:
@@ -376,7 +380,7 @@ class Reconciler:
             return
         with self._affinity_lock:
             self._enforcer.switch()
-        self._alarm.set(self._enforcer.next_change)
+            self._alarm.set(self._enforcer.next_change)
 
     def _acts(self):
         """Whether running servers are changed."""
@@ -402,11 +406,14 @@ class Reconciler:
         """See :meth:`nova_ext.live.enforce.Enforcer.switch_by_load`."""
         if self.mode.current != mode.ACT:
             return
-        with self._affinity_lock:
-            self._enforcer.switch_by_load(ending, others)
-        self._alarm.set(self._enforcer.next_change)
-        # What was changed is recorded by a pass.
-        self._driver.wake()
+        try:
+            with self._affinity_lock:
+                self._enforcer.switch_by_load(ending, others)
+                self._alarm.set(self._enforcer.next_change)
+        finally:
+            # What was changed is recorded by a pass, and what has failed is
+            # tried again by it.
+            self._driver.wake()
 
     def start(self):
         """nova-compute has started."""

@@ -76,6 +76,7 @@ class Change:
         self.moved_kib = 0
         #: what was done of recording it; the rest can be done later
         self._recorded = 0
+        self._is_evidence_begun = False
         self._facts = None
         self._times = 1
         self.desired = ''
@@ -91,6 +92,11 @@ class Change:
         change._recorded, change._times = 2, times
         return change
 
+    @property
+    def is_begun(self):
+        """Whether anything of it is recorded, so that its end has to be."""
+        return self._recorded > 0
+
     def start(self):
         """Record that it begins, unless that has been done."""
         if self._recorded < 1:
@@ -100,9 +106,11 @@ class Change:
         if self._recorded < 2:
             if self._evidence:
                 name = f'{EVIDENCE}: {self._evidence}'[:_LONGEST]
-                objects.InstanceActionEvent.event_start(
-                    self._context, self._server.uuid, name,
-                    want_result=False, host=self._host)
+                if not self._is_evidence_begun:
+                    objects.InstanceActionEvent.event_start(
+                        self._context, self._server.uuid, name,
+                        want_result=False, host=self._host)
+                    self._is_evidence_begun = True
                 objects.InstanceActionEvent.event_finish(
                     self._context, self._server.uuid, name,
                     want_result=False)

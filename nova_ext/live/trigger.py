@@ -69,10 +69,11 @@ class Trigger:
         """
         with self._lock:
             if self._next is None:
-                self._next = threading.Event()
+                ended = threading.Event()
+                # Where the system gives no thread, nobody waits for it.
                 threading.Thread(target=self._answer, daemon=True,
-                                 args=(self._next,),
-                                 name='kongming-pass').start()
+                                 args=(ended,), name='kongming-pass').start()
+                self._next = ended
             return self._next
 
     def _answer(self, ended):

@@ -35,6 +35,8 @@ from nova_ext.live import contention
 from nova_ext import privileged
 
 LOG = logging.getLogger(__name__)
+#: held by the thread that looks at memory
+_looks_at_memory = threading.Lock()
 
 
 @dataclasses.dataclass
@@ -117,11 +119,24 @@ class Watched:
 def read_memory(wanted):
     """Look where the memory of servers is, beside everything else.
 
+    Nothing is done while that goes on still: the kernel answers when nobody
+    holds the lock of a process's mappings any more.
+
     :param wanted: Watched
     """
     def read():
-        for known in wanted:
-            known.read_memory()
+        try:
+            for known in wanted:
+                known.read_memory()
+        finally:
+            _looks_at_memory.release()
 
-    threading.Thread(target=read, daemon=True,
-                     name='kongming-load-memory').start()
+    if not _looks_at_memory.acquire(blocking=False):
+        return
+    try:
+        threading.Thread(target=read, daemon=True,
+                         name='kongming-load-memory').start()
+    except RuntimeError:
+        # The system gives no thread; it is looked at later.
+        _looks_at_memory.release()
+        raise

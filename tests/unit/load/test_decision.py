@@ -104,6 +104,19 @@ class BusyTest(base.TestCase):
         self.assertIsNone(one.profile)
         self.assertEqual('remote is not known', one.decider.decision.because)
 
+    def test_memory_is_read_at_any_time(self):
+        """Whoever gave something up is read many times a second."""
+        one = load.Guest(load.flavor(**load.IDLE, **{
+            'profile.remote.when': 'remote>10% for 30s hold 0s',
+            'profile.remote.pin.0': '0-1:v0-1'})).live(10 * MINUTE)
+        self.assertEqual('idle', one.profile)
+        one.live(.1, step=.1)
+        one.remote = 40.0
+        one.live(.1, step=.1)
+        one.remote = None
+        one.live(5, step=.1)
+        self.assertEqual(40.0, one.decider.figures.remote)
+
 
 class WindowTest(base.TestCase):
 

@@ -13,6 +13,7 @@
 """Moves against a model of the kernel: any state, any end in the middle."""
 
 import random
+import time
 
 import hypothesis
 from hypothesis import strategies as st
@@ -124,6 +125,16 @@ class MoverTest(base.TestCase):
         found.go((0, 1))
         self.assertEqual(([{0}, {1}], [0, 1]),
                          (process.where(), process.bound()))
+
+    def test_not_longer_than_it_may(self):
+        """A slice may take long, and there may be many of them."""
+        process = numa.Process((0, 1), pages=256 * 40)
+        kernel = numa.Kernel(range(6), {PID: process})
+        found = mover.Mover(kernel, PID, process.cells_kib, slice_mib=1,
+                            budget=.3, pause=0)
+        kernel.before = lambda what: time.sleep(.1)
+        self.assertRaises(exception.NotMoved, found.go, (0, 3))
+        self.assertLess(kernel.calls.count(('move_slice', 3)), 10)
 
     def test_order_is_not_broken(self):
         process = numa.Process((0, 1))

@@ -60,6 +60,25 @@ class RecordTest(base.TestCase):
         self.assertIn('A live change waits until it can be recorded',
                       self.log.output)
 
+    def test_what_was_recorded_of_the_others_is_ended(self):
+        ended = []
+        records = self.changes._records
+        with mock.patch.object(objects.InstanceAction, 'action_start'), (
+                mock.patch.object(
+                    objects.InstanceActionEvent, 'event_start', side_effect=[
+                        None, Exception('timed out')])), (
+                mock.patch.object(records, 'end', lambda change, error: (
+                    ended.append((change, str(error)))))):
+            job = jobs.Job(['1', '2'], 'a change')
+            self.changes._carry_out(
+                [], {uuid: objects.Instance(uuid=uuid) for uuid in '12'},
+                {uuid: mock.Mock() for uuid in '12'}, job)
+        self.steps.take.assert_not_called()
+        self.assertEqual(
+            2 * ['The change was not made: it could not be recorded of all '
+                 'its servers; it is tried again'],
+            [error for _change, error in ended])
+
     def test_what_can_not_be_rolled_back(self):
         """The others are all the same, and what is reported is the cause."""
         first, second = mock.Mock(server='1'), mock.Mock(server='2')

@@ -31,6 +31,7 @@ from kongming.load import decision
 from nova_ext.live import enforce
 from nova_ext.live import intents
 from nova_ext.live import jobs
+from nova_ext.live import reconciler
 from nova_ext.ownership import ownership
 from tests import base
 
@@ -193,8 +194,7 @@ class Hanging(Steps):
                 {**now.vcpus, vcpu: pcpus}, wanted.emulator)
 
 
-class LateTest(base.TestCase):
-    """libvirt pins a borrower's thread when its pCPU was reclaimed."""
+class LateBase(base.TestCase):
 
     def setUp(self):
         super().setUp()
@@ -226,6 +226,10 @@ class LateTest(base.TestCase):
     @property
     def borrowed(self):
         return self.steps.now[self.borrower.uuid].pcpus - SHARED
+
+
+class LateTest(LateBase):
+    """libvirt pins a borrower's thread when its pCPU was reclaimed."""
 
     def hang(self):
         """A pass in which the borrower is pinned and libvirt hangs."""
@@ -303,6 +307,220 @@ class ByLoadTest(base.TestCase):
         steps.refusing = 0.0
         enforcer.switch_by_load({server.uuid}, set())
         self.assertEqual({2, 3, 4, 5}, steps.now[server.uuid].pcpus)
+
+    def test_an_owner_starts_meanwhile(self):
+        """What is known of it may be so no more; the others go on."""
+        self.useFixture(fixtures.MockPatch(
+            'nova_ext.live.enforce.now', lambda: DAY))
+        steps = Steps(self, random.Random(1))
+        servers = {server.uuid: server for server in (
+            make(random.Random(1), number, pcpus)
+            for number, pcpus in enumerate(([2, 3], [4, 5], [6, 7])))}
+        for server in servers.values():
+            steps.own(server)
+            steps.define(server)
+            server.metadata = {'kongming:profile': 'idle'}
+        enforcer = enforce.Enforcer(steps, jobs.Jobs())
+        enforcer.first(list(servers.values()))
+        enforcer.enforce(dict(servers), {})
+        for server in servers.values():
+            server.metadata = {}
+        looked = []
+        of = enforcer.intents.of
+
+        def look(server, moment):
+            # Nova defines the domains of the two others.
+            if not looked:
+                looked.append(server.uuid)
+                for other in servers.values():
+                    if other is not server:
+                        enforcer.reclaim(ownership.Ownership(
+                            other.numa_topology).owned.pcpus, list)
+            return of(server, moment)
+
+        self.useFixture(fixtures.MockPatchObject(
+            enforcer.intents, 'of', look))
+        enforcer.switch_by_load(set(servers), set())
+        mine = servers[looked[0]]
+        self.assertEqual(
+            ownership.Ownership(mine.numa_topology).owned.pcpus,
+            steps.now[mine.uuid].pcpus)
+
+    def test_before_it_is_known_who_borrows(self):
+        """Those who have borrowed before nova-compute started leave first."""
+        steps = Steps(self, random.Random(1))
+        server = make(random.Random(1), 0, [])
+        steps.own(server)
+        steps.define(server)
+        enforcer = enforce.Enforcer(steps, jobs.Jobs())
+        for ending, others in (({'x'}, set()), (set(), {'x'})):
+            enforcer.switch_by_load(ending, others)
+        steps.now[server.uuid] = threads.Threads(
+            {0: frozenset({2}), 1: frozenset({2})}, SHARED)
+        enforcer.first([server])
+        self.assertLessEqual(steps.now[server.uuid].pcpus, SHARED)
+
+
+class LeftAloneTest(base.TestCase):
+    """A borrower that is busy retains what it has borrowed."""
+
+    def test_it_gets_no_more(self):
+        self.useFixture(fixtures.MockPatch(
+            'nova_ext.live.enforce.now', lambda: DAY))
+        steps = Steps(self, random.Random(1))
+        one, other, borrower = (
+            make(random.Random(1), number, pcpus)
+            for number, pcpus in enumerate(([2, 3], [4, 5], [])))
+        borrower.flavor.extra_specs['kongming:borrow'] = 'host'
+        servers = {each.uuid: each for each in (one, other, borrower)}
+        for server in servers.values():
+            steps.own(server)
+            steps.define(server)
+        enforcer = enforce.Enforcer(steps, jobs.Jobs())
+        enforcer.first(list(servers.values()))
+        one.metadata = {'kongming:profile': 'idle'}
+        enforcer.enforce(dict(servers), {})
+        self.assertEqual({2, 3}, steps.now[borrower.uuid].pcpus - SHARED)
+        # It is busy when another one lends, and when the first one returns.
+        other.metadata = {'kongming:profile': 'idle'}
+        enforcer.enforce({each.uuid: each for each in (one, other)}, {})
+        one.metadata = {}
+        enforcer.switch_by_load({one.uuid}, set())
+        self.assertEqual(set(), steps.now[borrower.uuid].pcpus - SHARED)
+        other.metadata = {}
+        enforcer.switch_by_load({other.uuid}, set())
+        self.assertEqual([], steps.violations)
+
+
+class SavedTest(LateBase):
+    """A borrower that is about to be saved or migrated."""
+
+    def test_it_borrows_nothing_more(self):
+        for _ in range(2):
+            self.run_pass()
+        self.assertEqual({2, 3, 4, 5}, self.borrowed)
+        self.enforcer.own_only(self.borrower, list)
+        self.assertEqual(set(), self.borrowed)
+        # A pass begins, and a profile switches before Nova has told it.
+        self.enforcer.begin()
+        self.enforcer.switch_by_load(set(), {self.lender.uuid})
+        self.assertEqual(set(), self.borrowed)
+
+
+class MeanwhileTest(base.TestCase):
+    """An owner starts while profiles switch by what was known before."""
+
+    def test_a_pass_begins_as_well(self):
+        self.useFixture(fixtures.MockPatch(
+            'nova_ext.live.enforce.now', lambda: DAY))
+        steps = Steps(self, random.Random(1))
+        lender, other, borrower = (
+            make(random.Random(1), number, pcpus)
+            for number, pcpus in enumerate(([2, 3], [4, 5], [])))
+        servers = {each.uuid: each for each in (lender, other, borrower)}
+        borrower.flavor.extra_specs['kongming:borrow'] = 'host'
+        lender.metadata = {'kongming:profile': 'idle'}
+        for server in servers.values():
+            steps.own(server)
+            steps.define(server)
+        found = reconciler.Reconciler(mock.Mock())
+        enforcer = found._enforcer = enforce.Enforcer(steps, found.jobs)
+        self.useFixture(fixtures.MockPatchObject(
+            found.mode, '_fits', True))
+        enforcer.begin()
+        enforcer.first(list(servers.values()))
+        enforcer.enforce(dict(servers), {})
+        self.assertEqual({2, 3}, enforcer.lent)
+        # The other one's profile begins; libvirt takes its time for it.
+        other.metadata = {'kongming:profile': 'idle'}
+        at_it, go_on = threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+        run_on = steps.run_on
+
+        def slow(server, *args, **kwargs):
+            if server is other:
+                at_it.set()
+                go_on.wait(20)
+            run_on(server, *args, **kwargs)
+
+        self.useFixture(fixtures.MockPatchObject(steps, 'run_on', slow))
+        self.useFixture(fixtures.MockPatch(
+            'nova_ext.live.jobs.PATIENCE', 20))
+        switch = threading.Thread(target=found._switch_by_load,
+                                  args=(set(), {other.uuid}))
+        switch.start()
+        self.assertTrue(at_it.wait(20))
+        # Nova starts the lender.
+        self.assertEqual(frozenset(), enforcer.reclaim(
+            frozenset({2, 3}), list))
+        steps.define(lender)
+        listing = threading.Event()
+
+        def read(*_args):
+            listing.set()
+            raise RuntimeError('Nova is away')
+
+        self.useFixture(fixtures.MockPatchObject(
+            found._server_list, 'read', read))
+        a_pass = threading.Thread(target=lambda: self.assertRaises(
+            RuntimeError, found._pass, None, mock.MagicMock(), 'host', set()))
+        a_pass.start()
+        listing.wait(.5)
+        go_on.set()
+        for thread in switch, a_pass:
+            thread.join(20)
+        self.assertEqual([], steps.violations)
+        self.assertEqual({4, 5}, enforcer.lent)
+
+
+class WakeTest(base.TestCase):
+
+    def test_a_pass_follows_what_has_failed(self):
+        """An owner whose load has ended a profile is not forgotten."""
+        driver = mock.Mock()
+        found = reconciler.Reconciler(driver)
+        self.useFixture(fixtures.MockPatchObject(
+            found._enforcer, 'switch_by_load', side_effect=Refused))
+        self.assertRaises(Refused, found._switch_by_load, {'x'}, set())
+        driver.wake.assert_called_once_with()
+
+
+class AlarmTest(base.TestCase):
+
+    def test_nobody_sets_it_to_what_was_before(self):
+        """Two find out at once when a profile begins next."""
+        found = reconciler.Reconciler(mock.Mock())
+        later, sooner = (DAY + datetime.timedelta(minutes=minutes)
+                         for minutes in (20, 10))
+        rings, slow, go_on = [], threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+
+        def ring(moment):
+            if moment == later:
+                slow.set()
+                go_on.wait(20)
+            rings.append(moment)
+
+        def switch(*_args):
+            found._enforcer.next_change = sooner
+
+        self.useFixture(fixtures.MockPatchObject(found._alarm, 'set', ring))
+        self.useFixture(fixtures.MockPatchObject(
+            found._enforcer, 'switch_by_load', switch))
+        found._enforcer.next_change = later
+        self.useFixture(fixtures.MockPatch(
+            'nova_ext.live.enforce.now', lambda: DAY))
+        one = threading.Thread(target=found.switch)
+        other = threading.Thread(target=found._switch_by_load,
+                                 args=(set(), {'x'}))
+        one.start()
+        self.assertTrue(slow.wait(20))
+        other.start()
+        other.join(.5)
+        go_on.set()
+        for thread in one, other:
+            thread.join(20)
+        self.assertEqual([later, sooner], rings)
 
 
 class RandomTest(base.TestCase):

@@ -16,7 +16,9 @@ import importlib.util
 import subprocess
 import sys
 import threading
+import time
 import unittest
+from unittest import mock
 
 from nova_ext.live import jobs
 from tests import base
@@ -37,6 +39,12 @@ class JobsBase(base.TestCase):
 
     def hang(self, *args):
         self.go_on.wait(LONG)
+
+    def wait_for(self, is_so):
+        end = time.monotonic() + LONG
+        while not is_so() and time.monotonic() < end:
+            time.sleep(0.01)
+        return is_so()
 
     def finish(self):
         self.go_on.set()
@@ -81,6 +89,14 @@ class StartTest(JobsBase):
         self.jobs.stop(0.01)
         self.assertIsNone(self.jobs.start({'b'}, '', self.hang))
         self.assertEqual({'a'}, self.jobs.servers)
+
+    def test_no_thread_is_to_be_had(self):
+        with mock.patch.object(threading.Thread, 'start',
+                               side_effect=RuntimeError('no new thread')):
+            self.assertRaises(RuntimeError, self.jobs.start, {'a'}, '',
+                              self.hang)
+        self.assertEqual(frozenset(), self.jobs.servers)
+        self.assertIsNotNone(self.jobs.start({'a'}, '', self.hang))
 
     def test_in_words(self):
         job = self.jobs.start({'a'}, 'a live change: 0:1->2', self.hang)
@@ -133,6 +149,44 @@ class EachTest(JobsBase):
         (server, error), = self.late
         self.assertEqual(('b', 'late'), (server, str(error)))
 
+    def test_one_that_hangs_takes_the_patience_with_the_others(self):
+        """libvirtd as a whole may hang, and a native server waits."""
+        self.patch(jobs, 'PATIENCE', 1.0)
+        began = time.monotonic()
+        errors = self.each(self.hang, *range(3 * jobs.MOST))
+        self.assertLess(time.monotonic() - began, 4)
+        self.assertEqual(3 * jobs.MOST, len(errors))
+        self.assertEqual(jobs.MOST, len(self.jobs.all))
+
+    def test_two_wait_for_one_server(self):
+        """Both calls hang; each is a job until it ends."""
+        at_it = threading.Barrier(2)
+        ways = [threading.Event(), threading.Event()]
+        for way in ways:
+            self.addCleanup(way.set)
+
+        def work(way):
+            at_it.wait(LONG)
+            way.wait(LONG)
+
+        threads = [threading.Thread(target=self.jobs.each, args=(
+            {'a': way}, 'work', work)) for way in ways]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONG)
+        jobs_ = self.jobs.all
+        self.assertEqual(2, len(jobs_))
+        ways[0].set()
+        self.assertTrue(self.wait_for(lambda: len(self.ended) == 1))
+        # The other call hangs still.
+        self.assertEqual({'a'}, self.jobs.servers)
+        self.assertIsNone(self.jobs.start({'a'}, '', self.hang))
+        ways[1].set()
+        self.assertTrue(self.jobs.wait(LONG))
+        self.assertTrue(all(job.wait(LONG) for job in jobs_))
+        self.assertEqual(jobs_, set(self.ended))
+
     def test_who_has_a_job_is_left_alone(self):
         self.jobs.start({'a'}, 'it moves', self.hang)
         errors = self.each(self.done.append, 'a', 'b')
@@ -169,4 +223,4 @@ class EventletTest(base.TestCase):
              f'"EachTest"])'],
             capture_output=True, text=True, timeout=120)
         self.assertEqual(0, done.returncode, done.stderr)
-        self.assertRegex(done.stderr, r'Ran 11 tests')
+        self.assertRegex(done.stderr, r'Ran 14 tests')

@@ -19,6 +19,7 @@ import datetime
 import os
 import threading
 import time
+from unittest import mock
 
 import fixtures
 import nova.conf
@@ -27,6 +28,7 @@ from nova import objects
 from kongming import conf as km_conf
 from kongming.template import template
 from nova_ext.live import load
+from nova_ext.live import watched
 from tests import base
 
 objects.register_all()
@@ -80,10 +82,11 @@ class LoadTest(base.TestCase):
         self.addCleanup(nova.conf.CONF.clear_override, 'by_load', 'kongming')
         self.vcpu = self.useFixture(Vcpu())
         self.switched, self.admitted, self.acts = [], True, True
+        self.moment = NOW
         self.load = load.Load(
             lambda: self.acts, lambda *_args: self.admitted,
             lambda *uuids: self.switched.append(uuids),
-            lambda *_args: frozenset({15}), lambda: NOW)
+            lambda *_args: frozenset({15}), lambda: self.moment)
         self.addCleanup(self.load.stop)
         self.server = objects.Instance(
             id=1, uuid='00000000-0000-4000-8000-000000000001',
@@ -152,6 +155,52 @@ class LoadTest(base.TestCase):
         self.assertIn('changes_per_minute',
                       self.load.advice(self.uuid)['waits'])
         self.assertEqual(([], frozenset()), (self.switched, self.met()))
+
+    def test_who_gives_something_up_by_a_pass_is_read_often(self):
+        """A window opens, and a pass sees it before the thread does."""
+        self.flavor = template.decode({
+            'kongming:profile.idle.when':
+                '22:00-06:00 UTC and use<30% until 50% for 1s',
+            'kongming:profile.idle.lend': 'true'})
+        self.moment = NOW.replace(hour=12)
+        self.load.met(self.server, self.flavor, {}, self.moment)
+        decider = self.load._watched[self.uuid].decider
+        self.wait(lambda: any(state.holds for state
+                              in list(decider._states.values())))
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_ext.live.load.INTERVAL', 3600))
+        time.sleep(.5)
+        self.load.met(self.server, self.flavor, {}, NOW)
+        self.assertTrue(decider.is_urgent)
+        self.vcpu.busy.set()
+        self.moment = NOW
+        self.wait(lambda: self.switched)
+
+    def test_one_thread_looks_at_memory(self):
+        """The kernel may not answer for as long as somebody holds a lock."""
+        answer, asked = threading.Event(), []
+        self.addCleanup(answer.set)
+
+        class Hangs:
+            def read_memory(self):
+                asked.append(self)
+                answer.wait(PATIENCE)
+
+        for _ in range(3):
+            watched.read_memory([Hangs()])
+        self.wait(lambda: asked)
+        time.sleep(.2)
+        self.assertEqual(1, len(asked))
+        answer.set()
+        self.wait(lambda: watched.read_memory([Hangs()])
+                  or len(asked) > 1)
+
+    def test_no_thread_is_to_be_had(self):
+        with mock.patch.object(threading.Thread, 'start',
+                               side_effect=RuntimeError('no new thread')):
+            self.assertRaises(RuntimeError, self.met)
+        self.met()
+        self.wait(lambda: self.switched)
 
     def test_how_often_who_gave_something_up_is_read(self):
         self.assertEqual([.05, .05, .08, .1, .1], [

@@ -12,10 +12,15 @@
 
 """What can not be recorded now is recorded later, once and in order."""
 
+import fixtures
 from nova import exception
+from nova import objects
 
 from nova_ext.live import record
 from tests import base
+
+objects.register_all()
+UUID = '5f0f2a6d-4a0c-4b1b-9a53-7f1a3a6f7c11'
 
 
 class Change:
@@ -31,6 +36,41 @@ class Change:
         if self.errors:
             raise self.errors.pop(0)
         self.test.recorded.append((self.name, error))
+
+
+class EvidenceTest(base.TestCase):
+
+    def test_once_where_an_answer_is_lost(self):
+        """It is counted by who starts next (nova_ext.live.restored)."""
+        called, away = [], [True]
+
+        def note(what):
+            def call(_context, _uuid, name='', **_kwargs):
+                called.append((what, name))
+                if what == 'event_finish' and away.pop():
+                    away.append(False)
+                    raise TimeoutError()
+            return call
+
+        for where, whats in (
+                (objects.InstanceAction, ['action_start']),
+                (objects.InstanceActionEvent, [
+                    'event_start', 'event_finish',
+                    'event_finish_with_failure'])):
+            for what in whats:
+                self.useFixture(fixtures.MockPatchObject(
+                    where, what, note(what)))
+        self.useFixture(fixtures.MockPatchObject(record, '_notify'))
+        records = record.Records()
+        records.end(record.Change(
+            objects.Instance(uuid=UUID, display_name='a'), 'host', ['step'],
+            'profile p: use 3.0%'))
+        records.flush()
+        records.flush()
+        evidence = 'kongming_by_load: profile p: use 3.0%'
+        self.assertEqual(1, called.count(('event_start', evidence)))
+        self.assertEqual(1, called.count(
+            ('event_start', record.EVENT)))
 
 
 class RecordsTest(base.TestCase):

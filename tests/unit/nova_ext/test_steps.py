@@ -13,6 +13,7 @@
 to move.
 """
 
+import threading
 import types
 from unittest import mock
 
@@ -68,6 +69,33 @@ class BusyTest(base.TestCase):
     def test_on_another_host_by_now(self):
         self.server.host = 'compute2'
         self.assertIn('the server is busy', self.refused())
+
+
+class RollbackTest(base.TestCase):
+
+    def test_it_waits_for_no_other_one(self):
+        """What it needs where its memory was is not asked for."""
+        moves = memory_moves.MemoryMoves()
+        go_on, at_it, done = threading.Event(), threading.Event(), []
+        self.addCleanup(go_on.set)
+
+        def run_on():
+            at_it.set()
+            go_on.wait(20)
+
+        with mock.patch.object(moves, '_go'):
+            one = threading.Thread(target=moves.move, args=(
+                'a', None, None, None, run_on, None))
+            other = threading.Thread(target=moves.move, args=(
+                'b', None, None, None, lambda: done.append('b'), None))
+            one.start()
+            self.assertTrue(at_it.wait(20))
+            other.start()
+            other.join(2)
+            self.assertEqual(['b'], done)
+            go_on.set()
+            one.join(20)
+            other.join(20)
 
 
 class AnotherMachineTest(base.TestCase):

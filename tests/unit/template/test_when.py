@@ -158,6 +158,14 @@ class DefaultsTest(base.TestCase):
         self.assertEqual((250, 30, 600),
                          (found.ends_at, found.lasts, found.holds))
 
+    def test_each_can_end(self):
+        """Figures are from 0 to 100 per cent, both of them included."""
+        for text, figure in (('use<50% until 100%', 100.0),
+                             ('use<99.99%', 100.0),
+                             ('wait>5% until 0%', 0.0),
+                             ('wait>0.01%', 0.0)):
+            self.assertTrue(one(text).ends(figure), text)
+
     @hypothesis.given(conditions())
     def test_no_figure_both_begins_and_ends_it(self, found):
         for value in (0, found.threshold / 100, found.ends_at / 100, 100,
