@@ -111,6 +111,10 @@ def connect(args):
                            for value in getattr(args, f'config_{name}')
                            for word in (f'--config-{name}', value))],
         prog='nova-compute')
+    # Sections whose names are options' values; Nova's driver reads them, and
+    # nova/compute/manager.py (ComputeManager.__init__) makes them known.
+    nova.conf.neutron.register_dynamic_opts(CONF)
+    nova.conf.devices.register_dynamic_opts(CONF)
     logging.setup(CONF, 'nova')
     priv_context.init(root_helper=shlex.split(utils.get_root_helper()))
     privileged.as_root_itself()

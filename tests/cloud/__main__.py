@@ -34,6 +34,7 @@ examples:
   tools/cloud openstack --as member server list
   tools/cloud test
   tools/cloud test --short
+  tools/cloud upgrade
   tools/cloud down
   tools/cloud up --hosts local1        # nothing emulated: a minute less
 
@@ -54,6 +55,30 @@ hosts:
                      that works, one NUMA node
   nested1, nested2   emulated machines of two NUMA nodes, 12 pCPUs and SMT,
                      between which servers migrate
+"""
+_UPGRADE = """\
+Upgrades Nova of a cloud while servers run, move and borrow on it.
+
+It begins with an empty cloud of Nova 33, from an environment of its own that
+is made once in the cloud's folder. Nova goes to 34 with the scheduler first,
+back, to 34 with the scheduler last, and KongMing is removed as the
+installation guide says. After each step no thread may have moved, Nova,
+Placement, libvirt and the kernel have to agree, and what was answered before
+has to be answered as it was.
+
+A cloud that 'tools/cloud up' has made is not touched: remove it before.
+"""
+_UPGRADE_EXAMPLES = """\
+examples:
+  tools/cloud upgrade
+  tools/cloud upgrade --hosts local1,nested1,nested2
+  tools/cloud upgrade --keep           # look at it afterwards
+  tools/cloud upgrade first back --keep
+  tools/cloud upgrade last removal --resume
+  tools/cloud upgrade removal          # of a cloud of Nova 33
+  KONGMING_CLOUD=/tmp/upgrade tools/cloud upgrade
+
+exit status: 0 if each step went as it has to, 1 if not
 """
 _begin = time.monotonic()
 _printing = threading.Lock()
@@ -106,6 +131,26 @@ def _parser():
                          help='only these (default: all); --list tells them')
     command.add_argument('--list', action='store_true',
                          help='list the chapters')
+    command = add(upgrade, 'upgrade',
+                  'Upgrade Nova of it from 33 to 34 and back, remove '
+                  'KongMing from it, and print a table of results.')
+    command.description = _UPGRADE
+    command.epilog = _UPGRADE_EXAMPLES
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_up_options(command, 'local1,nested1')
+    command.add_argument('--keep', dest='leave_up', action='store_true',
+                         help='leave the cloud up')
+    command.add_argument('--resume', action='store_true',
+                         help='go on with the cloud and the servers that an '
+                              'earlier run has left up')
+    command.add_argument('--short', action='store_true',
+                         help='boot and move less at each step')
+    command.add_argument('parts', nargs='*', metavar='PART',
+                         help='only these of: first (to 34, the scheduler '
+                              'first), back (to 33), last (to 34, the '
+                              'scheduler last), removal (default: all)')
+    command.add_argument('--list', action='store_true',
+                         help='list the steps, and do nothing')
     command = add(openstack, 'openstack',
                   'Run the openstack command on it, as admin.')
     command.add_argument('--as', dest='user', default='admin',
@@ -179,6 +224,11 @@ def test(args):
     if args.short:
         args.hosts = 'local1'
     return story.main(args, _cloud(args), _names(args))
+
+
+def upgrade(args):
+    from tests.cloud import upgrade as upgrade_mod
+    return upgrade_mod.main(args, _cloud(args), _names(args))
 
 
 def main():

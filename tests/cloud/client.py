@@ -30,6 +30,10 @@ from tests.cloud import layout as layout_mod
 from tests.cloud import services
 
 
+#: What cliff makes of a Ctrl-C, after which nothing else is to be done.
+_INTERRUPTED = 130
+
+
 def _client_of(cache, instance, owner):
     """A process has one user; osc-lib keeps his clients for ever."""
     clients = vars(instance).setdefault('_kongming_clients', {})
@@ -92,6 +96,8 @@ class User:
             except osc_lib.exceptions.CommandError as exc:
                 code = 1
                 err.write(str(exc))
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
         self._note(words, code, time.monotonic() - begin,
                    out.getvalue() + err.getvalue())
         if status is not None and code != status:

@@ -13,7 +13,8 @@
 
 """nova-compute for a nested host, which is another machine than its own.
 
-Called with the folder of that host's machine before Nova's arguments.
+Called with the folder of that host's machine, the one that both see, and what
+would be called on that host: ``nova-compute ...`` or ``python -m MODULE ...``.
 KongMing reads the kernel inside by a process there.  The disks are on 9p:
 libvirt before 11.0 has a list of the file systems that hosts share, and
 refuses to migrate a domain whose disk is on another one, be it opened
@@ -22,13 +23,13 @@ What both nested hosts see by it is one file on this machine, so that is told
 to libvirt by VIR_MIGRATE_UNSAFE, for which Nova has no option.
 
 nova-compute runs outside, where it would ask this machine's kernel for the
-memory of servers; it asks the one inside (tests.nested.kernel).  The folder of
-the nested host is in KONGMING_NESTED, and the one that both see in
-KONGMING_NESTED_SHARE.  Nothing else of nova-compute is different.
+memory of servers; it asks the one inside (tests.nested.kernel).  Nothing else
+of nova-compute is different.
 """
 
 import importlib
 import pathlib
+import runpy
 import sys
 
 import libvirt
@@ -67,5 +68,12 @@ if __name__ == '__main__':
     nested.share = pathlib.Path(share)
     inside.Inside(host.Host(of=nested)).put(_patch)
     kernel.Numa(host.Host(of=nested)).setUp()
-    sys.argv[:3] = ['nova-compute']
-    sys.exit(compute.main())
+    # What privsep's own process would do, it would do to this machine.
+    from nova_ext import privileged
+    privileged.as_root_itself()
+    del sys.argv[:3]
+    if sys.argv[:2] == ['python', '-m']:
+        del sys.argv[:2]
+        runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)
+    else:
+        sys.exit(compute.main())

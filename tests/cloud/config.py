@@ -18,7 +18,6 @@ import shutil
 import sys
 
 from kongming.host import topology
-from tests.cloud import layout as layout_mod
 
 _REGION = 'RegionOne'
 
@@ -127,9 +126,25 @@ class Config:
         # The WSGI module reads both of these.
         write(etc / 'neutron' / 'plugins' / 'ml2' / 'ml2_conf.ini', {})
 
-        write(etc / 'nova' / 'nova.conf', self._nova())
+        self.write_nova()
+
+    def write_nova(self):
+        """The file of Nova's services but nova-compute."""
+        etc = self.layout.etc / 'nova'
+        write(etc / 'nova.conf', self._set('nova', self._nova()))
         # nova-api looks for it beside nova.conf.
-        shutil.copy(f'{share}/nova/api-paste.ini', etc / 'nova')
+        shutil.copy(self.layout.programs('nova').parent
+                    / 'etc' / 'nova' / 'api-paste.ini', etc)
+
+    def _set(self, name, sections):
+        """Sections with what an upgrade has set in them since.
+
+        :param name: ``nova``, or a host's
+        """
+        changed = self.layout.facts().get('settings', {}).get(name, {})
+        for section, options in changed.items():
+            sections.setdefault(section, {}).update(options)
+        return sections
 
     def _nova(self):
         url = self.layout.url
@@ -185,6 +200,7 @@ class Config:
             del nova[section]
         state = self.layout.data / host.name
         state.mkdir(exist_ok=True)
+        programs = self.layout.programs(f'nova-compute-{host.name}')
         shared, dedicated = map(topology.format_cpu_list, host.cpu_sets())
         nova['DEFAULT'] |= {
             'host': host.name, 'state_path': state,
@@ -209,13 +225,13 @@ class Config:
             'force_complete', 'wait_soft_reboot_seconds': '5',
             **host.settings}
         nova['kongming'] = {'reconcile_interval': '20'}
-        helper = (f'{layout_mod.BIN}/privsep-helper --config-file '
+        helper = (f'{programs}/privsep-helper --config-file '
                   f'{state}/nova.conf')
         for section in ('nova_sys_admin', 'privsep_osbrick',
                         'vif_plug_ovs_privileged', 'kongming_privileged'):
             nova[section] = {'helper_command': helper}
         path = state / 'nova.conf'
-        write(path, nova)
+        write(path, self._set(host.name, nova))
         return path
 
 

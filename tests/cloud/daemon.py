@@ -129,8 +129,14 @@ _reaping = threading.Lock()
 
 
 def environment(layout, further=()):
-    """The environment of what runs in the cloud."""
-    return {**os.environ, 'PYTHONWARNINGS': 'ignore',
+    """The environment of what runs in the cloud.
+
+    Whether a service has native threads is its release's to say, not that of
+    the tests (tests.embedded).
+    """
+    mine = {name: value for name, value in os.environ.items()
+            if name != 'OS_NOVA_DISABLE_EVENTLET_PATCHING'}
+    return {**mine, 'PYTHONWARNINGS': 'ignore',
             'PATH': f'{layout_mod.BIN}:{os.environ["PATH"]}:/usr/sbin:/sbin',
             layout_mod.MARK: str(layout.folder), **dict(further)}
 

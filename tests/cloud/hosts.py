@@ -27,7 +27,6 @@ import pathlib
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 
 from tests.cloud import daemon
@@ -60,7 +59,6 @@ class Local:
 
     name = 'local1'
     kind = 'local'
-    nova_compute = None
     #: Seconds within which things get done there.
     slow = 1
     _PLACES = {'run': '/run/libvirt', 'lib': '/var/lib/libvirt',
@@ -94,6 +92,13 @@ class Local:
 
     def siblings(self, node):
         return ()
+
+    def runs(self, programs, program, *words):
+        """What to run for a program that works on this host.
+
+        :param programs: the folder that it is in
+        """
+        return [programs / program, *words]
 
     def _furnish(self):
         mounts = ''.join(
@@ -214,9 +219,6 @@ class Nested:
         self.layout = layout
         self.name = f'nested{number}'
         self.machine = Linked(layout, self.name, number)
-        self.nova_compute = (
-            sys.executable, '-P', pathlib.Path(__file__).with_name(
-                'compute.py'), self.machine.folder, self.machine.share)
         self._port = layout.port(self.name)
         self.uri = self.compute_uri = machine.uri(self._port)
         self.settings = {
@@ -228,6 +230,11 @@ class Nested:
                   for node in range(self.SHAPE.nodes)]
         return shared, sorted({p for node in range(self.SHAPE.nodes)
                                for p in self.SHAPE.pcpus(node)} - {*shared})
+
+    def runs(self, programs, program, *words):
+        return [programs / 'python', '-P',
+                pathlib.Path(__file__).with_name('compute.py'),
+                self.machine.folder, self.machine.share, program, *words]
 
     def inside(self, argv):
         # nova-compute runs outside: in there it would take minutes to start.

@@ -80,6 +80,23 @@ class Layout:
     def note(self, **facts):
         self._facts.write_text(json.dumps({**self.facts(), **facts}))
 
+    def release(self, service):
+        """The release of Nova that a service is of; None: the checkout's.
+
+        :param service: such as ``nova-conductor``, ``nova-compute-local1``;
+            ``nova`` is its API
+        """
+        return self.facts().get('releases', {}).get(service)
+
+    def environment(self, release):
+        """The virtual environment of a release; None: this process's."""
+        return (pathlib.Path(sys.prefix) if release is None
+                else self.folder / f'nova-{release}')
+
+    def programs(self, service):
+        """The folder of the programs that a service runs from."""
+        return self.environment(self.release(service)) / 'bin'
+
     @property
     def secret(self):
         """The password of all users, made up for this cloud."""
@@ -112,6 +129,16 @@ class Layout:
                         f'is taken; tools/cloud up --port PORT takes PORT '
                         f'and the {len(_PORTS) - 1} after it instead'
                     ) from None
+
+    def empty(self):
+        """Remove what a cloud has written.
+
+        What takes long to make stays: environments, nested hosts' states.
+        """
+        for path in (self.etc, self.logs, self.run, self.data, self.share,
+                     self.folder / 'local1'):
+            shutil.rmtree(path, ignore_errors=True)
+        self._facts.unlink(missing_ok=True)
 
     def wipe(self):
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -16,7 +16,6 @@
 import getpass
 import grp
 import os
-import sys
 import urllib.error
 import urllib.request
 
@@ -46,6 +45,7 @@ _START = 300
 def web(layout, service):
     """A WSGI service by uwsgi, as one process with threads."""
     config = layout.etc / service
+    programs = layout.programs(service)
     further = {
         'keystone': {'OS_KEYSTONE_CONFIG_FILES': config / 'keystone.conf'},
         'placement': {'OS_PLACEMENT_CONFIG_DIR': config},
@@ -53,7 +53,7 @@ def web(layout, service):
         'neutron': {'OS_NEUTRON_CONFIG_FILES': config / 'neutron.conf'},
         'nova': {'OS_NOVA_CONFIG_DIR': config}}[service]
     return daemon.Daemon(layout, service, [
-        BIN / 'pyuwsgi', '--http-socket',
+        programs / 'pyuwsgi', '--http-socket',
         f'127.0.0.1:{layout.port(service)}', '--module',
         f'{WEB[service][0]}:application', '--master', '--processes', '1',
         '--threads', '6', '--enable-threads', '--lazy-apps', '--die-on-term',
@@ -62,7 +62,7 @@ def web(layout, service):
         # larger than the 1 MiB that is usually the limit.
         '--chunked-input-timeout', '300', '--chunked-input-limit',
         str(64 << 20), '--socket-timeout', '300',
-        '--disable-logging', '--home', sys.prefix,
+        '--disable-logging', '--home', programs.parent,
         # Kept alive, connections fail now and then.
         '--add-header', 'Connection: close'],
         {name: str(value) for name, value in further.items()})
@@ -71,14 +71,15 @@ def web(layout, service):
 def worker(layout, name):
     """nova-conductor or nova-scheduler."""
     return daemon.Daemon(layout, f'nova-{name}', [
-        BIN / f'nova-{name}', '--config-file',
+        layout.programs(f'nova-{name}') / f'nova-{name}', '--config-file',
         layout.etc / 'nova' / 'nova.conf'])
 
 
 def compute(layout, host, config):
     """nova-compute of a host."""
-    return daemon.Daemon(layout, f'nova-compute-{host.name}', host.inside([
-        *(host.nova_compute or [BIN / 'nova-compute']), '--config-file',
+    name = f'nova-compute-{host.name}'
+    return daemon.Daemon(layout, name, host.inside([
+        *host.runs(layout.programs(name), 'nova-compute'), '--config-file',
         config]))
 
 
@@ -103,7 +104,7 @@ def _manage(layout, program, *words):
     service = program.partition('-')[0]
     name = {'glance': 'glance-api'}.get(service, service)
     daemon.run(layout, [
-        BIN / program, '--config-file',
+        layout.programs(program) / program, '--config-file',
         layout.etc / service / f'{name}.conf', *words], f'{service}-manage')
 
 

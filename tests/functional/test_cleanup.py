@@ -590,6 +590,17 @@ class ProcessTest(base.TestCase):
         self.assertEqual((0, 'Nothing of KongMing is left on compute1.\n'),
                          self.command(*words, '--force')[:2])
 
+    def test_options(self):
+        """Nova's driver reads options that only its manager makes known."""
+        subprocess.run(
+            [sys.executable, '-W', 'ignore', '-c',
+             'import sys\n'
+             'from nova_ext.cleanup import command\n'
+             'command.connect(command.parse(sys.argv[1:]))\n'
+             'command.CONF.neutron_tunnel.numa_nodes\n'
+             'command.CONF.devices.enabled_mdev_types\n',
+             '--config-file', str(self.conf)], check=True)
+
     def test_no_such_file(self):
         status, _out, err = self.command('--config-file', '/nowhere')
         self.assertEqual(2, status)
