@@ -188,6 +188,13 @@ class Look:
         """vCPU -> pCPUs, by the kernel of the server's host."""
         return witness.threads(self.domain_name(uuid), self.host(uuid).shell)
 
+    def nodes(self, uuid):
+        """Where its process may have memory, by the kernel."""
+        _name, nodes = self.host(uuid).shell(
+            f'pid={witness.pid_file(self.domain_name(uuid))}\n'
+            'grep Mems_allowed_list /proc/$pid/status').split()
+        return topology.parse_cpu_list(nodes)
+
     def process(self, uuid):
         """The pid of its QEMU, and the ticks of CPU time it has had."""
         # The kernel shares them out between user and system by its samples.
@@ -210,14 +217,14 @@ class Look:
 
         party("Nova's database",
               [cell[:2] for cell in self.cells(uuid)], [(node, pins)])
-        for kind, flags in (('', 0), (
-                'persistent ', libvirt.VIR_DOMAIN_XML_INACTIVE)):
-            xml = self.xml(uuid, flags)
-            party(f'{kind}domain XML', witness.domain(xml)[0], wanted)
-            # Its memnode goes on naming the node of the boot.
-            party(f'{kind}domain XML, node', memory_nodes(xml),
-                  frozenset({node}))
+        party('domain XML', witness.domain(self.xml(uuid))[0], wanted)
+        xml = self.xml(uuid, libvirt.VIR_DOMAIN_XML_INACTIVE)
+        party('persistent domain XML', witness.domain(xml)[0], wanted)
+        # That of a domain that runs goes on naming the node of its start.
+        party('persistent domain XML, node', memory_nodes(xml),
+              frozenset({node}))
         party("the kernel's threads", self.threads(uuid), wanted)
+        party("the kernel's nodes", self.nodes(uuid), frozenset({node}))
         host = self.server(uuid)['host']
         owners = self.owners()
         party('owners', {pcpu for (on, pcpu), who in owners.items()
