@@ -253,13 +253,24 @@ class KongmingMixin:
         return driver._host.get_connection().getCapabilities()
 
     def instance(self, server_id):
-        return objects.Instance.get_by_uuid(
-            nova_context.get_admin_context(), server_id,
-            expected_attrs=['numa_topology', 'flavor'])
+        with self.in_cell() as context:
+            return objects.Instance.get_by_uuid(
+                context, server_id,
+                expected_attrs=['numa_topology', 'flavor'])
 
     def compute_node(self, host='compute1'):
-        return objects.ComputeNode.get_first_node_by_host_for_old_compat(
-            nova_context.get_admin_context(), host)
+        with self.in_cell() as context:
+            return objects.ComputeNode.get_first_node_by_host_for_old_compat(
+                context, host)
+
+    def in_cell(self):
+        """A context for the database of the hosts.
+
+        Without a cell, Nova's fixture takes that which any thread has asked
+        last (nova/tests/fixtures/nova.py, CellDatabases).
+        """
+        return nova_context.target_cell(
+            nova_context.get_admin_context(), self.cell_mappings['cell1'])
 
     def usage(self, host='compute1'):
         """node -> (owned pCPUs, memory in use), as the tracker has saved."""
