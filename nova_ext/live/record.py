@@ -31,6 +31,7 @@ from nova import exception
 from nova import objects
 from nova import rpc
 from oslo_log import log as logging
+import oslo_messaging as messaging
 from oslo_serialization import jsonutils
 
 from nova_ext import figures
@@ -250,6 +251,11 @@ class Records:
             except exception.NovaException:
                 # Its server is gone, say; that is so later as well.
                 LOG.warning('A live change is not recorded', exc_info=True)
+            except messaging.RemoteError:
+                # Conductor answers and can't; the next flush begins with
+                # another one.
+                self._pending.rotate(-1)
+                raise
             self._pending.popleft()
 
 

@@ -15,6 +15,7 @@
 import fixtures
 from nova import exception
 from nova import objects
+import oslo_messaging as messaging
 
 from nova_ext.live import record
 from tests import base
@@ -96,6 +97,17 @@ class RecordsTest(base.TestCase):
         self.records.flush()
         self.assertEqual([('a', None), ('b', None)], self.recorded)
         self.assertEqual(['a', 'b'], self.logged)
+
+    def test_what_conductor_can_not_record_is_in_nobodys_way(self):
+        self.records.end(Change(self, 'a', [
+            messaging.RemoteError('DataError') for _ in range(3)]))
+        self.records.end(Change(self, 'b'))
+        for _ in range(2):
+            self.records.flush()
+        self.assertEqual([('b', None)], self.recorded)
+        for _ in range(2):
+            self.records.flush()
+        self.assertEqual([('b', None), ('a', None)], self.recorded)
 
     def test_a_server_that_is_gone_is_in_nobodys_way(self):
         self.records.end(Change(self, 'a', [
