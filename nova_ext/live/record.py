@@ -208,7 +208,8 @@ def _canonical(value):
 class Records:
     """What is to be recorded, in its order.
 
-    While Nova can not be told it is kept, and recorded later.
+    While Nova can not be told it is kept, and recorded later.  What conductor
+    answers with an error of its own goes behind the others.
     """
 
     def __init__(self):

@@ -361,21 +361,31 @@ class ByLoadTest(base.TestCase):
         self.assertLessEqual(steps.now[server.uuid].pcpus, SHARED)
 
 
-class LeftAloneTest(base.TestCase):
+class NeighboursBase(base.TestCase):
+    """Two owners that may lend, and a borrower."""
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MockPatch(
+            'nova_ext.live.enforce.now', lambda: DAY))
+        self.steps = Steps(self, random.Random(1))
+        self.one, self.other, self.borrower = (
+            make(random.Random(1), number, pcpus)
+            for number, pcpus in enumerate(([2, 3], [4, 5], [])))
+        self.borrower.flavor.extra_specs['kongming:borrow'] = 'host'
+        self.servers = {each.uuid: each for each in (
+            self.one, self.other, self.borrower)}
+        for server in self.servers.values():
+            self.steps.own(server)
+            self.steps.define(server)
+
+
+class LeftAloneTest(NeighboursBase):
     """A borrower that is busy retains what it has borrowed."""
 
     def test_it_gets_no_more(self):
-        self.useFixture(fixtures.MockPatch(
-            'nova_ext.live.enforce.now', lambda: DAY))
-        steps = Steps(self, random.Random(1))
-        one, other, borrower = (
-            make(random.Random(1), number, pcpus)
-            for number, pcpus in enumerate(([2, 3], [4, 5], [])))
-        borrower.flavor.extra_specs['kongming:borrow'] = 'host'
-        servers = {each.uuid: each for each in (one, other, borrower)}
-        for server in servers.values():
-            steps.own(server)
-            steps.define(server)
+        steps, servers = self.steps, self.servers
+        one, other, borrower = servers.values()
         enforcer = enforce.Enforcer(steps, jobs.Jobs())
         enforcer.first(list(servers.values()))
         one.metadata = {'kongming:profile': 'idle'}
@@ -407,22 +417,13 @@ class SavedTest(LateBase):
         self.assertEqual(set(), self.borrowed)
 
 
-class MeanwhileTest(base.TestCase):
+class MeanwhileTest(NeighboursBase):
     """An owner starts while profiles switch by what was known before."""
 
     def test_a_pass_begins_as_well(self):
-        self.useFixture(fixtures.MockPatch(
-            'nova_ext.live.enforce.now', lambda: DAY))
-        steps = Steps(self, random.Random(1))
-        lender, other, borrower = (
-            make(random.Random(1), number, pcpus)
-            for number, pcpus in enumerate(([2, 3], [4, 5], [])))
-        servers = {each.uuid: each for each in (lender, other, borrower)}
-        borrower.flavor.extra_specs['kongming:borrow'] = 'host'
+        steps, servers = self.steps, self.servers
+        lender, other, borrower = servers.values()
         lender.metadata = {'kongming:profile': 'idle'}
-        for server in servers.values():
-            steps.own(server)
-            steps.define(server)
         found = reconciler.Reconciler(mock.Mock())
         enforcer = found._enforcer = enforce.Enforcer(steps, found.jobs)
         self.useFixture(fixtures.MockPatchObject(
