@@ -35,6 +35,7 @@ from nova import objects
 from oslo_db import exception as db_exc
 import oslo_messaging as messaging
 import psutil
+import sqlalchemy
 import testtools
 
 from kongming.compute import servers
@@ -57,6 +58,29 @@ def _is_ours(thread):
     return module.partition('.')[0] in _OURS
 
 
+def close_idle():
+    """Close the connections to databases that pools keep for the next one.
+
+    A pool keeps as many as were once used at the same time.  A database in
+    memory would be gone with its connection; its pool is of another kind.
+    """
+    for each in gc.get_objects():
+        if isinstance(each, sqlalchemy.Engine) and isinstance(
+                each.pool, sqlalchemy.QueuePool):
+            each.dispose()
+
+
+def open_files():
+    """what this process has open, in the kernel's words -> how often."""
+    found = collections.Counter()
+    for number in os.listdir('/proc/self/fd'):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            # "socket:[1234]" is a socket, whichever.
+            found[os.readlink(f'/proc/self/fd/{number}').partition(
+                ':[')[0]] += 1
+    return found
+
+
 class Gauge:
     """What may not grow, round by round.
 
@@ -70,18 +94,20 @@ class Gauge:
         #: until all has happened that happens once
         self._until = self.began + seconds / 4
         self._early = self._late = None
+        self._early_files = self._late_files = collections.Counter()
 
     def sample(self, **more):
         gc.collect()
+        close_idle()
         traces = tracemalloc.take_snapshot().filter_traces([
             tracemalloc.Filter(True, f'*/{name}/*') for name in _OURS])
         if self._early is None or time.monotonic() < self._until:
-            self._early = traces
-        self._late = traces
+            self._early, self._early_files = traces, open_files()
+        self._late, self._late_files = traces, open_files()
         for name, value in {
                 'threads': sum(map(_is_ours, threading.enumerate())),
                 'threads of all services': threading.active_count(),
-                'open files': self._process.num_fds(),
+                'open files': self._late_files.total(),
                 'bytes of our code': sum(
                     each.size for each in traces.statistics('filename')),
                 'MiB of the process': self._process.memory_info().rss >> 20,
@@ -89,9 +115,11 @@ class Gauge:
             self.samples[name].append(value)
 
     def grown(self, most=10):
-        """Lines that hold more than they did after a quarter, in words."""
-        return [str(each) for each in self._late.compare_to(
-            self._early, 'lineno')[:most]]
+        """What there is more of than after a quarter, files and lines."""
+        return [f'{count} more of {name}' for name, count in
+                (self._late_files - self._early_files).items()] + [
+            str(each) for each in self._late.compare_to(
+                self._early, 'lineno')[:most]]
 
     def quarters(self, name):
         """Medians of the second quarter and of the last one."""
