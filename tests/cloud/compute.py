@@ -66,13 +66,15 @@ if __name__ == '__main__':
     folder, share = sys.argv[1:3]
     nested = machine.Machine(folder)
     nested.share = pathlib.Path(share)
-    inside.Inside(host.Host(of=nested)).put(_patch)
+    kernel_inside = inside.Inside(host.Host(of=nested))
+    kernel_inside.put(_patch)
     kernel.Numa(host.Host(of=nested)).setUp()
     # What privsep's own process would do, it would do to this machine.
     from nova_ext import privileged
     privileged.as_root_itself()
     del sys.argv[:3]
     if sys.argv[:2] == ['python', '-m']:
+        kernel_inside.put_processes(_patch)
         del sys.argv[:2]
         runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)
     else:

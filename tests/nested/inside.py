@@ -14,7 +14,9 @@
 What nova-compute reads of its own machine is read by a process inside.
 """
 
+from kongming.domain import domain as domain_mod
 from kongming.host import stale
+from kongming.live import threads
 from kongming.live import witness
 from tests.nested import kernel
 
@@ -68,6 +70,26 @@ class Inside:
         return stale.Cpus(frozenset(online), *(
             {number: frozenset(pcpus) for number, pcpus in found}
             for found in (nodes, siblings)))
+
+    def tasks(self, process):
+        return [domain_mod.Task(*named, frozenset(allowed), last,
+                                threads.Sched(*sched))
+                for *named, allowed, last, sched
+                in self._kernel.tasks(process)]
+
+    def schedulers(self, process):
+        return {vcpu: threads.Sched(*sched)
+                for vcpu, sched in self._kernel.schedulers(process)}
+
+    def put_processes(self, patch):
+        """Have its domains' processes be those that are seen.
+
+        For what only reads of them: what is written is written outside.
+        """
+        for name, function in (
+                ('pid_of', self._kernel.pid_of), ('tasks', self.tasks),
+                ('schedulers', self.schedulers)):
+            patch(f'kongming.kernel.process.{name}', function)
 
     def put(self, patch):
         """Have kongming.kernel read inside.

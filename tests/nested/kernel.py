@@ -44,7 +44,7 @@ for name in 'kongming', 'kongming.host', 'kongming.kernel', 'kongming.live':
     package = types.ModuleType(name)
     package.__path__ = [sys.argv[1] + '/' + name.replace('.', '/')]
     sys.modules[name] = package
-# Of these only annotations are used, and three names of kinds.
+# Of these only annotations are used, three names of kinds, and two tuples.
 for name in ('kongming.live.threads', 'kongming.live.qos', 'kongming.domain',
              'kongming.domain.domain', 'kongming.memory',
              'kongming.memory.maps'):
@@ -55,6 +55,8 @@ from kongming.live import witness
 for kind in 'VCPU', 'IOTHREAD', 'EMULATOR':
     setattr(sys.modules['kongming.domain.domain'], kind,
             getattr(witness, kind))
+sys.modules['kongming.domain.domain'].Task = lambda *fields: fields
+sys.modules['kongming.live.threads'].Sched = lambda *fields: fields
 from kongming import exception
 from kongming.kernel import affinity
 from kongming.kernel import cpus
@@ -70,7 +72,9 @@ def hold(process, places):
     affinity.hold(process, {thread: set(pcpus) for thread, pcpus in places})
 functions = {'online': cpus.online, 'read_cpus': read_cpus, 'hold': hold,
              'read_threads': reader.read, 'pid_of': process.pid_of,
-             'lacking': cpuset.lacking, 'reclaim_cpus': cpuset.reclaim_cpus}
+             'lacking': cpuset.lacking, 'reclaim_cpus': cpuset.reclaim_cpus,
+             'tasks': process.tasks, 'schedulers': lambda pid: sorted(
+                 process.schedulers(pid).items())}
 write = threading.Lock()
 def answer(number, name, args):
     try:
