@@ -63,6 +63,8 @@ def web(layout, service):
         '--chunked-input-timeout', '300', '--chunked-input-limit',
         str(64 << 20), '--socket-timeout', '300',
         '--disable-logging', '--home', programs.parent,
+        # On SIGHUP it runs itself anew, without this past the environment.
+        '--binary-path', programs / 'python3',
         # Kept alive, connections fail now and then.
         '--add-header', 'Connection: close'],
         {name: str(value) for name, value in further.items()})

@@ -15,6 +15,7 @@
 import functools
 import json
 import os
+import pathlib
 import signal
 import subprocess
 
@@ -27,6 +28,11 @@ OLD, NEW = '33', '34'
 _REPORT = 420
 #: What Nova's records call its API.
 _API = 'nova-osapi_compute'
+
+
+def _children_of(pid):
+    path = pathlib.Path(f'/proc/{pid}/task/{pid}/children')
+    return {*path.read_text().split()}
 
 
 class Releases:
@@ -156,20 +162,33 @@ class Releases:
                 > was[service]['report_count']), _REPORT, 'report')
 
     def hang_up(self):
-        """SIGHUP: all services forget which versions there were.
+        """Have all services forget which versions there were.
+
+        By SIGHUP; nova-compute is restarted, as it would not go on with
+        threads (oslo_service/backend/_threading/service.py,
+        _reload_service).
 
         :raises tests.cloud.error.Problem: if one does not go on
         """
-        was = self.rows()
-        for service in self.services():
+        was, api = self.rows(), self.process('nova')
+        old = _children_of(api.pid)
+        computes = self.computes()
+        others = [name for name in self.services() if name not in computes]
+        for service in others:
             os.kill(self.process(service).pid, signal.SIGHUP)
+        # Its workers answer until they end.
+        api.wait_until(lambda: (now := _children_of(api.pid))
+                       and not now & old, _REPORT, 'have another worker')
         services.wait_for_web(self.layout, 'nova')
-        for service in self.services():
+        for service in others:
             # An API reports nothing.  The first one may be from before.
             if service != 'nova':
                 self.process(service).wait_until(lambda: (
                     self.rows()[service]['report_count']
                     > was[service]['report_count'] + 1), _REPORT, 'report')
+        for service in computes:
+            self.process(service).stop()
+            self.begin(service)
 
     def manage(self, *words, program='nova-manage'):
         """A program of Nova's newest release that is installed.
