@@ -83,7 +83,10 @@ Whether this host changes running servers. In any case boots and moves obey \
 templates, and borrowers leave a pCPU before its owner starts. A host that \
 does not act switches no profiles and restores nothing.
 
-It can be changed while nova-compute runs (SIGHUP).
+It is read again when nova-compute is restarted, and with eventlet also when \
+it gets SIGHUP. With native threads, which Nova 34 has by default, SIGHUP \
+stops the work of nova-compute while it goes on reporting that it is up \
+(oslo.service 4.8.0): restart it instead.
 
 Related options:
 
@@ -120,9 +123,9 @@ Seconds between two times that nova-compute writes ``metrics_file``.
 How many live changes may fail one after the other and be rolled back, until \
 the host observes by itself, as with ``live_changes = observe``. It writes an \
 ERROR line and emits a notification, and acts again when nova-compute is \
-restarted or gets SIGHUP. It does the same at once if it finds a pCPU with \
-two owners. Changes that are refused up front do not count. With 0 no number \
-of failures makes the host observe.
+restarted. It does the same at once if it finds a pCPU with two owners. \
+Changes that are refused up front do not count. With 0 no number of failures \
+makes the host observe.
 
 Related options:
 
@@ -142,7 +145,7 @@ change, one that ends does not. A single client that waits for each of its \
 changes does not reach the default. Changes before nova-compute was started \
 count, too. 0 is no limit.
 
-It can be changed while nova-compute runs (SIGHUP).
+It is read again as ``live_changes`` is.
 """),
     cfg.StrOpt(
         'by_load',
@@ -168,7 +171,7 @@ A host without such servers reads nothing.
 
 With ``live_changes`` other than ``act`` nothing is done but advised.
 
-It can be changed while nova-compute runs (SIGHUP).
+It is read again as ``live_changes`` is.
 
 Related options:
 
@@ -188,7 +191,7 @@ profile begins only if two switches are left, so that it can always end. \
 Switches before nova-compute was started count, too. 0 is no limit. Switches \
 by windows and by metadata do not count.
 
-It can be changed while nova-compute runs (SIGHUP).
+It is read again as ``live_changes`` is.
 
 Related options:
 
@@ -205,7 +208,7 @@ hour because their vCPUs wait for pCPUs (``kongming:balance=node``). A server \
 that has moved stays for an hour at least. Each move counts in \
 ``changes_per_minute``, too. 0 is no limit.
 
-It can be changed while nova-compute runs (SIGHUP).
+It is read again as ``live_changes`` is.
 
 Related options:
 
@@ -232,7 +235,7 @@ another NUMA node. There are pauses between the calls. So a busy guest waits \
 for a slice at most, and nothing else on the host waits. 0 moves all memory \
 of the old node in one call, which is faster and can't be interrupted.
 
-It can be changed while nova-compute runs (SIGHUP).
+It is read again as ``live_changes`` is.
 """,
         mutable=True),
     cfg.StrOpt(
@@ -305,7 +308,7 @@ moved, and are reported as such. irqbalance, if it runs, is asked by its \
 socket to keep off owned pCPUs. A host that does not act (``live_changes``) \
 moves none.
 
-It can be changed while nova-compute runs (SIGHUP).
+It is read again as ``live_changes`` is.
 
 Related options:
 

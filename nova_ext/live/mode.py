@@ -14,9 +14,9 @@
 
 ``[kongming] live_changes`` says so.  A host on which changes fail one after
 the other, or on which a pCPU is found with two owners, observes by itself
-until nova-compute is started again or told to read its configuration again
-(SIGHUP).  Where a private part of the installed Nova looks different, it is
-off as long as nova-compute runs (:mod:`nova_ext.private`).
+until nova-compute is started again or, with eventlet, reads its configuration
+again (SIGHUP).  Where a private part of the installed Nova looks different, it
+is off as long as nova-compute runs (:mod:`nova_ext.private`).
 """
 
 import threading
@@ -96,7 +96,7 @@ class Mode:
             self.reason = reason
         host = self._driver._tracker.host
         LOG.error('The host observes by itself and changes no running server, '
-                  'until nova-compute is started again or gets SIGHUP: %s',
+                  'until nova-compute is started again: %s',
                   reason)
         try:
             record.stopped(host, reason)

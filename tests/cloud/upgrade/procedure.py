@@ -66,7 +66,7 @@ class Procedure:
         if 'first' in self.parts:
             yield from self._up('scheduler first', (
                 'nova-scheduler', 'nova-conductor', 'nova', *computes))
-            yield 'All forget the old versions; online data migrations', self.finish
+            yield 'Old versions are forgotten; data migrations', self.finish
         if 'back' in self.parts:
             yield 'A server is booted that will go back', self.boot_newer
             yield from self._down()
@@ -74,7 +74,7 @@ class Procedure:
         if 'last' in self.parts:
             yield from self._up('scheduler last', (
                 'nova-conductor', 'nova', *computes, 'nova-scheduler'))
-            yield 'All forget the old versions; online data migrations', self.finish
+            yield 'Old versions are forgotten; data migrations', self.finish
         if 'removal' in self.parts:
             yield from removal.Removal(self).steps()
 
