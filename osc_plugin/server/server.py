@@ -202,8 +202,9 @@ class SetServer(_Change):
                  'such as "0-3:l3=25%%,mb=50%%".')
         parser.add_argument(
             '--profile', metavar='<name>',
-            help=f"Profile of the flavor that is to be active, whatever the "
-                 f"windows say; '{template.AUTO}' goes by the windows.")
+            help=f"Profile of the flavor that is to be active, whatever "
+                 f"windows and conditions say; '{template.AUTO}' goes by "
+                 f"these.")
         return parser
 
     def take_action(self, parsed_args):
