@@ -290,8 +290,8 @@ class ShowServer(command.ShowOne):
     It is not known (-, null in JSON) for other users, and if the server does
     not run or the host could not look.
 
-    If the flavor has conditions on load, an admin also sees 'load': what the
-    host has measured, and what that calls for.
+    If the flavor has conditions on load or kongming:balance, an admin also
+    sees 'load': what the host has measured, and what that calls for.
 
     Examples::
 
