@@ -26,9 +26,9 @@ weigher need not guess, and need not ask anybody.  Stats are strings:
 ``kongming_l3``
     pCPUs that share an L3 cache, e.g. ``0-7,64-71 8-15,72-79``.
 ``kongming_live``
-    whether running servers are changed: ``act``, ``observe`` or ``off``; and
-    for how many of them something would be done while it observes, e.g.
-    ``observe:3``.
+    whether running servers are changed: ``act``, ``observe``, ``off``, or
+    ``unseen`` where the kernel can't be asked; and for how many of them
+    something would be done while it observes, e.g. ``observe:3``.
 ``kongming_irq``
     ``[kongming] irq_affinity``, and how many interrupts of devices may come
     to pCPUs that have an owner, e.g. ``report:3``.

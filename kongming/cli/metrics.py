@@ -60,24 +60,24 @@ def _is_loopback(name):
 
 
 class Metrics(help_mod.Help, command.Command):
-    """Tell Prometheus of this host's pCPUs, domains and live changes.
+    """Export metrics of this host's pCPUs, domains and live changes.
 
-    Once, to standard output or with --output into a file for node_exporter's
-    textfile collector, which is replaced as a whole; or with --listen
-    whenever Prometheus asks. What nova-compute knows (live changes, passes,
-    jobs, how far Placement lags) it writes into the file that [kongming]
-    metrics_file of nova.conf names, and it is told where that is there.
+    The command writes them once, to standard output, or with --output to a
+    file for node_exporter's textfile collector, which it replaces as a
+    whole. With --listen it serves them to Prometheus. Metrics of live
+    changes, passes, jobs and the lag of Placement come from the file that
+    nova-compute writes if [kongming] metrics_file of nova.conf is set.
 
-    --listen takes connections of this host only, unless it is given an
-    address. Another one than loopback's needs TLS and certificates of the
-    clients, or --unauthenticated where a firewall or a proxy keeps others
-    out; there are no passwords. libvirt is asked at most every
-    --survey-interval seconds, and the memory of domains is walked through at
-    most every --memory-interval seconds; the kernel's accounts are read each
+    --listen takes connections of this host only, unless you name an
+    address. An address other than loopback needs TLS and certificates of the
+    clients, or --unauthenticated if a firewall or a proxy keeps others out.
+    There are no passwords. The command asks libvirt at most every
+    --survey-interval seconds, and reads where the memory of domains is at
+    most every --memory-interval seconds. It reads the kernel's accounts each
     time.
 
-    It needs Prometheus' client library (pip install 'kongming[metrics]'),
-    and to be root for the memory of domains.
+    It needs Prometheus' client library (pip install 'kongming[metrics]'). It
+    has to run as root to read where the memory of domains is.
 
     Examples::
 
@@ -92,36 +92,35 @@ class Metrics(help_mod.Help, command.Command):
         parser = super().get_parser(prog_name)
         where = parser.add_mutually_exclusive_group()
         where.add_argument('--output', metavar='<file>',
-                           help='Write into this file, and say on standard '
-                                'error what that cost.')
+                           help='Write to this file, and print on standard '
+                                'error the CPU time that it took.')
         where.add_argument('--listen', metavar='<[address:]port>',
                            type=address,
-                           help=f'Serve them until it is ended (the usual '
-                                f'port is {_PORT}).')
+                           help=f'Serve the metrics until the command is '
+                                f'ended (the usual port is {_PORT}).')
         parser.add_argument('--tls-cert', metavar='<file>',
                             help='With --listen: certificate (PEM).')
         parser.add_argument('--tls-key', metavar='<file>',
                             help='With --listen: its key (PEM).')
         parser.add_argument('--tls-client-ca', metavar='<file>',
-                            help='With --listen: who has to have signed the '
-                                 "certificates of clients (PEM).")
+                            help='With --listen: the CA that has signed the '
+                                 'certificates of clients (PEM).')
         parser.add_argument('--unauthenticated', action='store_true',
-                            help="With --listen on another address than "
-                                 "loopback's: serve whoever asks, without "
-                                 'TLS as well where no certificate is '
-                                 'given.')
+                            help='With --listen on another address than '
+                                 'loopback: serve every client, without TLS '
+                                 'if no certificate is given.')
         parser.add_argument('--nova-compute', metavar='<file>',
                             help="The file that nova-compute writes "
                                  "(default: nova.conf's [kongming] "
                                  'metrics_file).')
         for name, default, what in (
-                ('survey', 60, 'a look at the host holds'),
-                ('memory', 600, 'a walk through the memory of domains '
-                                'holds')):
+                ('survey', 60, 'a survey of the host is used'),
+                ('memory', 600, 'figures of the memory of domains are '
+                                'used')):
             parser.add_argument(
                 f'--{name}-interval', metavar='<seconds>', type=float,
                 default=float(default),
-                help=f'With --listen: for how long {what} (default: '
+                help=f'With --listen: for how many seconds {what} (default: '
                      f'{default}).')
         survey.add_arguments(parser)
         return parser

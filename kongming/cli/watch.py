@@ -36,9 +36,9 @@ class Watch(help_mod.Help, command.Command):
 
     Once a second, for each pCPU that a domain here owns::
 
-        use           of the time, its owner's thread ran
-        wait          of the time, that thread could have run and waited
-                      (run delay)
+        use           share of the time in which its owner's thread ran
+        wait          share of the time in which that thread could have run
+                      and waited (run delay)
         switched out  how often another thread was given the pCPU instead
         disturbed     how often somebody else was there: threads, kernel
                       threads, interrupts of devices

@@ -53,7 +53,7 @@ CATALOG = {metric.name: metric for metric in (
     Metric('kongming_node_offline_pcpus', GAUGE, _NODE,
            'pCPUs that are not online.'),
     Metric('kongming_node_shared_pcpus', GAUGE, _NODE,
-           'pCPUs that what floats runs on.'),
+           'Shared pCPUs, over which threads float.'),
     Metric('kongming_violations', GAUGE, ('kind',),
            "What 'kongming check' finds, by kind; drift is 'affinity' "
            "(the kernel against the XML) and 'template' (the XML against the "
@@ -68,47 +68,47 @@ CATALOG = {metric.name: metric for metric in (
            'Time that the vCPUs of a domain could have run and waited for a '
            'pCPU.', KERNEL),
     Metric('kongming_live_change_duration_seconds', HISTOGRAM, _RESULT,
-           'How long live changes took that ended so (success, error).',
+           'Duration of live changes, by result (success, error).',
            COMPUTE),
     Metric('kongming_live_change_moved_bytes_total', COUNTER, (),
            'Memory that live changes have moved to another node.', COMPUTE),
     Metric('kongming_pass_duration_seconds', SUMMARY, _RESULT,
-           'How long passes over the servers with a template took that ended '
-           'so (success, error).', COMPUTE),
+           'Duration of passes over the servers with a template, by result '
+           '(success, error).', COMPUTE),
     Metric('kongming_last_pass_timestamp_seconds', GAUGE, (),
-           'When the last pass ended well; 0: none has.', COMPUTE),
+           'When the last pass succeeded; 0: none has.', COMPUTE),
     Metric('kongming_jobs_running', GAUGE, (),
            'Jobs of servers (moves of memory, live changes) that run now.',
            COMPUTE),
     Metric('kongming_jobs_started_total', COUNTER, (),
            'Jobs of servers that were started.', COMPUTE),
     Metric('kongming_publisher_lag_seconds', GAUGE, (),
-           'For how long Placement has not been told of what is taken; 0: '
-           'it has been.', COMPUTE),
+           'For how long Placement has lacked a change of what is taken; 0: '
+           'it is up to date.', COMPUTE),
     Metric('kongming_publisher_failures_total', COUNTER, (),
-           'How often Placement could not be told.', COMPUTE),
+           'Updates of Placement that failed.', COMPUTE),
     Metric('kongming_load_servers', GAUGE, (),
            'Servers whose load nova-compute reads: their flavor has '
            'conditions, or is balanced.', COMPUTE),
     Metric('kongming_load_advice', GAUGE, ('kind',),
-           'Servers for which their load calls for something else than they '
-           "have by windows and metadata: another profile ('profile'), or "
-           "another node ('move'). With by_load = act, profiles are switched "
-           'already.', COMPUTE),
+           'Servers for which the host has advice by load: another profile '
+           "('profile') than windows and metadata give, or another node "
+           "('move'). With by_load = act, profiles are switched already.",
+           COMPUTE),
     Metric('kongming_load_switches_total', COUNTER, (),
            'Profiles that began or ended by load, or with by_load = advise '
            'would have.', COMPUTE),
     Metric('kongming_load_moves_total', COUNTER, (),
-           'Cells that were sent to another node by load.', COMPUTE),
+           'Cells that have moved to another node by load.', COMPUTE),
     Metric('kongming_compute_account_timestamp_seconds', GAUGE, (),
-           'When nova-compute wrote what it has counted; absent where its '
-           'file is not read.', COMPUTE),
+           'When nova-compute wrote its file; absent if the file is not '
+           'read.', COMPUTE),
     Metric('kongming_survey_success', GAUGE, (),
-           'Whether the host could be looked at the last time (0, 1).', SELF),
+           'Whether the last survey of the host succeeded (0, 1).', SELF),
     Metric('kongming_survey_duration_seconds', GAUGE, (),
-           'How long that took.', SELF),
+           'How long the last survey of the host took.', SELF),
     Metric('kongming_survey_timestamp_seconds', GAUGE, (),
-           'When it was looked at.', SELF),
+           'When the last survey of the host was made.', SELF),
     Metric('kongming_build_info', GAUGE, ('version',),
            'The version of KongMing; always 1.', SELF),
 )}

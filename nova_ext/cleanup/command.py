@@ -44,15 +44,16 @@ from nova_ext import privileged
 
 CONF = nova.conf.CONF
 _EPILOG = """\
-Stop nova-compute of this host before, and set compute_driver =
-libvirt.LibvirtDriver before it is started again.  What Nova itself would do
-by the flavors is what is left: pins, schedulers, CPU shares and quotas.  It
-can be repeated; what is done already is not done again.
+Stop nova-compute of this host first.  Before you start it again, set
+compute_driver = libvirt.LibvirtDriver.  Afterwards the servers have the pins,
+schedulers, CPU shares and quotas that Nova gives them by their flavors.  The
+command can be repeated, and changes nothing the second time.
 
 exit status:
-  0  nothing of KongMing's is left (with --dry-run: all could be taken away)
+  0  nothing of KongMing's is left (with --dry-run: nothing would be left)
   1  something is left; the table says what and why
-  2  nothing was looked at
+  2  the command could not look: nova-compute is up, a service does not
+     answer, or the command line has a mistake
 
 examples:
   python -m nova_ext.cleanup --dry-run
@@ -82,21 +83,23 @@ def parse(argv):
                             action='append', default=[], help=what)
     parser.add_argument('--database', action='store_true',
                         help='Use [database] of the configuration, as '
-                             'nova-manage does, not nova-conductor.')
+                             'nova-manage does, instead of nova-conductor.')
     parser.add_argument('--dry-run', action='store_true',
-                        help='Report what is there, and change nothing.')
+                        help='Show what would be done, and change nothing.')
     parser.add_argument('--inventories', action='store_true',
-                        help="Delete the providers of this host's NUMA nodes "
-                             'in Placement, too. Refused while a server has '
-                             'something of them allocated.')
+                        help="Also delete the providers of this host's NUMA "
+                             "nodes in Placement, and take KongMing's traits "
+                             "off the host's own provider. Refused while a "
+                             'server has something of them allocated.')
     parser.add_argument('--wait', action='store_true',
                         help='Wait until nova-compute counts as down '
                              '([DEFAULT] service_down_time).')
     parser.add_argument('--force', action='store_true',
-                        help='nova-compute is known to be stopped, whatever '
-                             'its record says.')
+                        help='Do not check whether nova-compute is up. Use '
+                             'it only when you know that it is stopped.')
     parser.add_argument('-f', '--format', choices=('table', 'json'),
-                        default='table')
+                        default='table',
+                        help='Output format (default: table).')
     return parser.parse_args(argv)
 
 

@@ -59,9 +59,9 @@ class PublishHost(command.ShowOne):
 class UnpublishHost(command.ShowOne):
     """Delete a host's node providers in Placement.
 
-    Refused while a server has something of them allocated. Nova's own
-    provider of the host loses the trait CUSTOM_KONGMING_HOOK, and stays as it
-    is otherwise. Give nova-compute Nova's own compute_driver first:
+    It refuses while a server has something of them allocated. It also takes
+    KongMing's traits, such as CUSTOM_KONGMING_HOOK, off Nova's own provider
+    of the host. Give nova-compute Nova's own compute_driver first:
     KongMing's creates the node providers again with its next report.
 
     Examples::

@@ -187,11 +187,11 @@ class ApplyPlan(_Carry):
     """Carry out a plan: move servers live, or boot new ones.
 
     For each move it writes the server's metadata, waits until the host has
-    moved the running server, and removes the metadata again. The first step
-    that fails ends it, and so does Ctrl-C. The same command continues from
-    there, since the places of the servers show what is done. 'plan revert'
-    moves them back. If somebody has changed a server since the plan was made,
-    it says so before anything is moved.
+    moved the running server, and restores the metadata. The first step that
+    fails ends it, and so does Ctrl-C. The same command continues from there,
+    since the places of the servers show what is done. 'plan revert' moves
+    them back. If somebody has changed a server since the plan was made, it
+    says so before anything is moved.
 
     A plan of new servers is applied as by 'deployment apply'.
 

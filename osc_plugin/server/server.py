@@ -202,8 +202,9 @@ class SetServer(_Change):
                  'such as "0-3:l3=25%%,mb=50%%".')
         parser.add_argument(
             '--profile', metavar='<name>',
-            help=f"Profile of the flavor that is to be active, whatever the "
-                 f"windows say; '{template.AUTO}' goes by the windows.")
+            help=f"Profile of the flavor that is to be active, whatever "
+                 f"windows and conditions say; '{template.AUTO}' goes by "
+                 f"these.")
         return parser
 
     def take_action(self, parsed_args):
@@ -289,8 +290,8 @@ class ShowServer(command.ShowOne):
     It is not known (-, null in JSON) for other users, and if the server does
     not run or the host could not look.
 
-    If the flavor has conditions on load, an admin also sees 'load': what the
-    host has measured, and what that calls for.
+    If the flavor has conditions on load or kongming:balance, an admin also
+    sees 'load': what the host has measured, and what that calls for.
 
     Examples::
 

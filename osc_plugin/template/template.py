@@ -143,10 +143,10 @@ class SetTemplate(command.ShowOne):
         template_options.add_template_options(parser)
         parser.add_argument(
             '--propagate', action='store_true',
-            help='Bring running servers that were booted with the flavor '
-                 'there, too, one after the other, as far as the flavor '
-                 'that they were booted with grants it. Ends at the first '
-                 'that fails; the same command goes on from there.')
+            help='Also change running servers that were booted with the '
+                 'flavor, one after the other, if the flavor that they were '
+                 'booted with grants it. The first that fails ends it; the '
+                 'same command goes on from there.')
         command.add_timeout(parser, 120, 'How long to wait for a server')
         return parser
 

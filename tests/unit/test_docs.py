@@ -268,6 +268,38 @@ class PilotTest(base.TestCase):
             self.assertEqual(sorted(cloud + host), sorted(named), page)
 
 
+class HostTest(base.TestCase):
+    """The pages name all that a host writes for others to read."""
+
+    def page(self, *parts):
+        return documents.read(documents.SOURCE.relative_to(
+            documents.TOP).joinpath(*parts))
+
+    def test_traits_and_resource_classes(self):
+        code = (documents.TOP / 'kongming/placement/inventory.py').read_text()
+        cores = (documents.TOP / 'kongming/placement/cores.py').read_text()
+        found = set(re.findall('CUSTOM_[A-Z0-9_]+', code + cores))
+        self.assertGreater(len(found), 20)
+        page = self.page('admin.rst')
+        self.assertEqual([], [name for name in found if name not in page])
+
+    def test_stats(self):
+        code = (documents.TOP / 'nova_ext/stats.py').read_text()
+        self.assertEqual(
+            set(re.findall(r'^``(kongming_\w+)``$', code, re.MULTILINE)),
+            set(re.findall(r'^   \* - ``(kongming_\w+)``$',
+                           self.page('contributor', 'placement.rst'),
+                           re.MULTILINE)))
+
+    def test_notifications(self):
+        code = (documents.TOP / 'nova_ext/live/record.py').read_text()
+        found = set(re.findall(r"^\w+ = '(kongming_\w+)'", code,
+                               re.MULTILINE))
+        self.assertGreater(len(found), 4)
+        page = self.page('admin.rst')
+        self.assertEqual([], [name for name in found if name not in page])
+
+
 class FindingsTest(base.TestCase):
     """Each finding is on the page, with the version that it is about."""
 

@@ -30,6 +30,16 @@ MADE = {
         'functional.test_cli_publish:WithoutTheHookTest.test_clean',
     '``A pass over the servers with a template failed``':
         'functional.test_live:IntervalTest.test_a_fault_does_not_end_it',
+    '``Servers with a template may be refused or misplaced: the installed '
+    'Nova``': 'unit.nova_ext.test_filters:FilterTest.'
+        'test_nova_looks_different',
+    '``The file of [kongming] metrics_file is not written``':
+        'unit.nova_ext.test_figures:WriterTest.test_what_can_not_be_written',
+    '``It does not start on pCPU ... that it owns``':
+        'functional.test_starts:RefusingTest.test_a_new_owner_finds_no_host',
+    '``libvirt could not move the server that has borrowed it and its owner '
+    'starts``':
+        'functional.test_starts:RefusingTest.test_a_native_owner_starts',
     '``Running servers are not looked after``':
         'functional.test_fault:EdgesTest.test_init_host',
     '``400 ... kongming:pin.0 = ...``':

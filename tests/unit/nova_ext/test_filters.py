@@ -22,8 +22,12 @@ from kongming.placement import inventory
 from kongming.placement import naming
 from nova import objects
 from nova_ext import filters
+from nova_ext.private import check
+from nova_ext.private import installed
+from nova_ext.private import symbols
 from nova_ext import stats
 from tests import base
+from tests.unit.nova_ext import taking
 
 objects.register_all()
 HOST = '5ed6eb37-3f2f-4f38-8f7e-0a4a6d0f6a11'
@@ -132,6 +136,17 @@ class FilterTest(base.TestCase):
             self.assertEqual(['compute1'], self.passed(
                 [found], request({'pin.0': '0:5'})))
             self.assertEqual([ROOT], found.allocation_candidates)
+
+    def test_nova_looks_different(self):
+        symbol = next(each for each in symbols.SYMBOLS
+                      if each.need == check.SCHEDULER)
+        with taking.taken_away(symbol):
+            installed.differences.cache_clear()
+            filters.KongmingFilter()
+        installed.differences.cache_clear()
+        self.assertIn('Servers with a template may be refused or misplaced: '
+                      'the installed Nova has parts that look different',
+                      self.log.output)
 
     def test_a_host_without_the_hook(self):
         self.assertEqual([], self.passed(
