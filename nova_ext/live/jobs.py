@@ -287,13 +287,17 @@ class _Sweep:
             except BaseException as exc:
                 error = exc
             with self._lock:
-                if turn.job is None and error is not None:
-                    self.errors[server] = error
-            if turn.job is not None:
+                job = turn.job
+                if job is None:
+                    # Done is not late, whenever this thread is run next.
+                    turn.server = None
+                    if error is not None:
+                        self.errors[server] = error
+            if job is not None:
                 try:
                     self._late(server, error)
                 finally:
-                    self._jobs._end(turn.job)
+                    self._jobs._end(job)
                 return
 
 
