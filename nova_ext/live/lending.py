@@ -219,6 +219,9 @@ class Lending:
             if any(borrowed & pcpus
                    for _known, borrowed in self._borrowers.values()):
                 still_used = self.leave({}, self.lent - pcpus) & pcpus
+            # Nor lent where nobody is on them: they are not to be had until
+            # a pass has found that their owner has left them.
+            self.lent -= pcpus
         return still_used
 
     def evict(self, pcpus):

@@ -402,6 +402,30 @@ class LeftAloneTest(NeighboursBase):
         self.assertEqual([], steps.violations)
 
 
+class StartsTest(NeighboursBase):
+    """A lender starts while nobody borrows what it lends."""
+
+    def test_a_borrower_comes_afterwards(self):
+        steps, servers = self.steps, self.servers
+        lender, _other, borrower = servers.values()
+        lender.metadata = {'kongming:profile': 'idle'}
+        enforcer = enforce.Enforcer(steps, jobs.Jobs())
+        enforcer.first(list(servers.values()))
+        enforcer.enforce(dict(servers), {})
+        self.assertEqual({2, 3}, steps.now[borrower.uuid].pcpus - SHARED)
+        # The borrower has stopped when a pass looks.
+        del steps.now[borrower.uuid]
+        enforcer.enforce({lender.uuid: lender}, {})
+        self.assertEqual(frozenset(), enforcer.reclaim(
+            frozenset({2, 3}), list))
+        steps.define(lender)
+        steps.define(borrower)
+        enforcer.begin()
+        enforcer.enforce({each.uuid: each for each in (borrower, lender)}, {})
+        self.assertEqual([], steps.violations)
+        self.assertEqual({2, 3}, steps.now[borrower.uuid].pcpus - SHARED)
+
+
 class SavedTest(LateBase):
     """A borrower that is about to be saved or migrated."""
 
