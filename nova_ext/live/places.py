@@ -134,7 +134,7 @@ class Places:
         reasons = dict.fromkeys(waiting, _WAITS)
         plan = self._within_budget(plan, servers, reasons)
         with self._affinity_lock:
-            plan = self._without_borrowed(plan, servers)
+            plan = self._without_borrowed(plan, servers, intents)
             if plan.steps:
                 reasons.update(dict.fromkeys(
                     self._changes.start(plan, servers, intents), _WAITS))
@@ -320,13 +320,14 @@ class Places:
                 pending[uuid] for uuid in plan.refused])
         return plan, plan.refused.keys() - afterwards.refused.keys()
 
-    def _without_borrowed(self, plan, servers):
+    def _without_borrowed(self, plan, servers, intents):
         """A plan without the steps whose pCPUs borrowers don't leave."""
         if not plan.steps:
             return plan
         still_used = self._reclaim(changes.pcpus_of(plan.steps))
         group = rearrange.groups(plan.steps)
-        borrowing = self._enforcer.hand_over(group.keys())
+        borrowing = self._enforcer.hand_over(
+            {uuid: servers[uuid] for uuid in group}, plan.steps, intents)
         if not still_used and not borrowing:
             return plan
         refused = {group[step.server] for step in plan.steps

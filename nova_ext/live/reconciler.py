@@ -280,7 +280,11 @@ class Reconciler:
         self._driver.publisher.claim_caches(with_template)
         restored.rates(context, self._enforcer.intents, idle)
         with self._affinity_lock:
-            intents = self._enforce(context, servers, without_numa)
+            intents = self._enforce(
+                context, servers, without_numa,
+                left_alone.intersection(server.uuid for server
+                                        in with_template
+                                        if states.is_idle(server)))
             self._alarm.set(self._enforcer.next_change)
         restored.by_load(context, self.load, with_template, rt.host,
                          self._places.restore_budget)
@@ -320,15 +324,17 @@ class Reconciler:
             # One that can't be helped is not in the others' way.
             self._refuse(servers.pop(uuid), exc)
 
-    def _enforce(self, context, servers, without_numa):
+    def _enforce(self, context, servers, without_numa, left_alone):
         """Put threads and memory where they are meant to be.
 
         :param servers: those that can't be helped are taken out
+        :param left_alone: see :meth:`nova_ext.live.enforce.Enforcer.enforce`
         :returns: uuid -> kongming.intent.merge.Intent
         """
         everybody = {**servers, **without_numa}
         self._steps.moves.retain(everybody.keys())
-        intents, failed = self._enforcer.enforce(servers, without_numa)
+        intents, failed = self._enforcer.enforce(servers, without_numa,
+                                                 left_alone)
         repaired = self.jobs.each(
             servers, 'what it owns is put in order',
             lambda server: self._repair(context, server), self._late)
