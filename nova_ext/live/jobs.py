@@ -119,6 +119,11 @@ class Jobs:
             return set().union(*self._running.values())
 
     @property
+    def free(self):
+        """How many more may begin now."""
+        return 0 if self.is_stopped else max(0, MOST - len(self.all))
+
+    @property
     def pcpus(self):
         """All that servers own or may come to own by what runs."""
         return frozenset().union(*(job.pcpus for job in self.all))

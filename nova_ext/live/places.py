@@ -220,10 +220,12 @@ class Places:
         for step in plan.steps:
             found.setdefault(group[step.server], {})[step.server] = (
                 servers[step.server].project_id)
-        admitted = self._admit(list(found.values()))
+        # What can not begin now uses nothing, and nobody leaves for it.
+        free = self._jobs.free
+        admitted = self._admit(list(found.values()), free)
         now = {uuid for each in admitted for uuid in each}
         for uuid in group.keys() - now:
-            reasons[uuid] = (
+            reasons[uuid] = _WAITS if len(admitted) == free else (
                 f'it waits its turn: this host changes '
                 f'{CONF.kongming.changes_per_minute} servers a minute '
                 f'([kongming] changes_per_minute)')
@@ -237,10 +239,11 @@ class Places:
         """
         return bool(self._admit([{server: project}]))
 
-    def _admit(self, groups):
+    def _admit(self, groups, most=None):
         with self._budget_lock:
             return self._budget.admit(
-                groups, CONF.kongming.changes_per_minute, time.monotonic())
+                groups, CONF.kongming.changes_per_minute, time.monotonic(),
+                most)
 
     def _is_there(self, server, desired, state, layout):
         """See :func:`nova_ext.ownership.claim.satisfied`.
