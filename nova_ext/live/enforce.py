@@ -123,7 +123,8 @@ class Enforcer:
         """See :meth:`nova_ext.live.lending.Lending.first`."""
         self._lending.first(servers)
 
-    def enforce(self, servers, without_numa, left_alone=frozenset()):
+    def enforce(self, servers, without_numa, left_alone=frozenset(),
+                here=None):
         """Put threads where they are meant to be now.
 
         :param servers: uuid -> nova.objects.Instance, idle ones; those
@@ -131,6 +132,8 @@ class Enforcer:
         :param without_numa: likewise, those without a NUMA topology
         :param left_alone: uuids of idle servers that have a job, or had one
             when Nova was asked
+        :param here: uuids of all servers of the host with a template, idle or
+            not; None: Nova was not asked
         :returns: uuid -> kongming.intent.merge.Intent, and uuid -> the error
             of each that was taken out
         """
@@ -187,7 +190,7 @@ class Enforcer:
             self._last = {uuid: server for uuid, server in servers.items()
                           if not (reclaimed and reclaimed & _pcpus(server))}
         self._last_without_numa = dict(without_numa)
-        self._forget(servers.keys() | without_numa.keys())
+        self._forget(servers.keys() | without_numa.keys(), here)
         self.next_change = min(filter(None, changes), default=None)
         return {uuid: enforced[uuid].intent for uuid in servers}, failed
 
@@ -290,13 +293,17 @@ class Enforcer:
     def _next_change(self, server, intent, moment):
         return self.intents.next_change(server, intent, moment)
 
-    def _forget(self, servers):
-        """Forget all servers but these."""
-        for uuid in self._given.keys() - servers - self._jobs.servers:
+    def _forget(self, looked_at, here):
+        """Forget servers that are gone, with what was reported of them.
+
+        :param looked_at: uuids; what others were given they may have no more
+        """
+        for uuid in self._given.keys() - looked_at - self._jobs.servers:
             self._given.pop(uuid, None)
-        self.intents.retain(servers)
-        self._cpu_shares.forget(servers)
-        self.clos.forget(servers)
+        if here is not None:
+            self.intents.retain(here)
+            self._cpu_shares.forget(here)
+            self.clos.forget(here)
 
     def _look(self, server, moment):
         """Its template with what its metadata may say, and its threads."""

@@ -237,10 +237,11 @@ class Reconciler:
         with_template = [
             server for server in everybody
             if template.has_template(server.flavor.extra_specs)]
-        listed.update(server.uuid for server in with_template)
-        left_alone = busy.intersection(server.uuid for server in with_template)
+        here = {server.uuid for server in with_template}
+        listed.update(here)
+        left_alone = busy & here
         self._left_alone.update(left_alone)
-        self.load.retain({server.uuid for server in with_template})
+        self.load.retain(here)
         owners, conflict = owned.by_pcpu(everybody)
         # Asked again, as somebody may have moved while Nova read them.
         if conflict:
@@ -271,8 +272,7 @@ class Reconciler:
                 self._end_move(context, servers, uuid)
         self._failures.retain(servers.keys() | without_numa.keys() | busy)
         self._domains.forget(servers.keys() | busy)
-        self._enforcer.intents.retain_rates(
-            {server.uuid for server in with_template})
+        self._enforcer.intents.retain_rates(here)
         self._enforcer.first(with_template)
         self._enforcer.clos.here = {
             server.uuid for server in with_template
@@ -282,9 +282,8 @@ class Reconciler:
         with self._affinity_lock:
             intents = self._enforce(
                 context, servers, without_numa,
-                left_alone.intersection(server.uuid for server
-                                        in with_template
-                                        if states.is_idle(server)))
+                {server.uuid for server in with_template
+                 if states.is_idle(server)} & left_alone, here)
             self._alarm.set(self._enforcer.next_change)
         restored.by_load(context, self.load, with_template, rt.host,
                          self._places.restore_budget)
@@ -324,17 +323,18 @@ class Reconciler:
             # One that can't be helped is not in the others' way.
             self._refuse(servers.pop(uuid), exc)
 
-    def _enforce(self, context, servers, without_numa, left_alone):
+    def _enforce(self, context, servers, without_numa, left_alone, here):
         """Put threads and memory where they are meant to be.
 
         :param servers: those that can't be helped are taken out
-        :param left_alone: see :meth:`nova_ext.live.enforce.Enforcer.enforce`
+        :param left_alone, here: see
+            :meth:`nova_ext.live.enforce.Enforcer.enforce`
         :returns: uuid -> kongming.intent.merge.Intent
         """
         everybody = {**servers, **without_numa}
         self._steps.moves.retain(everybody.keys())
         intents, failed = self._enforcer.enforce(servers, without_numa,
-                                                 left_alone)
+                                                 left_alone, here)
         repaired = self.jobs.each(
             servers, 'what it owns is put in order',
             lambda server: self._repair(context, server), self._late)
