@@ -183,6 +183,7 @@ class Reconciler:
             if not self.present.is_known:
                 self._enforcer.learn(self._with_template())
             self.observed.clear()
+            self._waiting = {}
             self.load.retain(set())
             if self.interrupts.has_work and self.mode.current != mode.OFF:
                 self._follow(owned.by_pcpu(
@@ -253,6 +254,7 @@ class Reconciler:
         if self.mode.current != mode.ACT:
             self._enforcer.learn(with_template)
             self._alarm.cancel()
+            self._waiting = {}
             self._places.observe(compute, with_template, owners)
             # Nothing is recorded either.
             self._enforcer.intents.refused.clear()
