@@ -118,7 +118,7 @@ class Reconciler:
                 self.present or self.interrupts.has_work):
             return True
         return not self.present.is_known or bool(
-            write_ahead.uncertain(self._driver._tracker))
+            self._records or write_ahead.uncertain(self._driver._tracker))
 
     @property
     def live(self):
@@ -190,6 +190,7 @@ class Reconciler:
                     server for nodename in rt.compute_nodes
                     for server in self._server_list.read(
                         context, rt.host, nodename))[0])
+            self._records.flush()
             return any(busy)
         nodes = list(rt.compute_nodes)
         listed: set[str] = set()

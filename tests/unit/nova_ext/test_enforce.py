@@ -24,6 +24,7 @@ from unittest import mock
 
 import fixtures
 from nova import objects
+import oslo_messaging
 
 from kongming.host import usage
 from kongming.live import rearrange
@@ -510,6 +511,22 @@ class WakeTest(base.TestCase):
             found._enforcer, 'switch_by_load', side_effect=Refused))
         self.assertRaises(Refused, found._switch_by_load, {'x'}, set())
         driver.wake.assert_called_once_with()
+
+
+class LastOneTest(base.TestCase):
+    """The last server with a template has left its host."""
+
+    def test_what_was_changed_is_recorded_all_the_same(self):
+        found = reconciler.Reconciler(mock.Mock())
+        change = mock.Mock(**{'end.side_effect': [
+            oslo_messaging.MessagingTimeout(), None]})
+        found._records.end(change)
+        found._records.flush()
+        found.present.listed([])
+        self.assertTrue(found.has_work)
+        found.run()
+        self.assertEqual(2, change.end.call_count)
+        self.assertFalse(found.has_work)
 
 
 class AlarmTest(base.TestCase):
