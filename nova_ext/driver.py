@@ -325,6 +325,17 @@ class LibvirtDriver(driver.LibvirtDriver):
         self._lifecycle.arrives(instance)
         return super().pre_live_migration(context, instance, *args, **kwargs)
 
+    def post_live_migration_at_destination(self, context, instance, *args,
+                                           **kwargs):
+        # It may have been on its way for hours, and over a restart.
+        arrives = self._lifecycle.arrives(instance)
+        try:
+            return super().post_live_migration_at_destination(
+                context, instance, *args, **kwargs)
+        finally:
+            if arrives:
+                self.wake()
+
     def post_claim_migrate_data(self, context, instance, migrate_data,
                                 claim):
         if self._lifecycle.arrives(instance) and (

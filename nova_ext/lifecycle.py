@@ -26,6 +26,7 @@ from nova_ext.live import reclaim
 from nova_ext.ownership import claim as claims
 from nova_ext.ownership import claimed
 from nova_ext.ownership import ownership
+from nova_ext import privileged
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -135,6 +136,8 @@ class Lifecycle:
         if not template.has_template(instance.flavor.extra_specs):
             return False
         self._driver._reconciler.present.arrives(instance.uuid)
+        # Its first live change is not to wait for that.
+        privileged.prepare()
         return True
 
     def repin(self, context, server, allocations=None):

@@ -13,6 +13,7 @@
 """The few things that need more rights than nova-compute has."""
 
 import os
+import threading
 
 from kongming.kernel import affinity
 from kongming.kernel import cgroup
@@ -22,9 +23,13 @@ from kongming.kernel import numa
 from kongming.kernel import process
 from kongming.kernel import resctrlfs
 from kongming.live import qos
+from oslo_log import log as logging
 from oslo_privsep import capabilities
 from oslo_privsep import priv_context
 
+LOG = logging.getLogger(__name__)
+#: taken once its daemon was asked for
+_prepared = threading.Lock()
 #: ``[kongming_privileged]`` in nova.conf, as of every privsep context.
 context = priv_context.PrivContext(
     'nova_ext',
@@ -47,6 +52,35 @@ def as_root_itself():
     if os.geteuid() == 0:
         for each in (context, resctrl_context):
             each.set_client_mode(False)
+
+
+def prepare():
+    """Have the daemon of live changes started, beside what the caller does.
+
+    The first call starts it, and waits for a second or two: Python imports
+    what it needs.  What goes wrong is told by who needs it.
+    """
+    if (not context.client_mode or context.channel is not None
+            or not _prepared.acquire(blocking=False)):
+        return
+    try:
+        threading.Thread(target=_prepare, daemon=True,
+                         name='kongming-privsep').start()
+    except RuntimeError:
+        # The system gives no thread; the next one to come asks again.
+        _prepared.release()
+
+
+def _prepare():
+    try:
+        _nothing()
+    except Exception:
+        LOG.debug('The daemon was not started', exc_info=True)
+
+
+@context.entrypoint
+def _nothing():
+    """Whoever calls it finds the daemon started."""
 
 
 @context.entrypoint

@@ -40,8 +40,8 @@ class Budget:
         self._used: collections.deque[tuple[float, str]] = (
             collections.deque())
 
-    def admit(self, groups: Sequence[Group], limit: int,
-              now: float) -> list[Group]:
+    def admit(self, groups: Sequence[Group], limit: int, now: float,
+              most: int | None = None) -> list[Group]:
         """Those that may change now; their use is counted.
 
         A group changes as a whole.  One that is larger than the budget may
@@ -50,15 +50,17 @@ class Budget:
         :param groups: server -> its project, of each
         :param limit: servers in a minute; 0: no limit
         :param now: seconds on any clock that never goes back
+        :param most: how many groups can begin now; None: all
         """
+        most = len(groups) if most is None else most
         while self._used and self._used[0][0] <= now - WINDOW:
             self._used.popleft()
         if not limit:
-            return list(groups)
+            return list(groups[:most])
         used = collections.Counter(project for _when, project in self._used)
         waiting = list(groups)
-        admitted = []
-        while waiting:
+        admitted: list[Group] = []
+        while waiting and len(admitted) < most:
             # The first one in the order of those who ask where all have had
             # the same.
             group = min(waiting, key=lambda each: max(

@@ -176,6 +176,7 @@ class Domains:
         """
         domain = self.domain(server)
         if domain is None:
+            self.witness.stopped(server)
             return []
         if act:
             self.power_up(server, topology, intent, lent)

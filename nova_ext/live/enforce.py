@@ -33,6 +33,7 @@ from oslo_log import log as logging
 from nova_ext.live import clos
 from nova_ext.live import cpu_shares
 from nova_ext.live import intents
+from nova_ext.live import jobs
 from nova_ext.live import lending
 from nova_ext.live import record
 from nova_ext.ownership import ownership
@@ -122,12 +123,17 @@ class Enforcer:
         """See :meth:`nova_ext.live.lending.Lending.first`."""
         self._lending.first(servers)
 
-    def enforce(self, servers, without_numa):
+    def enforce(self, servers, without_numa, left_alone=frozenset(),
+                here=None):
         """Put threads where they are meant to be now.
 
         :param servers: uuid -> nova.objects.Instance, idle ones; those
             that can't be helped are taken out
         :param without_numa: likewise, those without a NUMA topology
+        :param left_alone: uuids of idle servers that have a job, or had one
+            when Nova was asked
+        :param here: uuids of all servers of the host with a template, idle or
+            not; None: Nova was not asked
         :returns: uuid -> kongming.intent.merge.Intent, and uuid -> the error
             of each that was taken out
         """
@@ -135,7 +141,9 @@ class Enforcer:
         enforced = {}
         moment = now()
         for known in servers, without_numa:
-            for uuid in known.keys() & self._jobs.servers:
+            busy = known.keys() & self._jobs.servers
+            left_alone = left_alone | busy
+            for uuid in busy:
                 del known[uuid]
         for uuid, server in list(servers.items()):
             try:
@@ -143,8 +151,7 @@ class Enforcer:
             except Exception as exc:
                 failed[uuid] = exc
         with self._lending.lock:
-            lent = self._domains.powered(NOTHING.union(*(
-                each.lends for each in enforced.values())))
+            lent = self._lending.look(enforced, left_alone)
             still_used = self._lending.leave(enforced, lent)
             for uuid, each in enforced.items():
                 if each.borrows:
@@ -174,14 +181,16 @@ class Enforcer:
             without_numa, 'it gets its QoS', enforce_shares, self._late))
         self.clos.enforce(looked_at)
         with self._lending.lock:
-            self._lending.lend(healthy)
+            self._lending.lend(healthy, {
+                uuid for uuid, error in failed.items()
+                if not isinstance(error, jobs.StillRunning)})
             for uuid in failed.keys() & servers.keys():
                 del servers[uuid]
             reclaimed = self._lending.reclaimed
             self._last = {uuid: server for uuid, server in servers.items()
                           if not (reclaimed and reclaimed & _pcpus(server))}
         self._last_without_numa = dict(without_numa)
-        self._forget(servers.keys() | without_numa.keys())
+        self._forget(servers.keys() | without_numa.keys(), here)
         self.next_change = min(filter(None, changes), default=None)
         return {uuid: enforced[uuid].intent for uuid in servers}, failed
 
@@ -204,7 +213,12 @@ class Enforcer:
     def switch(self):
         """Profiles that begin or end by now, by what was known last."""
         if self.next_change is not None and now() >= self.next_change:
-            self.enforce(dict(self._last), dict(self._last_without_numa))
+            self._enforce_last()
+
+    def _enforce_last(self):
+        """As :meth:`enforce`, by what was known last."""
+        self.enforce(dict(self._last), dict(self._last_without_numa),
+                     self._lending.lenders)
 
     def lends(self, uuid, profile):
         """The pCPUs that a server would lend in a profile.
@@ -217,10 +231,8 @@ class Enforcer:
             return NOTHING
         intent = dataclasses.replace(self.intents.of(server, None),
                                      profile=profile)
-        current = ownership.Ownership(server.numa_topology).current
-        wanted, _problems = self._domains.wanted(server, current, intent)
-        return threads.lends(wanted, ownership.Ownership(current).owned,
-                             intent)
+        return self._lends_at(
+            server, ownership.Ownership(server.numa_topology).current, intent)
 
     @property
     def lent(self):
@@ -241,7 +253,7 @@ class Enforcer:
         if ending:
             self._end(ending)
         if others - self._jobs.servers:
-            self.enforce(dict(self._last), dict(self._last_without_numa))
+            self._enforce_last()
 
     def _end(self, servers):
         moment = now()
@@ -259,6 +271,7 @@ class Enforcer:
         with self._lending.lock:
             lent = (self._lending.lent or NOTHING).difference(*(
                 each.wanted.pcpus for each in ending.values()))
+            self._lending.look(ending, self._lending.lenders)
             still_used = self._lending.leave({}, lent)
 
         def enforce(each):
@@ -280,13 +293,17 @@ class Enforcer:
     def _next_change(self, server, intent, moment):
         return self.intents.next_change(server, intent, moment)
 
-    def _forget(self, servers):
-        """Forget all servers but these."""
-        for uuid in self._given.keys() - servers - self._jobs.servers:
+    def _forget(self, looked_at, here):
+        """Forget servers that are gone, with what was reported of them.
+
+        :param looked_at: uuids; what others were given they may have no more
+        """
+        for uuid in self._given.keys() - looked_at - self._jobs.servers:
             self._given.pop(uuid, None)
-        self.intents.retain(servers)
-        self._cpu_shares.forget(servers)
-        self.clos.forget(servers)
+        if here is not None:
+            self.intents.retain(here)
+            self._cpu_shares.forget(here)
+            self.clos.forget(here)
 
     def _look(self, server, moment):
         """Its template with what its metadata may say, and its threads."""
@@ -352,13 +369,48 @@ class Enforcer:
         if error is not None:
             LOG.error('A slow operation on the server failed', exc_info=error,
                       instance_uuid=server)
+            self._lending.withdraw(server)
 
-    def hand_over(self, servers):
-        """See :meth:`nova_ext.live.lending.Lending.hand_over`."""
+    def hand_over(self, servers, steps, intents):
+        """Leave servers to jobs.
+
+        A lender goes on to lend what its job leaves lent, so that borrowers
+        stay there.
+
+        :param servers: uuid -> nova.objects.Instance
+        :param steps: kongming.live.rearrange.Step of all of them, in order
+        :param intents: uuid -> kongming.intent.merge.Intent
+        :returns: see :meth:`nova_ext.live.lending.Lending.hand_over`
+        """
+        lenders = self._lending.lenders
+        lends = {uuid: self._lends_during(
+            server, [step for step in steps if step.server == uuid],
+            intents[uuid]) if uuid in lenders else NOTHING
+            for uuid, server in servers.items()}
         with self._lending.lock:
             self._last = {uuid: server for uuid, server in self._last.items()
                           if uuid not in servers}
-            return self._lending.hand_over(servers)
+            return self._lending.hand_over(lends)
+
+    def _lends_during(self, server, steps, intent):
+        """What a server lends at the start and at the end of each step."""
+        topology = ownership.Ownership(server.numa_topology).current
+        places = [topology]
+        for step in steps:
+            topology = ownership.Ownership(topology).at_end_of(step)
+            places.append(topology)
+        try:
+            return frozenset.intersection(*(
+                self._lends_at(server, place, intent) for place in places))
+        except Exception:
+            LOG.exception('What it lends meanwhile is not known',
+                          instance=server)
+            return NOTHING
+
+    def _lends_at(self, server, topology, intent):
+        wanted, _problems = self._domains.wanted(server, topology, intent)
+        return threads.lends(wanted, ownership.Ownership(topology).owned,
+                             intent)
 
     def job_ended(self, servers):
         """See :meth:`nova_ext.live.lending.Lending.job_ended`."""

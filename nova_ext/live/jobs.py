@@ -119,6 +119,11 @@ class Jobs:
             return set().union(*self._running.values())
 
     @property
+    def free(self):
+        """How many more may begin now."""
+        return 0 if self.is_stopped else max(0, MOST - len(self.all))
+
+    @property
     def pcpus(self):
         """All that servers own or may come to own by what runs."""
         return frozenset().union(*(job.pcpus for job in self.all))
@@ -287,13 +292,17 @@ class _Sweep:
             except BaseException as exc:
                 error = exc
             with self._lock:
-                if turn.job is None and error is not None:
-                    self.errors[server] = error
-            if turn.job is not None:
+                job = turn.job
+                if job is None:
+                    # Done is not late, whenever this thread is run next.
+                    turn.server = None
+                    if error is not None:
+                        self.errors[server] = error
+            if job is not None:
                 try:
                     self._late(server, error)
                 finally:
-                    self._jobs._end(turn.job)
+                    self._jobs._end(job)
                 return
 
 

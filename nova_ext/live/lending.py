@@ -53,6 +53,9 @@ class Lending:
         self.reclaimed = set()
         #: servers that borrow nothing more, since Nova was asked last
         self._leaving = set()
+        #: server -> pCPUs that it lends and is off, as long as nobody else
+        #: than its job changes it
+        self._lenders = {}
 
     def begin(self):
         """A pass is about to ask Nova."""
@@ -93,6 +96,41 @@ class Lending:
                         enforced, self._domains.dedicated())
             self.leave({}, NOTHING)
 
+    def look(self, enforced, left_alone):
+        """What servers lend; no thread is moved.
+
+        A server that has a job lends what it has lent before.
+
+        :param enforced: uuid -> Enforced, of idle servers
+        :param left_alone: uuids of those that have a job
+        :returns: what is to be lent from now on
+        """
+        lenders = {uuid: pcpus for uuid, pcpus in self._lenders.items()
+                   if uuid in left_alone and uuid not in enforced}
+        lent = self._domains.powered(NOTHING.union(
+            *(each.lends for each in enforced.values()), *lenders.values()))
+        # What is to be lent anew is not left yet.
+        now = (self.lent or NOTHING) - self.reclaimed
+        self._lenders = lenders | {uuid: each.lends & now
+                                   for uuid, each in enforced.items()}
+        return lent
+
+    @property
+    def lenders(self):
+        """uuids of those that lend, as far as they were looked at."""
+        with self.lock:
+            return {uuid for uuid, pcpus in self._lenders.items() if pcpus}
+
+    def withdraw(self, server):
+        """A server could not be put where it is meant to be; lend nothing.
+
+        :param server: its uuid
+        """
+        with self.lock:
+            pcpus = self._lenders.pop(server, NOTHING)
+            if pcpus & (self.lent or NOTHING):
+                self.leave({}, self.lent - pcpus)
+
     def leave(self, enforced, lent):
         """Borrowers leave what is not lent any more.
 
@@ -120,12 +158,18 @@ class Lending:
         self.lent = staying
         return frozenset(stuck)
 
-    def lend(self, enforced):
+    def lend(self, enforced, failed=()):
         """Borrowers come to what owners have left.
 
         :param enforced: uuid -> Enforced, of servers that are where they are
             meant to be
+        :param failed: uuids of those that are not, and have no job that
+            sees to it
         """
+        for uuid in failed:
+            self._lenders.pop(uuid, None)
+        self._lenders.update({uuid: each.lends - self.reclaimed
+                              for uuid, each in enforced.items()})
         # A server that is not idle retains what it has, and gets no more.
         left = {uuid: known for uuid, (known, borrowed)
                 in self._borrowers.items() if uuid not in enforced}
@@ -142,8 +186,8 @@ class Lending:
         for uuid in left.keys() - failed.keys() - running:
             del self._borrowers[uuid]
         # Of one that has stopped nothing has power, where Nova manages that.
-        self.lent = self._domains.powered(NOTHING.union(*(
-            each.lends for each in enforced.values()))) - self.reclaimed
+        self.lent = self._domains.powered(NOTHING.union(
+            *self._lenders.values())) - self.reclaimed
         borrowing = {uuid: each for uuid, each in enforced.items()
                      if each.borrows and uuid not in self._leaving}
         for uuid, each in borrowing.items():
@@ -173,10 +217,13 @@ class Lending:
     def hand_over(self, servers):
         """Leave servers to a job, which has them borrow nothing.
 
-        :param servers: uuids
+        :param servers: uuid -> pCPUs that it lends as long as its job runs,
+            if it lends them now
         :returns: those that did not leave what they borrow
         """
         with self.lock:
+            for uuid in self._lenders.keys() & servers:
+                self._lenders[uuid] &= servers[uuid]
             borrowing = {uuid: known for uuid, (known, borrowed)
                          in self._borrowers.items()
                          if uuid in servers and borrowed}
@@ -216,9 +263,14 @@ class Lending:
             if self.lent is None:
                 self.first(everybody())
             self.reclaimed |= pcpus
+            self._lenders = {uuid: lends - pcpus for uuid, lends
+                             in self._lenders.items()}
             if any(borrowed & pcpus
                    for _known, borrowed in self._borrowers.values()):
                 still_used = self.leave({}, self.lent - pcpus) & pcpus
+            # Nor lent where nobody is on them: they are not to be had until
+            # a pass has found that their owner has left them.
+            self.lent -= pcpus
         return still_used
 
     def evict(self, pcpus):

@@ -134,7 +134,7 @@ class Places:
         reasons = dict.fromkeys(waiting, _WAITS)
         plan = self._within_budget(plan, servers, reasons)
         with self._affinity_lock:
-            plan = self._without_borrowed(plan, servers)
+            plan = self._without_borrowed(plan, servers, intents)
             if plan.steps:
                 reasons.update(dict.fromkeys(
                     self._changes.start(plan, servers, intents), _WAITS))
@@ -220,10 +220,12 @@ class Places:
         for step in plan.steps:
             found.setdefault(group[step.server], {})[step.server] = (
                 servers[step.server].project_id)
-        admitted = self._admit(list(found.values()))
+        # What can not begin now uses nothing, and nobody leaves for it.
+        free = self._jobs.free
+        admitted = self._admit(list(found.values()), free)
         now = {uuid for each in admitted for uuid in each}
         for uuid in group.keys() - now:
-            reasons[uuid] = (
+            reasons[uuid] = _WAITS if len(admitted) == free else (
                 f'it waits its turn: this host changes '
                 f'{CONF.kongming.changes_per_minute} servers a minute '
                 f'([kongming] changes_per_minute)')
@@ -237,10 +239,11 @@ class Places:
         """
         return bool(self._admit([{server: project}]))
 
-    def _admit(self, groups):
+    def _admit(self, groups, most=None):
         with self._budget_lock:
             return self._budget.admit(
-                groups, CONF.kongming.changes_per_minute, time.monotonic())
+                groups, CONF.kongming.changes_per_minute, time.monotonic(),
+                most)
 
     def _is_there(self, server, desired, state, layout):
         """See :func:`nova_ext.ownership.claim.satisfied`.
@@ -320,13 +323,14 @@ class Places:
                 pending[uuid] for uuid in plan.refused])
         return plan, plan.refused.keys() - afterwards.refused.keys()
 
-    def _without_borrowed(self, plan, servers):
+    def _without_borrowed(self, plan, servers, intents):
         """A plan without the steps whose pCPUs borrowers don't leave."""
         if not plan.steps:
             return plan
         still_used = self._reclaim(changes.pcpus_of(plan.steps))
         group = rearrange.groups(plan.steps)
-        borrowing = self._enforcer.hand_over(group.keys())
+        borrowing = self._enforcer.hand_over(
+            {uuid: servers[uuid] for uuid in group}, plan.steps, intents)
         if not still_used and not borrowing:
             return plan
         refused = {group[step.server] for step in plan.steps

@@ -118,7 +118,7 @@ class Reconciler:
                 self.present or self.interrupts.has_work):
             return True
         return not self.present.is_known or bool(
-            write_ahead.uncertain(self._driver._tracker))
+            self._records or write_ahead.uncertain(self._driver._tracker))
 
     @property
     def live(self):
@@ -183,12 +183,14 @@ class Reconciler:
             if not self.present.is_known:
                 self._enforcer.learn(self._with_template())
             self.observed.clear()
+            self._waiting = {}
             self.load.retain(set())
             if self.interrupts.has_work and self.mode.current != mode.OFF:
                 self._follow(owned.by_pcpu(
                     server for nodename in rt.compute_nodes
                     for server in self._server_list.read(
                         context, rt.host, nodename))[0])
+            self._records.flush()
             return any(busy)
         nodes = list(rt.compute_nodes)
         listed: set[str] = set()
@@ -237,10 +239,11 @@ class Reconciler:
         with_template = [
             server for server in everybody
             if template.has_template(server.flavor.extra_specs)]
-        listed.update(server.uuid for server in with_template)
-        left_alone = busy.intersection(server.uuid for server in with_template)
+        here = {server.uuid for server in with_template}
+        listed.update(here)
+        left_alone = busy & here
         self._left_alone.update(left_alone)
-        self.load.retain({server.uuid for server in with_template})
+        self.load.retain(here)
         owners, conflict = owned.by_pcpu(everybody)
         # Asked again, as somebody may have moved while Nova read them.
         if conflict:
@@ -252,6 +255,7 @@ class Reconciler:
         if self.mode.current != mode.ACT:
             self._enforcer.learn(with_template)
             self._alarm.cancel()
+            self._waiting = {}
             self._places.observe(compute, with_template, owners)
             # Nothing is recorded either.
             self._enforcer.intents.refused.clear()
@@ -271,8 +275,7 @@ class Reconciler:
                 self._end_move(context, servers, uuid)
         self._failures.retain(servers.keys() | without_numa.keys() | busy)
         self._domains.forget(servers.keys() | busy)
-        self._enforcer.intents.retain_rates(
-            {server.uuid for server in with_template})
+        self._enforcer.intents.retain_rates(here)
         self._enforcer.first(with_template)
         self._enforcer.clos.here = {
             server.uuid for server in with_template
@@ -280,7 +283,10 @@ class Reconciler:
         self._driver.publisher.claim_caches(with_template)
         restored.rates(context, self._enforcer.intents, idle)
         with self._affinity_lock:
-            intents = self._enforce(context, servers, without_numa)
+            intents = self._enforce(
+                context, servers, without_numa,
+                {server.uuid for server in with_template
+                 if states.is_idle(server)} & left_alone, here)
             self._alarm.set(self._enforcer.next_change)
         restored.by_load(context, self.load, with_template, rt.host,
                          self._places.restore_budget)
@@ -320,15 +326,18 @@ class Reconciler:
             # One that can't be helped is not in the others' way.
             self._refuse(servers.pop(uuid), exc)
 
-    def _enforce(self, context, servers, without_numa):
+    def _enforce(self, context, servers, without_numa, left_alone, here):
         """Put threads and memory where they are meant to be.
 
         :param servers: those that can't be helped are taken out
+        :param left_alone, here: see
+            :meth:`nova_ext.live.enforce.Enforcer.enforce`
         :returns: uuid -> kongming.intent.merge.Intent
         """
         everybody = {**servers, **without_numa}
         self._steps.moves.retain(everybody.keys())
-        intents, failed = self._enforcer.enforce(servers, without_numa)
+        intents, failed = self._enforcer.enforce(servers, without_numa,
+                                                 left_alone, here)
         repaired = self.jobs.each(
             servers, 'what it owns is put in order',
             lambda server: self._repair(context, server), self._late)

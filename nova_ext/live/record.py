@@ -218,6 +218,10 @@ class Records:
         self._pending: collections.deque[
             tuple[Change, Exception | None]] = collections.deque()
 
+    def __bool__(self):
+        """Whether Nova is to be told of something still."""
+        return bool(self._pending)
+
     def end(self, change, error=None):
         """Record how a change has ended, with the next :meth:`flush`.
 

@@ -60,7 +60,8 @@ class Witness:
     @property
     def blind(self):
         """Why the kernel is not asked on this host; empty: it is."""
-        return self._unsettable or next(iter(self._unseen.values()), '')
+        # Passes, jobs and the alarm change it meanwhile.
+        return self._unsettable or next(iter([*self._unseen.values()]), '')
 
     def retain(self, servers):
         """Forget all servers but these."""
@@ -70,6 +71,13 @@ class Witness:
             self._unseen.pop(uuid, None)
         self._reader.retain({process for _domain, process
                              in self._processes.values()})
+
+    def stopped(self, server):
+        """A server has no domain that runs, so there is nothing to see.
+
+        Its process may have ended before libvirt had seen that.
+        """
+        self._unseen.pop(server.uuid, None)
 
     def process(self, server, domain):
         """The process of a domain that runs; None where it is not seen."""

@@ -117,7 +117,7 @@ def _is_booting(rt, nodename, uuid):
 
 def _claimed(node, claims, coming):
     found: dict[str, int] = {}
-    for uuid, of_server in claims.items():
+    for uuid, of_server in list(claims.items()):
         if node in of_server and uuid not in coming:
             for name, amount in reserved.Owned(
                     claim=of_server[node]).cache_amounts().items():

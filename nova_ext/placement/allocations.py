@@ -83,14 +83,22 @@ class Allocations:
                 if uuid in rt.tracked_instances]
         self.stale.intersection_update(
             rt.tracked_instances | rt.tracked_migrations.keys())
+        # Who changes from here on is looked at again.
+        left = set(here)
+        self.stale.difference_update(left)
         wanted = {}
-        for uuid in here:
-            payload = self._wanted(context, uuid, nodename)
-            if payload == {}:
-                self.stale.discard(uuid)
-            elif payload:
-                wanted[uuid] = payload
-        return self._write(wanted)
+        try:
+            for uuid in here:
+                payload = self._wanted(context, uuid, nodename)
+                if payload == {}:
+                    left.discard(uuid)
+                elif payload:
+                    wanted[uuid] = payload
+            written = self._write(wanted)
+            left -= written.keys()
+        finally:
+            self.stale.update(left)
+        return written
 
     def _write(self, wanted):
         """
@@ -110,7 +118,6 @@ class Allocations:
             LOG.debug('The allocations of %s are not written now: %s',
                       *wanted, exc)
             return {}
-        self.stale -= wanted.keys()
         return {uuid: {provider: found['resources'] for provider, found
                        in payload['allocations'].items()}
                 for uuid, payload in wanted.items()}

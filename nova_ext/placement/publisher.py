@@ -142,12 +142,23 @@ class Publisher:
             self.cache_claims.pop(uuid, None)
 
     def claim_caches(self, servers):
-        """What servers here claim of caches, all of them."""
-        self.cache_claims = {
+        """What servers here claim of caches.
+
+        One that boots may have claimed since they were listed, and goes on
+        to claim where it was told to.
+
+        :param servers: nova.objects.Instance, all that have a template
+        """
+        claimed = {
             server.uuid: {server.numa_topology.cells[number].id: claim
                           for number, claim in found.items()}
             for server in servers if (found := cache.claims(
                 server.flavor.extra_specs, server.numa_topology))}
+        self._forget_claims()
+        for server in servers:
+            if server.uuid not in claimed:
+                self.cache_claims.pop(server.uuid, None)
+        self.cache_claims.update(claimed)
 
     def published(self, nodename):
         """Nodes of a host whose inventory in Placement is as it should be."""

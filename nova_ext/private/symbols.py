@@ -64,6 +64,7 @@ _OVERRIDDEN = {
         'resize_instance allocations ...',
     'finish_revert_migration': 'context instance ...',
     'pre_live_migration': 'context instance ...',
+    'post_live_migration_at_destination': 'context instance ...',
     'post_claim_migrate_data': 'context instance migrate_data claim',
     'get_available_resource': 'nodename',
     'update_provider_tree': 'provider_tree nodename allocations',

@@ -226,6 +226,21 @@ class BudgetTest(test_live.LiveBase):
         self.assertFalse(self.reconcile())
         self.assertHolds(waits, {0: goal})
 
+    def test_what_is_not_begun_takes_nothing_of_it(self):
+        """As many jobs run as may."""
+        self.flags(changes_per_minute=3, group='kongming')
+        self.useFixture(fixtures.MonkeyPatch('nova_ext.live.jobs.MOST', 1))
+        servers = [self.boot(self.template(f'0:{pcpu}'))
+                   for pcpu in (10, 11, 12)]
+        self.reconcile()
+        for server, pcpu in zip(servers, (13, 14, 15)):
+            self.api.post_server_metadata(
+                server['id'], {'kongming:pin.0': f'0:{pcpu}'})
+        for _pass in servers:
+            self.reconcile()
+        for server, pcpu in zip(servers, (13, 14, 15)):
+            self.assertHolds(server, {0: pcpu})
+
     def test_what_was_changed_before_a_restart_counts(self):
         self.flags(changes_per_minute=1, group='kongming')
         changed, waits = (self.boot(self.template(f'0:{pcpu}'))

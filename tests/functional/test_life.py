@@ -483,10 +483,12 @@ class LiveMigrationTest(nova_base.LibvirtMigrationMixin, LifeBase):
         self.src, self.dest = (self.computes[f'compute{n}'] for n in (1, 2))
         self.succeeds = True
         self.aborted = None
+        self.on_the_way = lambda: None
 
     def _migrate_stub(self, domain, destination, params, flags):
         # Periodic audits run on the way, too.
         self.audit()
+        self.on_the_way()
         self.during = self.owned('compute1'), self.owned('compute2')
         connection = self.src.driver._host.get_connection()
         moving = connection.lookupByUUIDString(self.server['id'])
@@ -573,6 +575,18 @@ class LiveMigrationTest(nova_base.LibvirtMigrationMixin, LifeBase):
         self._wait_for_state_change(self.server, 'ACTIVE')
         self.assertHolds(self.server, host='compute1')
         self.assertFree('compute2', *self.native)
+
+    def test_it_takes_longer_than_one_is_waited_for(self):
+        """Memory of some size takes hours; a restart forgets as well."""
+        self.start()
+        found = self.dest.driver._reconciler.present
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_ext.live.present.ARRIVAL', 0.0))
+        self.on_the_way = lambda: found.listed([])
+        self.dest.driver.passes._wake.clear()
+        self._live_migrate(self.server, 'completed')
+        self.assertIn(self.server['id'], found)
+        self.assertTrue(self.dest.driver.passes._wake.is_set())
 
     def test_rollback(self):
         self.start()

@@ -94,6 +94,21 @@ class MetadataTest(test_live.LiveBase):
         self.want(server, sched='0:fifo:4')
         self.assertHolds(server, {0: 15})
 
+    def test_reported_once_while_nova_is_at_work(self):
+        """A pass sees it busy, and the next one sees it again."""
+        self.flags(max_realtime_priority=4, group='kongming')
+        server = self.boot(self.template('0:13'))
+        self.want(server, sched='0:fifo:5')
+        for task_state in 'image_snapshot', None:
+            instance = self.instance(server['id'])
+            instance.task_state = task_state
+            instance.save()
+            self.reconcile()
+        (result, _details), = self.actions(server)
+        self.assertEqual('Error', result)
+        self.assertEqual(1, self.stdlog.logger.output.count(
+            'Metadata not obeyed'))
+
 
 class NeverTest(test_live.LiveBase):
     """pCPUs that are never given to a template: 9, 12 and 13."""

@@ -20,6 +20,7 @@ import fixtures
 from kongming.domain import domain as domain_mod
 from kongming.libvirt import affinity
 from kongming.libvirt import memory
+from kongming.publish import client
 from nova.compute import rpcapi
 from nova import context as nova_context
 from nova import objects
@@ -132,6 +133,25 @@ class LiveBase(test_life.LifeBase):
 
 
 class ChangeTest(LiveBase):
+
+    def test_changes_again_while_its_allocation_is_written(self):
+        """What was read of it for that is old by then."""
+        server = self.boot(self.template('0:13'))
+        self.publish()
+        real, places = client.Placement.reallocate, ['0:10']
+
+        def reallocate(placement, wanted):
+            if places:
+                self.api.post_server_metadata(
+                    server['id'], {'kongming:pin.0': places.pop()})
+                self.computes['compute1'].driver.passes.run()
+                self.settle()
+            return real(placement, wanted)
+
+        with mock.patch.object(client.Placement, 'reallocate', reallocate):
+            self.want(server, pin_0='0:15')
+        self.publish()
+        self.assertHolds(server, {0: 10})
 
     def test_there_and_back_again(self):
         server = self.boot(self.template('0:13 1:10'))

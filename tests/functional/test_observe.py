@@ -77,6 +77,19 @@ class ObserveTest(test_live.LiveBase):
         self.assertHolds(server, {0: 15, 1: 10})
         self.assertEqual(('act', set()), self.live())
 
+    def test_nobody_waits(self):
+        """What was to come is not told of any more."""
+        self.flags(changes_per_minute=1, group='kongming')
+        servers = [self.boot(self.template(f'0:{pcpu} 1:{pcpu + 1}'))
+                   for pcpu in (10, 12)]
+        for server, pcpu in zip(servers, (14, 15)):
+            self.want(server, pin_0=f'0:{pcpu}')
+        self.assertIn('it waits its turn', self.ring(
+            servers[1])['hypervisor_os'])
+        for mode_ in 'observe', 'off':
+            self.flags(live_changes=mode_, group='kongming')
+            self.assertEqual('linux', self.ring(servers[1])['hypervisor_os'])
+
     def test_by_itself(self):
         notifier = self.useFixture(notifications.NotificationFixture(self))
         self.flags(observe_after=1, group='kongming')

@@ -12,7 +12,9 @@
 
 """Profiles by time and by request, and pCPUs that are lent."""
 
+import contextlib
 import datetime
+import threading
 from unittest import mock
 
 import fixtures
@@ -21,6 +23,7 @@ from kongming.libvirt import affinity
 from nova import objects
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova_ext.live import enforce
+from nova_ext.live import steps
 import oslo_messaging
 from tests.functional import test_live
 
@@ -265,6 +268,66 @@ class LendTest(ProfileBase):
         self.at(DAY, lender)
         self.assertFloats(borrower, {8, 9})
         self.assertEverywhere(lender, {0: 10, 1: 11, 2: 15, 3: 14})
+
+    @contextlib.contextmanager
+    def changing(self, server, **metadata):
+        """A live change that goes on while a pass is made."""
+        begun, end = threading.Event(), threading.Event()
+        self.addCleanup(end.set)
+        real = steps.Steps._go
+
+        def go(*args, **kwargs):
+            begun.set()
+            end.wait(60)
+            return real(*args, **kwargs)
+
+        self.api.post_server_metadata(server['id'], {
+            f'kongming:{key}': value for key, value in metadata.items()})
+        with mock.patch.object(steps.Steps, '_go', go):
+            self.driver.passes.run()
+            self.assertTrue(begun.wait(30))
+            self.driver.passes.run()
+            yield
+            end.set()
+            self.settle()
+
+    def test_owner_changes_what_it_does_not_lend(self):
+        """Its borrower has nothing to do with that."""
+        lender, borrower = self.both()
+        real, moved = affinity.apply, []
+
+        def apply(domain, *args):
+            moved.append(domain.UUIDString())
+            return real(domain, *args)
+
+        with mock.patch.object(affinity, 'apply', apply):
+            with self.changing(lender, **{'pin.0': '0:14 1:11 2:12 3:13'}):
+                self.assertFloats(borrower, {8, 9, 12, 13})
+                # A profile begins or ends meanwhile, of whichever server.
+                self.driver._reconciler._switch_by_load(set(), {'another'})
+                self.assertFloats(borrower, {8, 9, 12, 13})
+            self.driver.passes.run()
+        self.assertFloats(borrower, {8, 9, 12, 13})
+        self.assertEqual({lender['id']}, set(moved))
+        self.assertRuns(lender, dict.fromkeys(range(4), frozenset({11, 14})))
+        self.at(DAY, lender)
+        self.assertFloats(borrower, {8, 9})
+
+    def test_owner_changes_what_it_lends(self):
+        lender, borrower = self.both()
+        with self.changing(lender, **{'pin.0': '0:10 1:11 2:14 3:13'}):
+            self.assertFloats(borrower, {8, 9, 13})
+        self.driver.passes.run()
+        self.assertFloats(borrower, {8, 9, 13, 14})
+
+    def test_owner_starts_while_it_changes(self):
+        """It has its own again, whatever its change would leave lent."""
+        lender, borrower = self.both()
+        with self.changing(lender, **{'pin.0': '0:14 1:11 2:12 3:13'}):
+            self._reboot_server(lender, hard=True)
+            self.assertFloats(borrower, {8, 9})
+            self.driver.passes.run()
+            self.assertFloats(borrower, {8, 9})
 
     def test_saved_without_what_it_borrowed(self):
         lender, borrower = self.both()

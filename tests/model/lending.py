@@ -159,8 +159,13 @@ class Host(hosts.Host):
     def is_ready(self, steps_):
         """See nova_ext.live.places.Places._without_borrowed."""
         still_used = self._reclaim(changes.pcpus_of(steps_))
+        uuids = {step.server for step in steps_}
+        servers = {server.uuid: server for server in self.with_template()
+                   if server.uuid in uuids}
         return not still_used and not self.enforcer.hand_over(
-            {step.server for step in steps_})
+            servers, steps_, {
+                uuid: self.enforcer.intents.of(server, None)
+                for uuid, server in servers.items()})
 
     def load_changes(self, some):
         """Servers are idle now that were busy, and the other way round."""

@@ -53,6 +53,12 @@ class BudgetTest(base.TestCase):
         self.assertEqual('aaa', self.admit('aaa', 5, 0.0))
         self.assertEqual('bb', self.admit('aabb', 5, 30.0))
 
+    def test_what_can_not_begin_uses_nothing(self):
+        for limit in (0, 3):
+            self.assertEqual('ab', names(self.budget.admit(
+                groups('abab'), limit, 0.0, most=2)))
+        self.assertEqual('a', self.admit('ab', 3, 0.0))
+
     def test_what_another_process_has_used(self):
         self.budget.admit([{'1': 'b'}], 9, 0.0)
         self.budget.restore([(-5.0, 'a'), (-40.0, 'a'), (-70.0, 'a')])

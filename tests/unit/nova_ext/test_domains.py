@@ -17,6 +17,7 @@ from unittest import mock
 import fixtures
 from nova import objects
 
+from kongming.live import threads
 from nova_ext.live import domains
 from nova_ext.live import places
 from tests import base
@@ -30,7 +31,7 @@ XML = """<domain type='kvm' id='1'><name>kongming-is-not-here</name>
 </domain>"""
 
 
-class DomainsTest(base.TestCase):
+class DomainsBase(base.TestCase):
 
     def setUp(self):
         super().setUp()
@@ -51,6 +52,9 @@ class DomainsTest(base.TestCase):
 
     def begin_pass(self):
         self.domains.forget({UUID})
+
+
+class DomainsTest(DomainsBase):
 
     def test_its_process_is_remembered(self):
         for _pass in range(3):
@@ -102,6 +106,32 @@ class DomainsTest(base.TestCase):
                          '</devices></domain>')
         self.domains.stays(self.server, self.domain)
         self.assertEqual(2, self.domain.XMLDesc.call_count)
+
+
+class BlindTest(DomainsBase):
+    """Whether the kernel tells where servers run."""
+
+    def setUp(self):
+        super().setUp()
+        self.patch(self.domains, 'domain', lambda server: self.domain)
+        self.patch(self.domains, '_possible', lambda *args: (
+            threads.Threads({0: frozenset({3})}, frozenset({3}))))
+        self.useFixture(fixtures.MockPatch(
+            'nova_ext.privileged.may_hold', return_value=''))
+
+    def differences(self):
+        self.begin_pass()
+        return self.domains.differences(self.server, None, None)
+
+    def test_a_process_that_has_just_ended(self):
+        """libvirt takes its domain for running until it has seen that."""
+        self.found = None
+        self.differences()
+        self.assertIn('is not seen', self.domains.witness.blind)
+        self.domain = None
+        self.differences()
+        # A server that does not run hides nothing.
+        self.assertEqual('', self.domains.witness.blind)
 
 
 class HostTest(base.TestCase):

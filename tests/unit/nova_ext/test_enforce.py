@@ -24,10 +24,13 @@ from unittest import mock
 
 import fixtures
 from nova import objects
+import oslo_messaging
 
 from kongming.host import usage
+from kongming.live import rearrange
 from kongming.live import threads
 from kongming.load import decision
+from nova_ext.live import changes
 from nova_ext.live import enforce
 from nova_ext.live import intents
 from nova_ext.live import jobs
@@ -402,6 +405,30 @@ class LeftAloneTest(NeighboursBase):
         self.assertEqual([], steps.violations)
 
 
+class StartsTest(NeighboursBase):
+    """A lender starts while nobody borrows what it lends."""
+
+    def test_a_borrower_comes_afterwards(self):
+        steps, servers = self.steps, self.servers
+        lender, _other, borrower = servers.values()
+        lender.metadata = {'kongming:profile': 'idle'}
+        enforcer = enforce.Enforcer(steps, jobs.Jobs())
+        enforcer.first(list(servers.values()))
+        enforcer.enforce(dict(servers), {})
+        self.assertEqual({2, 3}, steps.now[borrower.uuid].pcpus - SHARED)
+        # The borrower has stopped when a pass looks.
+        del steps.now[borrower.uuid]
+        enforcer.enforce({lender.uuid: lender}, {})
+        self.assertEqual(frozenset(), enforcer.reclaim(
+            frozenset({2, 3}), list))
+        steps.define(lender)
+        steps.define(borrower)
+        enforcer.begin()
+        enforcer.enforce({each.uuid: each for each in (borrower, lender)}, {})
+        self.assertEqual([], steps.violations)
+        self.assertEqual({2, 3}, steps.now[borrower.uuid].pcpus - SHARED)
+
+
 class SavedTest(LateBase):
     """A borrower that is about to be saved or migrated."""
 
@@ -484,6 +511,22 @@ class WakeTest(base.TestCase):
             found._enforcer, 'switch_by_load', side_effect=Refused))
         self.assertRaises(Refused, found._switch_by_load, {'x'}, set())
         driver.wake.assert_called_once_with()
+
+
+class LastOneTest(base.TestCase):
+    """The last server with a template has left its host."""
+
+    def test_what_was_changed_is_recorded_all_the_same(self):
+        found = reconciler.Reconciler(mock.Mock())
+        change = mock.Mock(**{'end.side_effect': [
+            oslo_messaging.MessagingTimeout(), None]})
+        found._records.end(change)
+        found._records.flush()
+        found.present.listed([])
+        self.assertTrue(found.has_work)
+        found.run()
+        self.assertEqual(2, change.end.call_count)
+        self.assertFalse(found.has_work)
 
 
 class AlarmTest(base.TestCase):
@@ -573,16 +616,28 @@ class RandomTest(base.TestCase):
                 enforcer.switch()
             elif what == 3:
                 # nova-compute starts anew, and knows of no load.
+                for change in list(self.changes):
+                    self.end_change(steps, change)
                 self.calm.clear()
                 enforcer = self.enforcer(steps)
             elif what == 4:
                 self.load_changes(rng, enforcer, servers)
+            for change in list(self.changes):
+                if rng.random() < 0.3:
+                    self.end_change(steps, change)
+            left_alone = {uuid for uuid in sorted(enforcer._jobs.servers)
+                          if rng.random() < 0.9}
             idle = {uuid: each for uuid, each in servers.items()
                     if rng.random() < 0.9}
             enforcer.begin()
             enforcer.first(servers.values())
-            enforcer.enforce(idle, {})
+            wanted, _failed = enforcer.enforce(idle, {}, left_alone)
+            if what == 5 and server.uuid in wanted:
+                self.begin_change(rng, enforcer, steps, server,
+                                  wanted[server.uuid])
         self.assertEqual([], steps.violations)
+        for change in list(self.changes):
+            self.end_change(steps, change)
         steps.refusing = 0
         for _ in range(2):
             enforcer.begin()
@@ -608,7 +663,45 @@ class RandomTest(base.TestCase):
             return decision.of_template(flavor) if (
                 server.uuid in self.calm) else frozenset()
 
-        return enforce.Enforcer(steps, jobs.Jobs(), intents.Intents(met))
+        jobs_ = jobs.Jobs(lambda job: found.job_ended(job.servers))
+        found = enforce.Enforcer(steps, jobs_, intents.Intents(met))
+        return found
+
+    def begin_change(self, rng, enforcer, steps, server, intent):
+        """A live change of an owner, as a job that goes on."""
+        mine = ownership.Ownership(server.numa_topology)
+        node = server.numa_topology.cells[0].id
+        free = sorted(HOST.node(node).dedicated - steps.owners.keys())
+        if not mine.pins or not free:
+            return
+        vcpu = rng.choice(sorted(mine.pins))
+        step = rearrange.Step(server.uuid, 0, node, node, (rearrange.Move(
+            vcpu, mine.pins[vcpu], rng.choice(free)),))
+        if (enforcer.reclaim(changes.pcpus_of([step]), list)
+                or enforcer.hand_over({server.uuid: server}, [step],
+                                      {server.uuid: intent})):
+            return
+        end = threading.Event()
+        job = enforcer._jobs.start({server.uuid}, '',
+                                   lambda job: end.wait(30))
+        steps.owners[step.moves[0].target] = server.uuid
+        self.changes.append((enforcer, server, step, intent, end, job))
+
+    def end_change(self, steps, change):
+        """It is made, or not; a borrower may be where it lends still."""
+        self.changes.remove(change)
+        enforcer, server, step, intent, end, job = change
+        after = ownership.Ownership(server.numa_topology).at_end_of(step)
+        with_job = enforcer.lent
+        steps.refusing = 0
+        if server.uuid in steps.now:
+            steps.run_on(server, after, intent)
+        server.numa_topology = after
+        steps.own(server)
+        end.set()
+        job.wait(30)
+        self.stayed += bool(with_job & ownership.Ownership(
+            after).owned.pcpus)
 
     def load_changes(self, rng, enforcer, servers):
         """Some are idle now, some are busy, in the middle of anything."""
@@ -630,6 +723,7 @@ class RandomTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.refused, self.ended = 0, set()
+        self.changes, self.stayed = [], 0
         enforce.LOG.logger.disabled = True
         self.addCleanup(setattr, enforce.LOG.logger, 'disabled', False)
         self.moment = DAY
@@ -640,6 +734,7 @@ class RandomTest(base.TestCase):
             self.play(seed)
             for seed in range(SEEDS)))
         self.assertLess(0, self.refused)
+        self.assertLess(0, self.stayed)
         self.assertNotEqual(set(), self.ended)
 
     def test_who_is_busy_waits_for_nobody(self):
