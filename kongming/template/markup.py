@@ -132,11 +132,12 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
 
+# Of fractions: a double without an exponent has up to 21 digits there.
 for _tag, _form, _first in (
         ('null', r'~|null|Null|NULL|', '~nN'),
         ('bool', r'true|True|TRUE|false|False|FALSE', 'tTfF'),
         ('int', _INTEGER.pattern, '-+0123456789'),
-        ('float', r'[-+]?[0-9]{1,18}\.[0-9]{1,18}', '-+0123456789'),
+        ('float', r'[-+]?[0-9]{1,18}\.[0-9]{1,24}', '-+0123456789'),
         ('merge', '<<', '<')):
     _Loader.add_implicit_resolver(
         f'tag:yaml.org,2002:{_tag}', re.compile(f'(?:{_form})\\Z'),

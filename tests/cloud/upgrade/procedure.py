@@ -158,7 +158,7 @@ class Procedure:
     def finish(self):
         self.assertAll(NEW)
         with self.actor.nothing_moves():
-            self.releases.hang_up()
+            self.releases.forget()
             self.releases.manage('db', 'online_data_migrations')
         self.looked()
         self.check(*self.cloud.hosts)
@@ -219,6 +219,9 @@ class Procedure:
                 self.releases.process(service).stop()
                 self.releases.note(OLD, service)
                 self.releases.lower(service)
+            if services[0] in self.releases.computes():
+                # nova-conductor remembers that there was none of 33.
+                self.releases.hang_up()
             for service in services:
                 self.releases.begin(service)
         self.looked()

@@ -162,18 +162,14 @@ class Releases:
                 > was[service]['report_count']), _REPORT, 'report')
 
     def hang_up(self):
-        """Have all services forget which versions there were.
-
-        By SIGHUP; nova-compute is restarted, as it would not go on with
-        threads (oslo_service/backend/_threading/service.py,
-        _reload_service).
+        """Have all but hosts forget which versions there were, by SIGHUP.
 
         :raises tests.cloud.error.Problem: if one does not go on
         """
         was, api = self.rows(), self.process('nova')
         old = _children_of(api.pid)
-        computes = self.computes()
-        others = [name for name in self.services() if name not in computes]
+        others = [name for name in self.services()
+                  if name not in self.computes()]
         for service in others:
             os.kill(self.process(service).pid, signal.SIGHUP)
         # Its workers answer until they end.
@@ -186,7 +182,15 @@ class Releases:
                 self.process(service).wait_until(lambda: (
                     self.rows()[service]['report_count']
                     > was[service]['report_count'] + 1), _REPORT, 'report')
-        for service in computes:
+
+    def forget(self):
+        """Have all services forget which versions there were.
+
+        nova-compute is restarted, as with threads it would not go on after
+        SIGHUP (oslo_service/backend/_threading/service.py, _reload_service).
+        """
+        self.hang_up()
+        for service in self.computes():
             self.process(service).stop()
             self.begin(service)
 

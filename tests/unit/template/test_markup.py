@@ -94,6 +94,8 @@ class ValueTest(base.TestCase):
         self.assertRaises(exception.InvalidTemplate, markup.load, '<<: 1')
 
     @hypothesis.given(_VALUES)
+    @hypothesis.example(0.00018997409027098492)
+    @hypothesis.example(-0.00010000000000000002)
     def test_what_programs_write_is_read(self, value):
         self.assertEqual([value], markup.load(json.dumps([value])))
         text = yaml.safe_dump(value)
