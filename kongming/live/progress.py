@@ -22,10 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import json
+import re
 from typing import Any
 
 _SEPARATOR = '; kongming: '
 _LOAD = '; kongming-load: '
+_LOOKS = 'the host looks at its servers'
 
 
 def add(hypervisor_os: str | None, going_on: str) -> str:
@@ -39,6 +41,24 @@ def add(hypervisor_os: str | None, going_on: str) -> str:
 def read(hypervisor_os: str | None) -> str:
     """What goes on; empty where all is done."""
     return (hypervisor_os or '').partition(_SEPARATOR)[2]
+
+
+def looks(asked: int, ended: int) -> str:
+    """In words, that a pass is waited for.
+
+    Where each takes longer than a request waits, whoever asks again tells by
+    these whether the one that he has asked for at first has ended.
+
+    :param asked: number of the pass that begins after the request
+    :param ended: of the last one that has ended
+    """
+    return f'{_LOOKS}, pass {asked} after {ended}'
+
+
+def read_looks(going_on: str) -> tuple[int, int] | None:
+    """The two numbers of :func:`looks`; None where something else goes on."""
+    found = re.fullmatch(f'{_LOOKS}, pass ([0-9]+) after ([0-9]+)', going_on)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def add_load(hypervisor_os: str | None, load: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ passes leave alone.
 import functools
 import threading
 
+from kongming.live import progress
 from kongming.template import cache_claims
 from kongming.template import template
 import nova.conf
@@ -160,7 +161,15 @@ class Reconciler:
     def look(self, uuid, patience):
         """See :meth:`nova_ext.live.trigger.Trigger.look`."""
         wait = self._trigger.look(uuid, patience)
-        return lambda: wait() or self._waiting.get(uuid, '')
+
+        def found():
+            going_on = wait()
+            # Why it waits says more than that it is looked at again.
+            if not going_on or progress.read_looks(going_on):
+                return self._waiting.get(uuid) or going_on
+            return going_on
+
+        return found
 
     def run(self, patient=False):
         """One pass; safe to be called at any time, from any thread.

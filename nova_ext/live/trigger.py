@@ -20,10 +20,10 @@ import functools
 import threading
 import time
 
+from kongming.live import progress
 from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
-_LOOKING = 'the host looks at its servers'
 
 
 class Trigger:
@@ -39,6 +39,8 @@ class Trigger:
         #: set when the pass has ended that begins next; None: none is asked
         #: for
         self._next: threading.Event | None = None
+        #: numbers of the last pass that was asked for and that has ended
+        self._asked = self._ended = 0
         #: held while a pass is made by a thread
         self._one_thread = threading.Lock()
 
@@ -51,16 +53,18 @@ class Trigger:
             server, and returns what goes on then, in words; empty where all
             is done
         """
-        return functools.partial(self._wait, server, self.request(),
+        with self._lock:
+            ended, number = self._request(), self._asked
+        return functools.partial(self._wait, server, ended, number,
                                  time.monotonic() + patience)
 
-    def _wait(self, server, ended, until):
+    def _wait(self, server, ended, number, until):
         is_looked_at = ended.wait(max(0.0, until - time.monotonic()))
         job = self._jobs.of(server)
         if job is not None and not job.wait(max(
                 0.0, until - time.monotonic())):
             return str(job)
-        return '' if is_looked_at else _LOOKING
+        return '' if is_looked_at else progress.looks(number, self._ended)
 
     def request(self):
         """Have a pass made that begins after this call.
@@ -68,18 +72,22 @@ class Trigger:
         :returns: threading.Event, set when it has ended
         """
         with self._lock:
-            if self._next is None:
-                ended = threading.Event()
-                # Where the system gives no thread, nobody waits for it.
-                threading.Thread(target=self._answer, daemon=True,
-                                 args=(ended,), name='kongming-pass').start()
-                self._next = ended
-            return self._next
+            return self._request()
+
+    def _request(self):
+        if self._next is None:
+            ended = threading.Event()
+            # Where the system gives no thread, nobody waits for it.
+            threading.Thread(target=self._answer, daemon=True,
+                             args=(ended,), name='kongming-pass').start()
+            self._next = ended
+            self._asked += 1
+        return self._next
 
     def _answer(self, ended):
         with self._one_thread:
             with self._lock:
-                self._next = None
+                self._next, number = None, self._asked
             try:
                 self._run()
             except Exception:
@@ -87,4 +95,5 @@ class Trigger:
                 LOG.exception('A pass over the servers with a template '
                               'failed')
             finally:
+                self._ended = number
                 ended.set()

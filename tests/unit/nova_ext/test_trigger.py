@@ -18,6 +18,7 @@ tests.functional.test_live has the real services.
 import threading
 from unittest import mock
 
+from kongming.live import progress
 from nova_ext.live import jobs
 from nova_ext.live import trigger
 from tests import base
@@ -34,3 +35,30 @@ class TriggerTest(base.TestCase):
             self.assertRaises(RuntimeError, found.request)
         self.assertTrue(found.request().wait(20))
         self.assertEqual([1], passes)
+
+    def test_each_pass_takes_longer_than_anybody_waits(self):
+        """Who asks again is told when the first one of his has ended."""
+        begun, go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+        def run():
+            begun.release()
+            self.assertTrue(go_on.acquire(timeout=20))
+
+        found = trigger.Trigger(run, jobs.Jobs())
+        ended = found.request()
+        self.assertTrue(begun.acquire(timeout=20))
+
+        def look():
+            return progress.read_looks(found.look('s', 0)())
+
+        self.assertEqual([(2, 0), (2, 0)], [look(), look()])
+        for number in 1, 2:
+            asked = found.request()
+            go_on.release()
+            self.assertTrue(ended.wait(20))
+            self.assertTrue(begun.acquire(timeout=20))
+            ended, last = asked, look()
+            self.assertEqual((number + 2, number), last)
+        go_on.release(9)
+        self.assertTrue(found.request().wait(20))
+        self.assertEqual('', found.look('s', 20)())

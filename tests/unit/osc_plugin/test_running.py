@@ -21,6 +21,7 @@ import fixtures
 from kongming.compute import api
 from kongming.compute import servers
 from kongming import exception
+from kongming.live import progress
 from kongming.template import metadata
 from openstack.compute.v2 import _proxy
 from osc_lib import exceptions
@@ -120,6 +121,19 @@ class WaitTest(base.TestCase):
         self.wait(*['a live change, 1 s'] * 6, '')
         self.assertEqual([0.1, 0.2, 0.4, 1.0, 1.0, 1.0], self.pauses)
         self.assertEqual(['du-1: a live change, 1 s\n'], self.reported)
+
+    def test_each_pass_takes_longer_than_a_request(self):
+        """The one that began after the first request has to have ended."""
+        self.assertEqual(CHANGE, self.wait(
+            *(progress.looks(*each) for each in (
+                (7, 5), (7, 5), (8, 6), (9, 7)))).newest)
+        self.assertEqual([0.1, 0.2, 0.4], self.pauses)
+        self.assertEqual(1, len(self.reported))
+
+    def test_nova_compute_is_restarted_meanwhile(self):
+        self.wait(*(progress.looks(*each) for each in (
+            (7, 5), (1, 0), (2, 0), (3, 1))))
+        self.assertEqual([0.1, 0.2, 0.4], self.pauses)
 
     def test_time_is_up(self):
         error = self.assertRaises(exceptions.CommandError, self.wait,
