@@ -198,6 +198,8 @@ class Procedure:
         known = self.releases
         process = known.process(service)
         with self.actor.nothing_moves():
+            # Whatever nova-conductor remembers of an earlier run.
+            known.hang_up()
             process.stop()
             known.note(OLD, service)
             size = process.log.stat().st_size
