@@ -222,6 +222,11 @@ class Domains:
             self._driver.cpu_api.rest(
                 down - affinity.read(domain).pcpus, since)
 
+    def pcpus(self, server):
+        """Where libvirt has a server's threads; nowhere if it does not run."""
+        domain = self.domain(server)
+        return affinity.read(domain).pcpus if domain else frozenset()
+
     def powered(self, pcpus):
         """Those pCPUs that have power, as far as is known."""
         return pcpus - self._driver.cpu_api.off(pcpus)

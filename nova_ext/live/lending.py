@@ -24,6 +24,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from nova_ext.live import record
+from nova_ext.ownership import ownership
 
 LOG = logging.getLogger(__name__)
 NOTHING: frozenset[int] = frozenset()
@@ -76,13 +77,18 @@ class Lending:
                 self.lent = NOTHING
 
     def first(self, servers):
-        """Begin with nothing lent, so that all borrowers leave.
+        """Begin with what borrowers are on, where they stay.
+
+        libvirt is told so anew: after a crash it may be at a call still that
+        puts one elsewhere.  What is not lent any more they leave when servers
+        were looked at.
 
         :param servers: all servers of the host with a template, idle or not
         """
         with self.lock:
             if self.lent is not None:
                 return
+            dedicated = self._domains.dedicated()
             for server in servers:
                 if server.numa_topology is None:
                     continue
@@ -92,9 +98,34 @@ class Lending:
                     continue  # a pass reports why
                 if enforced.borrows:
                     # What it may be on is not known.
-                    self._borrowers[server.uuid] = (
-                        enforced, self._domains.dedicated())
-            self.leave({}, NOTHING)
+                    self._borrowers[server.uuid] = enforced, dedicated
+            self._stay(dedicated)
+
+    def _stay(self, dedicated):
+        """Have borrowers stay where they are; who can't be asked, leaves."""
+        here = {}
+
+        def look(known):
+            here[known.server.uuid] = self._domains.pcpus(
+                known.server) & dedicated - ownership.Ownership(
+                    known.topology).pcpus
+
+        borrowers = {uuid: known for uuid, (known, _all)
+                     in self._borrowers.items()}
+        failed = self._jobs.each(
+            borrowers, 'libvirt is asked where it is', look, self._late)
+        asked = {uuid: known for uuid, known in borrowers.items()
+                 if uuid not in failed}
+        self.lent = NOTHING.union(*(here[uuid] for uuid in asked))
+        failed |= self._jobs.each(
+            asked, 'it stays on what it borrows', lambda known: self.run_on(
+                known, here[known.server.uuid]), self._late)
+        for uuid, known in borrowers.items():
+            if uuid in failed:
+                LOG.error('What it borrows is not known',
+                          exc_info=failed[uuid], instance=known.server)
+            else:
+                self._borrowers[uuid] = known, here[uuid]
 
     def look(self, enforced, left_alone):
         """What servers lend; no thread is moved.

@@ -100,6 +100,10 @@ class Steps:
     def domain(self, server):
         return self.now.get(server.uuid)
 
+    def pcpus(self, server):
+        found = self.now.get(server.uuid)
+        return found.pcpus if found else frozenset()
+
     def powered(self, pcpus):
         return pcpus
 
@@ -350,7 +354,10 @@ class ByLoadTest(base.TestCase):
             steps.now[mine.uuid].pcpus)
 
     def test_before_it_is_known_who_borrows(self):
-        """Those who have borrowed before nova-compute started leave first."""
+        """Those who have borrowed before nova-compute started leave first.
+
+        Nobody lends that any more.
+        """
         steps = Steps(self, random.Random(1))
         server = make(random.Random(1), 0, [])
         steps.own(server)
@@ -360,8 +367,12 @@ class ByLoadTest(base.TestCase):
             enforcer.switch_by_load(ending, others)
         steps.now[server.uuid] = threads.Threads(
             {0: frozenset({2}), 1: frozenset({2})}, SHARED)
+        enforcer.begin()
         enforcer.first([server])
+        self.assertEqual({2}, enforcer.lent)
+        enforcer.enforce({server.uuid: server}, {})
         self.assertLessEqual(steps.now[server.uuid].pcpus, SHARED)
+        self.assertEqual(set(), enforcer.lent)
 
 
 class NeighboursBase(base.TestCase):
@@ -403,6 +414,60 @@ class LeftAloneTest(NeighboursBase):
         other.metadata = {}
         enforcer.switch_by_load({other.uuid}, set())
         self.assertEqual([], steps.violations)
+
+
+class RestartTest(NeighboursBase):
+    """nova-compute is restarted while a server borrows."""
+
+    def setUp(self):
+        super().setUp()
+        self.one.metadata = {'kongming:profile': 'idle'}
+        self.run_pass()
+        self.assertEqual({2, 3}, self.borrowed)
+        self.seen = []
+        real = self.steps.run_on
+
+        def run_on(server, *args):
+            real(server, *args)
+            self.seen.append(self.borrowed)
+
+        self.useFixture(fixtures.MockPatchObject(
+            self.steps, 'run_on', run_on))
+
+    @property
+    def borrowed(self):
+        return self.steps.now[self.borrower.uuid].pcpus - SHARED
+
+    def run_pass(self):
+        enforcer = enforce.Enforcer(self.steps, jobs.Jobs())
+        enforcer.begin()
+        enforcer.first(list(self.servers.values()))
+        enforcer.enforce(dict(self.servers), {})
+        return enforcer
+
+    def test_a_borrower_stays(self):
+        enforcer = self.run_pass()
+        self.assertEqual([{2, 3}], self.seen)
+        self.assertEqual({2, 3}, enforcer.lent)
+
+    def test_what_is_lent_no_more_is_left_before_its_owner_comes(self):
+        self.one.metadata = {}
+        self.other.metadata = {'kongming:profile': 'idle'}
+        self.run_pass()
+        self.assertEqual([], self.steps.violations)
+        self.assertEqual([{2, 3}, set()], self.seen[:2])
+        self.assertEqual({4, 5}, self.borrowed)
+
+    def test_an_owner_starts_before_the_first_pass(self):
+        """Only what it is about to run on is left."""
+        self.other.metadata = {'kongming:profile': 'idle'}
+        self.run_pass()
+        self.assertEqual({2, 3, 4, 5}, self.borrowed)
+        self.seen.clear()
+        enforcer = enforce.Enforcer(self.steps, jobs.Jobs())
+        self.assertEqual(frozenset(), enforcer.reclaim(
+            frozenset({4, 5}), lambda: list(self.servers.values())))
+        self.assertEqual([{2, 3, 4, 5}, {2, 3}], self.seen)
 
 
 class StartsTest(NeighboursBase):
