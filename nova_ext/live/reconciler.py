@@ -111,6 +111,8 @@ class Reconciler:
         self._left_alone: set[str] = set()
         #: server -> why its change was not begun
         self._waiting: dict[str, str] = {}
+        #: servers that the last pass did not look at to the end
+        self._skipped: set[str] = set()
 
     @property
     def has_work(self):
@@ -164,10 +166,12 @@ class Reconciler:
 
         def found():
             going_on = wait()
+            if going_on and not progress.read_looks(going_on):
+                return going_on
             # Why it waits says more than that it is looked at again.
-            if not going_on or progress.read_looks(going_on):
-                return self._waiting.get(uuid) or going_on
-            return going_on
+            return self._waiting.get(uuid) or (
+                progress.looks(self._trigger.asked, 0)
+                if uuid in self._skipped else going_on)
 
         return found
 
@@ -187,12 +191,13 @@ class Reconciler:
         context = nova.context.get_admin_context()
         rt = self._driver._tracker
         self._patient = patient
+        skipped: set[str] = set()
         busy = [self._resolve(context, rt)]
         if not self.present or self.mode.current == mode.OFF:
             if not self.present.is_known:
                 self._enforcer.learn(self._with_template())
             self.observed.clear()
-            self._waiting = {}
+            self._waiting, self._skipped = {}, set()
             self.load.retain(set())
             if self.interrupts.has_work and self.mode.current != mode.OFF:
                 self._follow(owned.by_pcpu(
@@ -203,8 +208,9 @@ class Reconciler:
             return any(busy)
         nodes = list(rt.compute_nodes)
         listed: set[str] = set()
-        busy += [self._pass(context, rt, nodename, listed)
+        busy += [self._pass(context, rt, nodename, listed, skipped)
                  for nodename in nodes]
+        self._skipped = skipped
         if nodes:
             self.present.listed(listed)
         return any(busy)
@@ -235,8 +241,11 @@ class Reconciler:
             LOG.warning('What servers own is not known yet', exc_info=True)
             return True
 
-    def _pass(self, context, rt, nodename, listed):
-        """:param listed: uuids of servers with a template are added to it"""
+    def _pass(self, context, rt, nodename, listed, skipped):
+        """
+        :param listed: uuids of servers with a template are added to it
+        :param skipped: those that have jobs, and are left to them
+        """
         compute = rt.compute_nodes[nodename]
         with self._affinity_lock:
             # Whoever switches profiles by what was known before is to know
@@ -306,6 +315,8 @@ class Reconciler:
         intents = self.load.balance.apply(
             servers, intents, self.jobs.servers, functools.partial(
                 self._places.why_not, compute, owners))
+        skipped |= left_alone | {
+            server.uuid for server in idle} & self.jobs.servers
         self._waiting = self._places.start(
             compute, servers, intents, owners, self._patient, with_template)
         self._driver.cpu_api.sweep(owners.keys() | self.jobs.pcpus)

@@ -165,23 +165,26 @@ class Procedure:
 
     def boot_newer(self):
         actor = self.actor
-        flavor = actor.flavor(template=('--node', '0=1', '--pin', '0=0:11'))
+        self.home, self.target = actor.free(actor.nested, 1)[:2]
+        flavor = actor.flavor(template=('--node', '0=1', '--pin',
+                                        f'0=0:{self.home}'))
         actor.grant(flavor, 'template')
         self.newer = actor.boot(flavor, host=actor.nested)
         self.native = actor.boot(actor.flavor(dedicated=False),
                                  host=actor.nested)
-        actor.assertIsOn(self.newer, 1, {0: 11})
+        actor.assertIsOn(self.newer, 1, {0: self.home})
 
     def newer_on_older(self):
         """Moved and rebooted; what Nova refuses, it refuses a native one."""
         actor = self.actor
-        actor.admin.run('kongming', 'server', 'set', '--pin', '0=0:10',
-                        '--wait', '--timeout', 300, self.newer)
-        actor.assertIsOn(self.newer, 1, {0: 10})
+        actor.admin.run('kongming', 'server', 'set', '--pin',
+                        f'0=0:{self.target}', '--wait', '--timeout', 300,
+                        self.newer)
+        actor.assertIsOn(self.newer, 1, {0: self.target})
         for uuid in (self.newer, self.native):
             actor.act(uuid, reboot={'type': 'HARD'})
             actor.wait_for(uuid)
-        actor.assertIsOn(self.newer, 1, {0: 10})
+        actor.assertIsOn(self.newer, 1, {0: self.target})
         said = {}
         for name, uuid in (('with', self.newer), ('without', self.native)):
             answer = actor.admin.sdk.compute.post(
