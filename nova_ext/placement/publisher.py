@@ -93,9 +93,11 @@ class Publisher:
         """Called under Nova's lock, at each report: wakes what may be slow."""
         compute = self._driver._tracker.compute_nodes.get(nodename)
         host = self._hosts.get(nodename)
-        if compute is not None and (host is None or host.reported != (
-                compute.numa_topology,
-                accounting.here(self._driver._tracker) & host.allocated)):
+        # What was Nova's to write, as a move had not ended yet, may be ours.
+        if compute is not None and (
+                host is None or self.allocations.stale or host.reported != (
+                    compute.numa_topology,
+                    accounting.here(self._driver._tracker) & host.allocated)):
             self._changed()
 
     def look_again(self, nodename):

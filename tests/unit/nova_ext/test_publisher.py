@@ -64,3 +64,20 @@ class CacheClaimsTest(base.TestCase):
         self.here('here')
         self.publisher.claim_caches([self.server('here')])
         self.assertEqual({}, self.publisher.cache_claims)
+
+
+class NoticeTest(base.TestCase):
+    """Nova's audit finds all as it was reported."""
+
+    def test_what_waits_for_nova_is_tried_again(self):
+        found = publisher.Publisher(mock.MagicMock())
+        tracker = found._driver._tracker
+        tracker.tracked_instances, tracker.tracked_migrations = {'s'}, {}
+        tracker.compute_nodes = {'node': mock.Mock(numa_topology='{}')}
+        found._hosts['node'] = mock.Mock(reported=('{}', set()),
+                                         allocated=set())
+        found.notice('node')
+        self.assertFalse(found._wake.is_set())
+        found.allocations.stale.add('s')
+        found.notice('node')
+        self.assertTrue(found._wake.is_set())
