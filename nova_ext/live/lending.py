@@ -77,7 +77,7 @@ class Lending:
                 self.lent = NOTHING
 
     def first(self, servers):
-        """Begin with what borrowers are on, where they stay.
+        """Begin with what borrowers are on and its owners are off.
 
         libvirt is told so anew: after a crash it may be at a call still that
         puts one elsewhere.  What is not lent any more they leave when servers
@@ -99,26 +99,30 @@ class Lending:
                 if enforced.borrows:
                     # What it may be on is not known.
                     self._borrowers[server.uuid] = enforced, dedicated
-            self._stay(dedicated)
+            self._stay(servers, dedicated)
 
-    def _stay(self, dedicated):
-        """Have borrowers stay where they are; who can't be asked, leaves."""
-        here = {}
-
-        def look(known):
-            here[known.server.uuid] = self._domains.pcpus(
-                known.server) & dedicated - ownership.Ownership(
-                    known.topology).pcpus
-
+    def _stay(self, servers, dedicated):
+        """Have borrowers stay where they are and no owner is."""
+        mine = {server.uuid: ownership.Ownership(server.numa_topology).pcpus
+                for server in servers if server.numa_topology is not None}
         borrowers = {uuid: known for uuid, (known, _all)
                      in self._borrowers.items()}
-        failed = self._jobs.each(
-            borrowers, 'libvirt is asked where it is', look, self._late)
-        asked = {uuid: known for uuid, known in borrowers.items()
-                 if uuid not in failed}
-        self.lent = NOTHING.union(*(here[uuid] for uuid in asked))
+        on, failed = self._where({uuid: known.server for uuid, known
+                                  in borrowers.items()})
+        here = {uuid: pcpus & dedicated - mine[uuid]
+                for uuid, pcpus in on.items()}
+        borrowed = NOTHING.union(*here.values())
+        on, unknown = self._where({
+            server.uuid: server for server in servers
+            if mine.get(server.uuid, NOTHING) & borrowed})
+        # Who can't be asked may be on all that it owns.
+        used = NOTHING.union(*(mine[uuid] for uuid in unknown), *(
+            pcpus & mine[uuid] for uuid, pcpus in on.items()))
+        here = {uuid: pcpus - used for uuid, pcpus in here.items()}
+        self.lent = borrowed - used
         failed |= self._jobs.each(
-            asked, 'it stays on what it borrows', lambda known: self.run_on(
+            {uuid: borrowers[uuid] for uuid in here},
+            'it stays on what it borrows', lambda known: self.run_on(
                 known, here[known.server.uuid]), self._late)
         for uuid, known in borrowers.items():
             if uuid in failed:
@@ -126,6 +130,24 @@ class Lending:
                           exc_info=failed[uuid], instance=known.server)
             else:
                 self._borrowers[uuid] = known, here[uuid]
+
+    def _where(self, servers):
+        """Where libvirt has servers.
+
+        :param servers: uuid -> nova.objects.Instance
+        :returns: uuid -> pCPUs, and uuid -> the error of those that could not
+            be asked
+        """
+        found = {}
+
+        def look(server):
+            found[server.uuid] = self._domains.pcpus(server)
+
+        failed = self._jobs.each(
+            servers, 'libvirt is asked where it is', look, self._late)
+        # One that goes on may come to be found at any moment.
+        return {uuid: found[uuid] for uuid in servers
+                if uuid not in failed}, failed
 
     def look(self, enforced, left_alone):
         """What servers lend; no thread is moved.

@@ -56,6 +56,7 @@ from nova_ext import stats
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
 UNSEEN = 'unseen'
+_SKIPPED = 'the last pass has left it to a job that has ended since'
 _ATTRIBUTES = ['flavor', 'numa_topology', 'metadata', 'migration_context',
                'system_metadata']
 #: How long jobs are waited for when nova-compute ends, in seconds; its
@@ -170,8 +171,7 @@ class Reconciler:
                 return going_on
             # Why it waits says more than that it is looked at again.
             return self._waiting.get(uuid) or (
-                progress.looks(self._trigger.asked, 0)
-                if uuid in self._skipped else going_on)
+                _SKIPPED if uuid in self._skipped else going_on)
 
         return found
 

@@ -66,11 +66,6 @@ class Trigger:
             return str(job)
         return '' if is_looked_at else progress.looks(number, self._ended)
 
-    @property
-    def asked(self):
-        """Number of the last pass that was asked for."""
-        return self._asked
-
     def request(self):
         """Have a pass made that begins after this call.
 

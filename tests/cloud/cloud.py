@@ -50,6 +50,8 @@ class Cloud:
         self.hosts = {
             host.name: host for host in hosts_mod.named(
                 layout, layout.facts().get('hosts', ()))}
+        #: host -> its reports before its nova-compute was started
+        self._reports = {}
 
     # What runs.
 
@@ -166,7 +168,15 @@ class Cloud:
 
     def start_compute(self, name):
         self.config.write_compute(self.hosts[name])
+        self._reports[name] = self._reports_of(name)
         self.compute(name).start()
+
+    def _reports_of(self, name):
+        """How often a host's nova-compute has said that it is up."""
+        return sum(row['report_count'] for row in stores.query(
+            self.layout, 'nova', 'SELECT report_count FROM services WHERE '
+            "deleted = 0 AND services.binary = 'nova-compute' AND host = %s",
+            name))
 
     def restore(self):
         """Start what has been killed, and wait for it."""
@@ -198,6 +208,9 @@ class Cloud:
         # The scheduler looks for new hosts every few seconds.
         if not stores.query(self.layout, 'nova_api', 'SELECT id FROM '
                             'host_mappings WHERE host = %s', name):
+            return False
+        # What it has said before it was started says nothing.
+        if self._reports_of(name) <= self._reports.get(name, -1):
             return False
         admin = services.connect(self.layout)
         if not any(service.host == name and service.state == 'up'

@@ -458,6 +458,32 @@ class RestartTest(NeighboursBase):
         self.assertEqual([{2, 3}, set()], self.seen[:2])
         self.assertEqual({4, 5}, self.borrowed)
 
+    def test_an_owner_is_where_it_lends(self):
+        """As Nova's own driver has defined it meanwhile."""
+        self.steps.now[self.one.uuid] = self.steps.default(
+            self.one.numa_topology)
+        enforcer = enforce.Enforcer(self.steps, jobs.Jobs())
+        enforcer.begin()
+        enforcer.first(list(self.servers.values()))
+        self.assertEqual([set()], self.seen)
+        enforcer.enforce(dict(self.servers), {})
+        self.assertEqual([], self.steps.violations)
+        self.assertEqual({2, 3}, self.borrowed)
+
+    def test_an_owner_can_not_be_asked(self):
+        real = self.steps.pcpus
+
+        def pcpus(server):
+            if server is self.one:
+                raise Refused()
+            return real(server)
+
+        enforcer = enforce.Enforcer(self.steps, jobs.Jobs())
+        with mock.patch.object(self.steps, 'pcpus', pcpus):
+            enforcer.first(list(self.servers.values()))
+        self.assertEqual([set()], self.seen)
+        self.assertEqual(set(), enforcer.lent)
+
     def test_an_owner_starts_before_the_first_pass(self):
         """Only what it is about to run on is left."""
         self.other.metadata = {'kongming:profile': 'idle'}
@@ -555,13 +581,21 @@ class MeanwhileTest(NeighboursBase):
 
         self.useFixture(fixtures.MockPatchObject(
             found._server_list, 'read', read))
-        a_pass = threading.Thread(target=lambda: self.assertRaises(
-            RuntimeError, found._pass, None, mock.MagicMock(), 'host', set()))
+        raised = []
+
+        def make_pass():
+            try:
+                found._pass(None, mock.MagicMock(), 'host', set(), set())
+            except Exception as exc:
+                raised.append(str(exc))
+
+        a_pass = threading.Thread(target=make_pass)
         a_pass.start()
         listing.wait(.5)
         go_on.set()
         for thread in switch, a_pass:
             thread.join(20)
+        self.assertEqual(['Nova is away'], raised)
         self.assertEqual([], steps.violations)
         self.assertEqual({4, 5}, enforcer.lent)
 
